@@ -1,0 +1,32 @@
+"""Checkpoints that a kill at any moment cannot spoil."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from covis.errors import TrainingError
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write `state` whole or not at all."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote. Raises TrainingError when it is not readable."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{path}: not a readable checkpoint ({error}). Start again with another --out."
+        ) from error

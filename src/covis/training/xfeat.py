@@ -1,0 +1,428 @@
+"""The recipe of `xfeat-covis`: imitate a published XFeat, then learn from correspondences.
+
+Stages run one after another, each with its own view size, difficulty and rates. Every
+step draws its pairs from a generator seeded by (seed, step), so a run that was killed and
+resumed sees the same pairs, and ends with the same weights, as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from covis.errors import TrainingError
+from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
+from covis.training.checkpoint import load_checkpoint, save_checkpoint
+from covis.training.losses import (
+    descriptor_loss,
+    imitation_loss,
+    keypoint_loss,
+    offset_loss,
+    reliability_loss,
+)
+from covis.training.photos import load_photos
+from covis.training.synthetic import Difficulty, Pair, render_pair
+
+IMITATION_WEIGHTS = {
+    "cosine": 4.0,
+    "norm": 0.5,
+    "keypoints": 0.5,
+    "reliability": 1.0,
+    "hints": 0.5,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training. Rates fall from `rate` to `final_rate` along a cosine."""
+
+    share: float
+    """Share of the run's steps."""
+    size: int
+    pairs: int
+    rate: float
+    final_rate: float
+    difficulty: Difficulty
+    imitation: float = 0.0
+    """Weight of the imitation losses; 0 switches the teacher off."""
+    correspondence: float = 0.0
+    """Weight of the published losses. The offsets are always learnt, here on the features
+    as they are where this is 0."""
+    freeze_norms: bool = False
+    """Use the running statistics of the batch norms, as inference does."""
+
+
+MILD = Difficulty(planes_probability=0.25, light=0.8, zoom=1.6)
+HARD = Difficulty(
+    rotation=40, zoom=2.2, tilt=45, planes_probability=0.5, any_rotation_probability=0.1, light=1.2
+)
+
+WITH_TEACHER = (
+    Stage(0.50, 256, 5, 3e-3, 8e-4, MILD, imitation=1.0),
+    Stage(0.20, 384, 4, 8e-4, 1e-4, MILD, imitation=1.0),
+    Stage(0.10, 384, 4, 1e-4, 2e-4, HARD, imitation=1.0, correspondence=0.1, freeze_norms=True),
+    Stage(0.20, 384, 4, 2e-4, 1e-6, HARD, imitation=0.5, correspondence=0.3, freeze_norms=True),
+)
+WITHOUT_TEACHER = (
+    Stage(0.40, 256, 5, 1e-3, 1e-3, MILD, correspondence=1.0),
+    Stage(0.60, 320, 5, 1e-3, 1e-6, HARD, correspondence=1.0),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run depends on; kept in the checkpoint, so that resuming needs no flags."""
+
+    steps: int = 16_000
+    seed: int = 0
+    ema: float = 0.998
+    warmup: int = 200
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    held_out: int = 48
+    """Photos kept from training for validation."""
+    checkpoint_every: int = 250
+    validate_every: int = 1000
+    stages: tuple[Stage, ...] = field(default=WITH_TEACHER)
+
+    def at(self, step: int) -> tuple[Stage, float]:
+        """The stage that `step` falls into and the learning rate there."""
+        begin = 0
+        for index, stage in enumerate(self.stages):
+            last = index == len(self.stages) - 1
+            end = self.steps if last else begin + round(stage.share * self.steps)
+            if step < end:
+                progress = (step - begin) / max(end - begin, 1)
+                fall = 0.5 * (1 + np.cos(np.pi * progress))
+                rate = stage.final_rate + (stage.rate - stage.final_rate) * fall
+                return stage, float(rate * min(1.0, (step + 1) / max(self.warmup, 1)))
+            begin = end
+        raise ValueError(f"step {step} lies beyond the recipe's {self.steps}")
+
+
+class Run:
+    """One training run: the network, its average, the optimiser, and where it stands."""
+
+    def __init__(
+        self,
+        photos: list[NDArray[np.uint8]],
+        recipe: Recipe,
+        teacher: XFeat | None,
+        device: torch.device,
+    ) -> None:
+        if len(photos) <= recipe.held_out:
+            raise TrainingError(
+                f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
+                "Give a folder with more."
+            )
+        order = np.random.default_rng(recipe.seed).permutation(len(photos))
+        self.held_out = [photos[i] for i in order[: recipe.held_out]]
+        self.photos = [photos[i] for i in order[recipe.held_out :]]
+        self.recipe, self.device = recipe, device
+        torch.manual_seed(recipe.seed)
+        self.net = XFeat().to(device, memory_format=torch.channels_last)
+        self.average = XFeat().to(device, memory_format=torch.channels_last).eval()
+        self.average.load_state_dict(self.net.state_dict())
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                # A batch of ten views is too noisy for the default of 0.1.
+                module.momentum = 0.02
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            self.net.parameters(), lr=1e-3, weight_decay=recipe.weight_decay
+        )
+        self.step = 0
+        self.best = float("-inf")
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best = state["step"], state["best"]
+
+    def batch(self, step: int) -> list[Pair]:
+        """The pairs of a step: a function of the seed and the step alone."""
+        stage, _ = self.recipe.at(step)
+        rng = np.random.default_rng((self.recipe.seed, step))
+        return [
+            render_pair(self.photos, stage.size, stage.difficulty, rng) for _ in range(stage.pairs)
+        ]
+
+    def batches(self) -> Iterator[list[Pair]]:
+        """Batches from the present step to the last, rendered ahead in a thread."""
+        with ThreadPoolExecutor(2) as pool:
+            ahead: list[Future[list[Pair]]] = []
+            for step in range(self.step, self.recipe.steps + 3):
+                if step < self.recipe.steps:
+                    ahead.append(pool.submit(self.batch, step))
+                if step >= self.step and len(ahead) > 3 or step >= self.recipe.steps:
+                    if not ahead:
+                        return
+                    yield ahead.pop(0).result()
+
+    def train_step(self, pairs: list[Pair]) -> dict[str, float]:
+        """One update. Returns the losses by name."""
+        stage, rate = self.recipe.at(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.net.train()
+        if stage.freeze_norms:
+            for module in self.net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+        losses = self._losses(stage, pairs)
+        total = torch.stack(list(losses.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+        self.optimiser.step()
+        self._follow()
+        self.step += 1
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _follow(self) -> None:
+        """Move the average towards the network; slower once it has something to average."""
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(
+                self.average.state_dict().values(), self.net.state_dict().values(), strict=True
+            ):
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - keep)
+                else:
+                    mean.copy_(value)
+
+    def _losses(self, stage: Stage, pairs: list[Pair]) -> dict[str, Tensor]:
+        views = torch.from_numpy(np.stack([pair.views for pair in pairs])).to(self.device)
+        images = views.flatten(0, 1)[:, None].float() / 255
+        images = images.contiguous(memory_format=torch.channels_last)
+        grey = self.net.normalise(images)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            pyramid = self.net.pyramid(grey)
+            output = XFeatOutput(*(o.float() for o in self.net.heads(grey, pyramid)))
+        losses: dict[str, Tensor] = {}
+        if stage.imitation and self.teacher is not None:
+            with torch.no_grad():
+                teacher_pyramid = self.teacher.pyramid(grey)
+                target = self.teacher.heads(grey, teacher_pyramid)
+            parts = imitation_loss(output, target, tuple(p.float() for p in pyramid), teacher_pyramid)
+            for name, loss in parts.items():
+                losses[name] = stage.imitation * IMITATION_WEIGHTS[name] * loss
+        losses |= self._correspondence_losses(stage, pairs, output)
+        if self.teacher is None:
+            labels = torch.from_numpy(np.stack([corner_labels(v) for p in pairs for v in p.views]))
+            generator = torch.Generator().manual_seed(self.step)
+            losses["keypoints"] = 2 * keypoint_loss(
+                output.keypoint_logits, labels.to(self.device), generator
+            )
+        return losses
+
+    def _correspondence_losses(
+        self, stage: Stage, pairs: list[Pair], output: XFeatOutput, offsets_of: int = 192
+    ) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.recipe.seed, self.step, 1))
+        sums: dict[str, list[Tensor]] = {"descriptors": [], "confidence": [], "offsets": []}
+        fine: list[tuple[Tensor, Tensor, Tensor]] = []
+        for index, pair in enumerate(pairs):
+            cells0, cells1, offsets = corresponding_cells(pair)
+            if len(cells0) < 32:
+                continue
+            feature0, feature1 = (output.features[2 * index + view] for view in range(2))
+            x = feature0[:, cells0[:, 1], cells0[:, 0]].T
+            y = feature1[:, cells1[:, 1], cells1[:, 0]].T
+            if stage.correspondence:
+                loss, confidence = descriptor_loss(x, y)
+                sums["descriptors"].append(loss)
+                r0 = output.reliability[2 * index, 0, cells0[:, 1], cells0[:, 0]]
+                r1 = output.reliability[2 * index + 1, 0, cells1[:, 1], cells1[:, 0]]
+                # With a teacher its reliability, which ranks the keypoints, is kept.
+                if self.teacher is None:
+                    sums["confidence"].append(3 * reliability_loss(r0, r1, confidence))
+            else:
+                confidence = x.new_ones(len(x))
+            chosen = torch.from_numpy(rng.permutation(len(x))[:offsets_of]).to(self.device)
+            features = torch.cat([x[chosen], y[chosen]], dim=1)
+            if not stage.correspondence:
+                features = features.detach()
+            fine.append((features, offsets.to(self.device)[chosen], confidence[chosen]))
+        if fine:
+            features, offsets, confidence = (torch.cat(part) for part in zip(*fine, strict=True))
+            with torch.autocast(self.device.type, torch.bfloat16):
+                logits = self.net.fine_matcher(features).float()
+            loss, _ = offset_loss(logits, offsets, confidence)
+            sums["offsets"].append(2 * loss)
+        weight = stage.correspondence or 1.0
+        return {name: weight * torch.stack(parts).mean() for name, parts in sums.items() if parts}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Measure the averaged network on held-out photos, the same pairs every time.
+
+        cells: share of the visible cells of view 1 whose nearest descriptor in view 0 lies
+        within one cell of the truth. cosine: to the teacher's features.
+        """
+        found, seen, cosines = 0.0, 0, []
+        for index in range(24):
+            pair = render_pair(
+                self.held_out, 384, HARD, np.random.default_rng((self.recipe.seed, index, 2))
+            )
+            images = torch.from_numpy(pair.views)[:, None].float().to(self.device) / 255
+            features = self.average(images).features
+            if self.teacher is not None:
+                target = self.teacher(images).features
+                cosines.append(float(F.cosine_similarity(features, target, dim=1).mean()))
+            x, y = (F.normalize(f.flatten(1), dim=0) for f in features)
+            nearest = (x.T @ y).argmax(dim=0).cpu().numpy()
+            width = features.shape[-1]
+            cells = np.stack([nearest % width, nearest // width], axis=-1)
+            error = np.abs(cells - pair.points0.reshape(-1, 2) / STRIDE).max(axis=-1)
+            visible = pair.visible.reshape(-1)
+            found += float((error[visible] <= 1).sum())
+            seen += int(visible.sum())
+        result = {"cells": found / max(seen, 1)}
+        if cosines:
+            result["teacher_cosine"] = float(np.mean(cosines))
+        return result
+
+
+def corresponding_cells(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """The cells of the two views that show the same.
+
+    Returns cells of view 0 and of view 1, [N, 2] each as (column, row), and where in view
+    0's cell the exact counterpart lies: [N, 2] pixels in -4..4 from the cell's point.
+    """
+    rows, columns = np.nonzero(pair.visible)
+    points0 = pair.points0[rows, columns]
+    cells0 = np.floor(points0 / STRIDE + 0.5)
+    inside = np.all((cells0 >= 0) & (cells0 < pair.views.shape[-1] // STRIDE), axis=1)
+    cells0, points0 = cells0[inside], points0[inside]
+    cells1 = np.column_stack([columns, rows])[inside]
+    return (
+        torch.from_numpy(cells0).long(),
+        torch.from_numpy(cells1).long(),
+        torch.from_numpy(points0 - STRIDE * cells0),
+    )
+
+
+def corner_labels(view: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The strongest Shi-Tomasi corner of each cell: (h, w) pixel in the cell, 64 for none."""
+    labels = np.full((view.shape[0] // STRIDE, view.shape[1] // STRIDE), STRIDE**2, np.int64)
+    corners = cv2.goodFeaturesToTrack(view, 0, 0.01, 4)
+    if corners is not None:
+        x, y = corners.reshape(-1, 2)[::-1].astype(np.int64).T
+        labels[y // STRIDE, x // STRIDE] = (y % STRIDE) * STRIDE + x % STRIDE
+    return labels
+
+
+def train(
+    photos: Path,
+    out: Path,
+    *,
+    teacher: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "cpu",
+    report: Any = print,
+) -> Path:
+    """Train XFeat on the photographs under `photos`; returns the best weights' path.
+
+    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names) and
+    `curve.csv`. teacher: published XFeat weights to imitate first; without them keypoints
+    are taught by Shi-Tomasi corners and everything else by correspondences alone.
+
+    Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
+    not given, or there is none to resume; BundleError when the teacher does not load.
+    """
+    out = Path(out)
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists() and not resume:
+        raise TrainingError(f"{out}: holds a run already. Add --resume, or give another --out.")
+    if resume and not checkpoint.exists():
+        raise TrainingError(f"{checkpoint}: nothing to resume. Leave --resume out to start.")
+    saved = load_checkpoint(checkpoint) if resume else None
+    if saved is not None:
+        steps, seed = saved["steps"], saved["seed"]
+    recipe = Recipe(
+        steps=steps or Recipe.steps,
+        seed=seed,
+        stages=WITHOUT_TEACHER if teacher is None else WITH_TEACHER,
+    )
+    cv2.setNumThreads(1)
+    run = Run(
+        list(load_photos(photos)),
+        recipe,
+        None if teacher is None else load_official(teacher),
+        torch.device(device),
+    )
+    if saved is not None:
+        run.restore(saved["run"])
+    out.mkdir(parents=True, exist_ok=True)
+
+    def save() -> None:
+        save_checkpoint({"run": run.state(), "steps": recipe.steps, "seed": seed}, checkpoint)
+
+    began, sums, counted = time.monotonic(), {}, 0
+    for pairs in run.batches():
+        for name, value in run.train_step(pairs).items():
+            sums[name] = sums.get(name, 0.0) + value
+        counted += 1
+        last = run.step == recipe.steps
+        if run.step % 50 == 0 or last:
+            row = {name: value / counted for name, value in sums.items()}
+            speed = counted / (time.monotonic() - began)
+            text = " ".join(f"{name} {value:.4f}" for name, value in row.items())
+            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
+            began, sums, counted = time.monotonic(), {}, 0
+        if run.step % recipe.validate_every == 0 or last:
+            result = run.validate()
+            report(f"step {run.step} validation {result}")
+            if result["cells"] > run.best:
+                run.best = result["cells"]
+                save_weights(run.average, out / "best.safetensors")
+            _append(out / "curve.csv", {"step": run.step, **result})
+            began = time.monotonic()
+        if run.step % recipe.checkpoint_every == 0 or last:
+            save()
+    return out / "best.safetensors"
+
+
+def save_weights(net: XFeat, path: Path) -> None:
+    """Write the weights with the official key names, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def _append(path: Path, row: dict[str, float]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row.keys())
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
