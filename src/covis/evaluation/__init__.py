@@ -1,0 +1,1 @@
+"""How good matches are: data sets with ground truth, error measures, benchmarks."""
