@@ -103,13 +103,17 @@ class XFeat(nn.Module):
         x4 = self.block4(x3)
         return x3, x4, self.block5(x4)
 
-    def heads(self, grey: Tensor, pyramid: tuple[Tensor, Tensor, Tensor]) -> XFeatOutput:
-        """The normalised image [B, 1, H, W] and its pyramid -> the three maps."""
+    def fuse(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The pyramid's maps -> features [B, 64, H/8, W/8]."""
         x3, x4, x5 = pyramid
         size = x3.shape[-2:]
         up4 = F.interpolate(x4, size, mode="bilinear", align_corners=False)
         up5 = F.interpolate(x5, size, mode="bilinear", align_corners=False)
-        features = self.block_fusion(x3 + up4 + up5)
+        features: Tensor = self.block_fusion(x3 + up4 + up5)
+        return features
+
+    def heads(self, grey: Tensor, features: Tensor) -> XFeatOutput:
+        """The normalised image [B, 1, H, W] and its features -> the three maps."""
         cells = F.pixel_unshuffle(grey, STRIDE)
         return XFeatOutput(features, self.keypoint_head(cells), self.heatmap_head(features))
 
@@ -117,7 +121,7 @@ class XFeat(nn.Module):
         """[B, C, H, W], H and W multiples of 32, any value range -> the three maps."""
         with torch.no_grad():
             grey = self.normalise(image)
-        return self.heads(grey, self.pyramid(grey))
+        return self.heads(grey, self.fuse(self.pyramid(grey)))
 
 
 def load_official(path: str | Path) -> XFeat:

@@ -224,12 +224,12 @@ class Run:
         grey = self.net.normalise(images)
         with torch.autocast(self.device.type, torch.bfloat16):
             pyramid = self.net.pyramid(grey)
-            output = XFeatOutput(*(o.float() for o in self.net.heads(grey, pyramid)))
+            output = XFeatOutput(*(o.float() for o in self.net.heads(grey, self.net.fuse(pyramid))))
         losses: dict[str, Tensor] = {}
         if stage.imitation and self.teacher is not None:
             with torch.no_grad():
                 teacher_pyramid = self.teacher.pyramid(grey)
-                target = self.teacher.heads(grey, teacher_pyramid)
+                target = self.teacher.heads(grey, self.teacher.fuse(teacher_pyramid))
             parts = imitation_loss(output, target, tuple(p.float() for p in pyramid), teacher_pyramid)
             for name, loss in parts.items():
                 losses[name] = stage.imitation * IMITATION_WEIGHTS[name] * loss

@@ -1,0 +1,1 @@
+"""From PyTorch modules to bundles. Needs the extra `covis[train]`."""

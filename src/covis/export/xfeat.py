@@ -1,0 +1,212 @@
+"""XFeat -> the graphs of its bundle: the network with its heads decoded, and the refinement."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from covis.export.onnx_graph import read_weights, write_graph
+from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, XFeat
+from covis.runtime.bundle import Bundle
+
+DETECT_OUTPUTS = ["keypoints", "features", "reliability", "keypoint_logits"]
+OFFSET_TEMPERATURE = 3.0
+NORM_EPSILON = 1e-5
+
+
+def fold_norms(net: XFeat) -> XFeat:
+    """A copy whose batch norms are folded into the layers before them; evaluation mode."""
+    net = copy.deepcopy(net).eval()
+    for module in list(net.modules()):
+        if isinstance(module, nn.Sequential):
+            for index, norm in enumerate(module):
+                if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                    _fold(module[index - 1], norm)
+                    module[index] = nn.Identity()
+    return net
+
+
+@torch.no_grad()
+def _fold(layer: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+    """Put the norm's running statistics into the layer's weight and bias."""
+    scale = (norm.running_var + norm.eps).rsqrt()
+    bias = torch.zeros_like(scale) if layer.bias is None else layer.bias
+    layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+    layer.bias = nn.Parameter((bias - norm.running_mean) * scale)
+
+
+def phases(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """The weights of a 3x3 convolution and the 3x3, stride 2 one after it, for half resolution.
+
+    The first has one input channel and C outputs at every pixel. The four pixels of each 2x2
+    block become 4 C channels, so that neither step touches the full resolution: the first is
+    then 4x4 with stride 2 and padding 1, [4 C, 1, 4, 4], the second 2x2 with padding on the
+    left and the top, [D, 4 C, 2, 2]. The results are the same to rounding.
+    """
+    count = first.out_channels
+    weight0 = first.weight.new_zeros(2, 2, count, 1, 4, 4)
+    weight1 = second.weight.new_zeros(second.out_channels, 2, 2, count, 2, 2)
+    for row in range(2):
+        for column in range(2):
+            weight0[row, column, :, :, row : row + 3, column : column + 3] = first.weight
+    # Output pixel (i, j) sees rows 2i-1, 2i, 2i+1: the lower half of block i-1, then block i.
+    for tap_row, (block_row, row) in enumerate(((0, 1), (1, 0), (1, 1))):
+        for tap_column, (block_column, column) in enumerate(((0, 1), (1, 0), (1, 1))):
+            weight1[:, row, column, :, block_row, block_column] = second.weight[
+                :, :, tap_row, tap_column
+            ]
+    return weight0.flatten(0, 2), weight1.flatten(1, 3)
+
+
+class DetectGraph(nn.Module):
+    """A grey image [B, 1, H, W] -> what extraction needs, laid out for it.
+
+    keypoints: [B, H, W], each pixel's probability of being a keypoint.
+    features: [B, H/8, W/8, 64], not normalised.
+    reliability: [B, H/8, W/8].
+    keypoint_logits: [B, 65, H/8, W/8].
+    """
+
+    def __init__(self, folded: XFeat) -> None:
+        super().__init__()
+        self.net = folded
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        net = self.net
+        grey = net.normalise(image)
+        features = net.fuse(net.pyramid(grey))
+        # Laying cells out as channels and a 1x1 convolution are together one convolution
+        # with stride 8, which needs no copy of the image.
+        first = net.keypoint_head[0].layer[0]
+        cells = F.conv2d(grey, first.weight.view(64, 1, STRIDE, STRIDE), first.bias, stride=STRIDE)
+        logits = net.keypoint_head[1:](F.relu(cells))
+        # The runtime's softmax is fast over the last axis only.
+        cells = logits.permute(0, 2, 3, 1).softmax(dim=3)[..., :-1]
+        keypoints = cells.unflatten(3, (STRIDE, STRIDE)).transpose(2, 3)
+        return (
+            keypoints.flatten(3, 4).flatten(1, 2),
+            features.permute(0, 2, 3, 1),
+            net.heatmap_head(features)[:, 0],
+            logits,
+        )
+
+
+class RefineGraph(nn.Module):
+    """Pairs of matched semi-dense descriptors [N, 128] -> where image 0's point really lies.
+
+    offsets: [N, 2], (x, y) pixels of the network's input, to add to the point in image 0.
+    confidence: [N].
+    """
+
+    def __init__(self, folded: XFeat) -> None:
+        super().__init__()
+        self.net = folded
+
+    def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        weights = (OFFSET_TEMPERATURE * self.net.fine_matcher(pairs)).softmax(dim=1)
+        steps = torch.arange(STRIDE, dtype=weights.dtype) - STRIDE // 2
+        cells = weights.unflatten(1, (STRIDE, STRIDE))
+        x = (cells.sum(dim=1) * steps).sum(dim=1)
+        y = (cells.sum(dim=2) * steps).sum(dim=1)
+        return torch.stack([x, y], dim=1), weights.amax(dim=1)
+
+
+def export_xfeat(
+    net: XFeat,
+    folder: Path,
+    *,
+    name: str,
+    licence: str,
+    source: str,
+    training: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+    half: bool = False,
+) -> Bundle:
+    """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
+
+    half: store the weights as float16, half the size.
+    """
+    folded = fold_norms(net)
+    size = torch.export.Dim
+    with tempfile.TemporaryDirectory(dir=_existing(folder.parent)) as work:
+        new = Path(work) / "bundle"
+        new.mkdir()
+        write_graph(
+            DetectGraph(folded),
+            {"image": torch.rand(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE)},
+            DETECT_OUTPUTS,
+            {
+                "image": {
+                    0: size("batch"),
+                    2: SIZE_MULTIPLE * size("rows"),
+                    3: SIZE_MULTIPLE * size("columns"),
+                }
+            },
+            new / "detect.onnx",
+            half,
+        )
+        write_graph(
+            RefineGraph(folded),
+            {"pairs": torch.rand(2, 128)},
+            ["offsets", "confidence"],
+            {"pairs": {0: size("matches")}},
+            new / "refine.onnx",
+            half,
+        )
+        bundle = Bundle(
+            name=name,
+            architecture="xfeat",
+            graphs={"detect": "detect.onnx", "refine": "refine.onnx"},
+            licence=licence,
+            source=source,
+            folder=new,
+            training=training or {},
+            metrics=metrics or {},
+        )
+        text = json.dumps(bundle.describe(), indent=2) + "\n"
+        (new / "bundle.json").write_text(text, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    return Bundle.read(folder)
+
+
+def _existing(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
+    """A bundle's weights with the official key names, batch norms folded.
+
+    A folded norm keeps the bias as its negative mean, beside a variance of 1.
+    """
+    folded = {
+        name.removeprefix("net."): torch.from_numpy(values)
+        for role in ("detect", "refine")
+        for name, values in read_weights(bundle.graph(role)).items()
+        if name.startswith("net.")
+    }
+    state = XFeat().state_dict()
+    for name in state:
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "running_var":
+            state[name] = torch.full_like(state[name], 1 - NORM_EPSILON)
+        elif leaf == "running_mean":
+            before, _, index = layer.rpartition(".")
+            state[name] = -folded[f"{before}.{int(index) - 1}.bias"]
+        elif leaf != "num_batches_tracked":
+            state[name] = folded[name]
+    # The linear layers have biases of their own, which now hold the norms' share as well.
+    for name in list(state):
+        if name.startswith("fine_matcher") and name.endswith("running_mean"):
+            state[name] = torch.zeros_like(state[name])
+    return state

@@ -1,0 +1,5 @@
+"""Image -> Features."""
+
+from covis.features.extractor import Extractor
+
+__all__ = ["Extractor"]

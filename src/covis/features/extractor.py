@@ -1,0 +1,93 @@
+"""The public extractor: one object for many images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from covis.errors import ArgumentError
+from covis.features.sift import extract_sift
+from covis.features.xfeat import XFeat
+from covis.images import MaskSource, Source, load_image
+from covis.runtime.bundle import find_bundle
+from covis.types import Features, Image
+
+DEFAULT_FEATURES = "xfeat-covis"
+DEFAULT_MAX_SIZE = 960
+"""Longest side images are shrunk to, in pixels. A 12-megapixel photo (4000 or 4032 pixels
+wide) is just above four times that, so its JPEG decodes at a quarter of its size."""
+
+SIFT_LICENCE = "Apache-2.0 (OpenCV's SIFT)"
+
+
+class Extractor:
+    """Finds the local features of images.
+
+    >>> extract = Extractor(max_keypoints=2048)
+    >>> features = extract("photo.jpg")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        features: str = "xfeat",
+        *,
+        max_keypoints: int = 4096,
+        max_size: int | None = DEFAULT_MAX_SIZE,
+        semi_dense: bool = False,
+        threshold: float = 0.05,
+        threads: int | None = None,
+    ) -> None:
+        """Load the model.
+
+        features: "xfeat" for the one in the package, the name or the folder of another bundle,
+            or "sift".
+        max_keypoints: at most so many features an image.
+        max_size: larger images are shrunk to this longest side, in pixels; None for never.
+            Keypoints always refer to the full size.
+        semi_dense: XFeat*'s features, for the matcher "semi-dense".
+        threshold: least probability of a sparse keypoint; the published value by default.
+        threads: processor threads; all by default.
+
+        Raises ArgumentError on a value out of range, BundleError when the model is not there.
+        """
+        if max_keypoints < 1:
+            raise ArgumentError(f"max_keypoints must be 1 or more, not {max_keypoints}.")
+        if max_size is not None and max_size < 1:
+            raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
+        self.max_keypoints, self.max_size = max_keypoints, max_size
+        self.semi_dense, self.threshold = semi_dense, threshold
+        self._net: XFeat | None = None
+        if features == "sift":
+            if semi_dense:
+                raise ArgumentError("SIFT has no semi-dense features; use features='xfeat'.")
+            self.model, self.licence = "sift", SIFT_LICENCE
+            return
+        bundle = find_bundle(DEFAULT_FEATURES if features == "xfeat" else features)
+        if bundle.architecture != "xfeat":
+            raise ArgumentError(
+                f"'{bundle.name}' is a bundle for {bundle.architecture}, not for features."
+            )
+        self._net = XFeat(bundle, threads)
+        self.model, self.licence = bundle.name, bundle.licence
+
+    def __call__(self, image: Source, mask: MaskSource | None = None) -> Features:
+        """The features of one image: a path, an array, a PIL image or an `Image`.
+
+        mask: where to find nothing, see `load_image`. Raises ImageError as it does.
+        """
+        return self.batch([self._load(image, mask)])[0]
+
+    def batch(self, images: Sequence[Source]) -> list[Features]:
+        """The features of several images; the same as one by one.
+
+        Images that the network sees at one size go through it together.
+        """
+        loaded = [self._load(image) for image in images]
+        if self._net is None:
+            return [extract_sift(image, self.max_keypoints) for image in loaded]
+        if self.semi_dense:
+            return [self._net.semi_dense(image, self.max_keypoints) for image in loaded]
+        return self._net.sparse(loaded, self.max_keypoints, self.threshold)
+
+    def _load(self, image: Source, mask: MaskSource | None = None) -> Image:
+        return load_image(image, max_size=self.max_size, mask=mask)
+

@@ -1,0 +1,234 @@
+"""XFeat: sparse features (section 3.2 of the paper) and semi-dense ones (XFeat*, section 3.3).
+
+The network sees the image resized to multiples of 32. A pixel i of its input is the point
+i + 0.5 there, and (i + 0.5) * W / W' in the full image of width W. The official code reports
+i * W / W' instead: its keypoints are ours less half of W / W'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.images import to_grey
+from covis.runtime.bundle import Bundle
+from covis.runtime.onnx import OnnxGraph
+from covis.types import BoolArray, Features, FloatArray, Image
+
+SIZE_MULTIPLE = 32
+CELL = 8
+NMS_SIZE = 5
+SEMI_DENSE_SCALES = ((0.6, 0.2), (1.3, 0.8))
+"""Scale of the image and share of the features, for each pass of the semi-dense extraction."""
+GATHER = 512
+"""Descriptors sampled at a time; larger blocks fall out of the cache."""
+
+
+class XFeat:
+    """The XFeat of one bundle, on images."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self._detect = OnnxGraph(bundle.graph("detect"), threads)
+
+    def sparse(
+        self, images: Sequence[Image], max_keypoints: int, threshold: float
+    ) -> list[Features]:
+        """Detect and describe; images of one network size go through it together."""
+        greys = [_fit(to_grey(image)) for image in images]
+        results: list[Features | None] = [None] * len(images)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, grey in enumerate(greys):
+            by_shape.setdefault(grey.shape, []).append(index)
+        for members in by_shape.values():
+            heat, maps, reliability = self._detect(
+                ["keypoints", "features", "reliability"],
+                image=np.stack([greys[index] for index in members])[:, None],
+            )
+            for row, index in enumerate(members):
+                image = images[index]
+                xy, scores = peaks(
+                    heat[row], reliability[row], max_keypoints, threshold, image.mask
+                )
+                height, width = heat[row].shape
+                factor = np.array([image.width / width, image.height / height], np.float32)
+                results[index] = Features(
+                    keypoints=(xy.astype(np.float32) + np.float32(0.5)) * factor,
+                    scores=scores,
+                    descriptors=sample_descriptors(maps[row], xy, (height, width)),
+                    width=image.width,
+                    height=image.height,
+                    model=self.bundle.name,
+                )
+        return [features for features in results if features is not None]
+
+    def semi_dense(self, image: Image, max_keypoints: int) -> Features:
+        """The most reliable cells at two scales, to be matched and then refined."""
+        grey = to_grey(image)
+        height, width = grey.shape
+        parts = []
+        for scale, share in SEMI_DENSE_SCALES:
+            inner = (max(int(height * scale), 1), max(int(width * scale), 1))
+            scaled = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+            fitted = _fit(scaled[: inner[0], : inner[1]])
+            maps, reliability = self._detect(["features", "reliability"], image=fitted[None, None])
+            # From a pixel of the network's input to the full image: back through both resizes.
+            step = np.array(
+                [
+                    inner[1] / fitted.shape[1] / scale * image.width / width,
+                    inner[0] / fitted.shape[0] / scale * image.height / height,
+                ],
+                np.float32,
+            )
+            cells, scores = best_cells(reliability[0], int(max_keypoints * share), image.mask)
+            parts.append(
+                (
+                    (cells * CELL + np.float32(0.5)).astype(np.float32) * step,
+                    scores,
+                    maps[0][cells[:, 1], cells[:, 0]],
+                    np.broadcast_to(step, (len(cells), 2)),
+                )
+            )
+        keypoints, scores, descriptors, steps = (
+            np.concatenate(part) for part in zip(*parts, strict=True)
+        )
+        return Features(
+            keypoints=keypoints,
+            scores=scores,
+            descriptors=descriptors,
+            width=image.width,
+            height=image.height,
+            model=self.bundle.name,
+            pixel_sizes=steps,
+        )
+
+
+def _fit(grey: FloatArray) -> FloatArray:
+    """Resize (h, w) down to multiples of 32, up only where a side is shorter than that."""
+    height, width = (max(side // SIZE_MULTIPLE, 1) * SIZE_MULTIPLE for side in grey.shape)
+    if grey.shape == (height, width):
+        return grey
+    resized = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, np.float32)
+
+
+def peaks(
+    heat: FloatArray,
+    reliability: FloatArray,
+    max_keypoints: int,
+    threshold: float,
+    mask: BoolArray | None = None,
+) -> tuple[NDArray[np.intp], FloatArray]:
+    """The pixels of the (H, W) heat map that are the largest of their 5x5 neighbourhood.
+
+    Returns (N, 2) integer pixels (x, y) and their scores, best first: heat times the
+    reliability (H/8, W/8) there. Ties go to the upper, then the left pixel. A mask of any
+    size says with True where nothing is to be found.
+    """
+    largest = cv2.dilate(heat, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
+    found = (heat == largest) & (heat > threshold)
+    if mask is not None:
+        found &= ~_mask_at(mask, heat.shape)
+    flat = np.flatnonzero(found)
+    xy = np.column_stack([flat % heat.shape[1], flat // heat.shape[1]])
+    taps, weights = _taps(xy, heat.shape, reliability.shape, _linear)
+    scores = heat.ravel()[flat] * (reliability.ravel()[taps] * weights).sum(axis=1)
+    order = best_first(scores, max_keypoints)
+    return xy[order], scores[order]
+
+
+def best_cells(
+    reliability: FloatArray, count: int, mask: BoolArray | None = None
+) -> tuple[NDArray[np.intp], FloatArray]:
+    """The `count` most reliable cells of (h, w): (N, 2) as (column, row), and reliabilities."""
+    scores = reliability.ravel()
+    candidates = np.arange(len(scores))
+    if mask is not None:
+        candidates = np.flatnonzero(~_mask_at(mask, reliability.shape))
+    order = candidates[best_first(scores[candidates], count)]
+    width = reliability.shape[1]
+    return np.column_stack([order % width, order // width]), scores[order]
+
+
+def best_first(scores: FloatArray, count: int) -> NDArray[np.intp]:
+    """Indices of the `count` largest scores, largest first, equal ones in their order."""
+    if count < len(scores):
+        least = np.partition(scores, len(scores) - count)[len(scores) - count] if count else np.inf
+        candidates = np.flatnonzero(scores >= least)
+    else:
+        candidates = np.arange(len(scores))
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
+
+
+def sample_descriptors(
+    maps: FloatArray, xy: NDArray[np.intp], shape: tuple[int, int]
+) -> FloatArray:
+    """Descriptors at pixels of the network's input: (h, w, D), (N, 2), (H, W) -> (N, D), unit.
+
+    Bicubic over the cells' unit descriptors, nothing beyond the border, then unit length.
+    """
+    rows = maps.reshape(-1, maps.shape[-1])
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    taps, weights = _taps(xy, shape, maps.shape[:2], _cubic)
+    weights /= np.maximum(lengths, 1e-12)[taps]
+    sampled = np.empty((len(xy), maps.shape[-1]), np.float32)
+    for begin in range(0, len(xy), GATHER):
+        block = slice(begin, begin + GATHER)
+        sampled[block] = np.matmul(weights[block, None], rows[taps[block]])[:, 0]
+    lengths = np.sqrt(np.einsum("nd,nd->n", sampled, sampled))
+    return sampled / np.maximum(lengths, 1e-12)[:, None]
+
+
+def _linear(t: FloatArray) -> tuple[int, FloatArray]:
+    """First tap and (N, 2) weights of linear interpolation at fraction t."""
+    return 0, np.stack([1 - t, t], axis=1)
+
+
+def _cubic(t: FloatArray, a: float = -0.75) -> tuple[int, FloatArray]:
+    """First tap and (N, 4) weights of cubic convolution at fraction t, a as in PyTorch."""
+    far0, near0, near1, far1 = 1 + t, t, 1 - t, 2 - t
+
+    def near(d: FloatArray) -> FloatArray:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: FloatArray) -> FloatArray:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return -1, np.stack([far(far0), near(near0), near(near1), far(far1)], axis=1)
+
+
+def _taps(
+    xy: NDArray[np.intp],
+    fine: tuple[int, ...],
+    coarse: tuple[int, ...],
+    kernel: Callable[[FloatArray], tuple[int, FloatArray]],
+) -> tuple[NDArray[np.intp], FloatArray]:
+    """Where to read the (h, w) map for pixels of the (H, W) image, and with which weights.
+
+    Returns (N, K) indices into the flattened map and (N, K) weights, 0 beyond the border.
+    The official code places pixel x at x * w / (W - 1) - 0.5; so does this.
+    """
+    axes = []
+    for axis in range(2):
+        size = coarse[1 - axis]
+        position = xy[:, axis].astype(np.float32) * np.float32(size / (fine[1 - axis] - 1)) - 0.5
+        base = np.floor(position)
+        first, weights = kernel(position - base)
+        index = base.astype(np.intp)[:, None] + np.arange(first, first + weights.shape[1])
+        weights = np.where((index >= 0) & (index < size), weights, 0)
+        axes.append((np.clip(index, 0, size - 1), weights))
+    (columns, across), (rows, down) = axes
+    taps = rows[:, :, None] * coarse[1] + columns[:, None, :]
+    weights = down[:, :, None] * across[:, None, :]
+    return taps.reshape(len(xy), -1), weights.reshape(len(xy), -1).astype(np.float32)
+
+
+def _mask_at(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
+    """The mask at another size; a cell is masked where its nearest pixel is."""
+    resized = cv2.resize(
+        mask.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST
+    )
+    return resized.astype(bool)

@@ -1,0 +1,98 @@
+"""The public matcher: one object for many pairs."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal, get_args
+
+import numpy as np
+
+from covis.errors import ArgumentError
+from covis.matching.nearest import mutual_nearest
+from covis.matching.semi_dense import Refiner
+from covis.runtime.bundle import find_bundle
+from covis.types import Features, Matches
+
+MatcherName = Literal["nearest", "semi-dense"]
+MATCHERS: tuple[MatcherName, ...] = get_args(MatcherName)
+
+MIN_CONFIDENCE = 0.25
+"""Refined matches below it are dropped; the published value."""
+
+
+class Matcher:
+    """Matches the features of two images.
+
+    >>> matcher = Matcher("nearest", max_ratio=0.9)
+    >>> matches = matcher(features0, features1)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        matcher: MatcherName = "nearest",
+        *,
+        min_similarity: float | None = None,
+        max_ratio: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Set the matcher up.
+
+        matcher: "nearest", mutual nearest neighbours, or "semi-dense", the same on semi-dense
+            features and then refined to sub-pixel accuracy (XFeat*).
+        min_similarity, max_ratio: see `mutual_nearest`; neither is set in the paper.
+        threads: processor threads for the refinement; all by default.
+
+        Raises ArgumentError on an unknown matcher.
+        """
+        if matcher not in MATCHERS:
+            raise ArgumentError(f"no matcher '{matcher}'; there are: {', '.join(MATCHERS)}.")
+        self.matcher = matcher
+        self._min_similarity, self._max_ratio = min_similarity, max_ratio
+        self._threads = threads
+        self._refiners: dict[str, Refiner] = {}
+
+    def __call__(self, features0: Features, features1: Features) -> Matches:
+        """Match two sets of features of one model.
+
+        Raises ArgumentError when the models differ, or when semi-dense matching is given
+        sparse features or the other way about.
+        """
+        if features0.model != features1.model:
+            raise ArgumentError(
+                f"features of '{features0.model}' and '{features1.model}' cannot be matched; "
+                "extract both with the same model."
+            )
+        semi_dense = self.matcher == "semi-dense"
+        for features in (features0, features1):
+            if (features.pixel_sizes is not None) != semi_dense:
+                raise ArgumentError(
+                    f"the matcher '{self.matcher}' needs "
+                    f"{'semi-dense' if semi_dense else 'sparse'} features; extract with "
+                    f"Extractor(semi_dense={semi_dense})."
+                )
+        began = time.perf_counter()
+        indices, scores = mutual_nearest(
+            features0.descriptors,
+            features1.descriptors,
+            min_similarity=self._min_similarity,
+            max_ratio=self._max_ratio,
+        )
+        points0 = features0.keypoints[indices[:, 0]]
+        if semi_dense:
+            refiner = self._refiner(features0.model)
+            points0, scores, kept = refiner(features0, features1, indices, MIN_CONFIDENCE)
+            indices = indices[kept]
+        order = np.argsort(-scores, kind="stable")
+        return Matches(
+            points0=points0[order],
+            points1=features1.keypoints[indices[order, 1]],
+            scores=np.clip(scores[order], 0, 1),
+            indices=None if semi_dense else indices[order],
+            seconds={"match": time.perf_counter() - began},
+            model=features0.model,
+        )
+
+    def _refiner(self, model: str) -> Refiner:
+        if model not in self._refiners:
+            self._refiners[model] = Refiner(find_bundle(model), self._threads)
+        return self._refiners[model]

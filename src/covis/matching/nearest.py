@@ -1,0 +1,77 @@
+"""Mutual nearest neighbours, in blocks: memory grows with the features, not their product."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError
+from covis.types import FloatArray
+
+BLOCK_BYTES = 8 * 2**20
+"""Similarities held at a time."""
+
+
+def mutual_nearest(
+    descriptors0: FloatArray,
+    descriptors1: FloatArray,
+    *,
+    min_similarity: float | None = None,
+    max_ratio: float | None = None,
+) -> tuple[NDArray[np.int64], FloatArray]:
+    """Pairs of descriptors that are each other's most similar.
+
+    descriptors0: (N, D), descriptors1: (M, D), float32. Similarity is the inner product,
+        which for unit descriptors is the cosine.
+    min_similarity: leaves out pairs below it.
+    max_ratio: Lowe's ratio test on Euclidean distances of unit descriptors: leaves out a pair
+        when the nearest neighbour in image 1 is not nearer than `max_ratio` times the second.
+
+    Returns (K, 2) int64 indices, ordered by the first, and (K,) float32 similarities. Of
+    equally similar candidates the one with the lowest index counts.
+
+    Raises ArgumentError when the descriptors' lengths differ or an option is out of range.
+    """
+    if descriptors0.ndim != 2 or descriptors1.ndim != 2:
+        raise ArgumentError("descriptors must be arrays of shape (N, D).")
+    if descriptors0.shape[1] != descriptors1.shape[1]:
+        raise ArgumentError(
+            f"the descriptors have {descriptors0.shape[1]} and {descriptors1.shape[1]} numbers: "
+            "they come from different methods and cannot be matched."
+        )
+    if max_ratio is not None and not 0 < max_ratio <= 1:
+        raise ArgumentError(f"the ratio must lie in 0..1, not {max_ratio}.")
+    count0, count1 = len(descriptors0), len(descriptors1)
+    if count0 == 0 or count1 == 0:
+        return np.empty((0, 2), np.int64), np.empty(0, np.float32)
+
+    nearest = np.empty(count0, np.int64)
+    similarity = np.empty(count0, np.float32)
+    second = np.full(count0, -np.inf, np.float32)
+    best1 = np.full(count1, -np.inf, np.float32)
+    rows = min(count0, max(1, BLOCK_BYTES // (4 * count1)))
+    buffer = np.empty((rows, count1), np.float32)
+    columns = descriptors1.T
+    for begin in range(0, count0, rows):
+        end = min(begin + rows, count0)
+        block = np.matmul(descriptors0[begin:end], columns, out=buffer[: end - begin])
+        found = block.argmax(axis=1)
+        here = np.arange(end - begin)
+        nearest[begin:end] = found
+        similarity[begin:end] = block[here, found]
+        np.maximum(best1, block.max(axis=0), out=best1)
+        if max_ratio is not None and count1 > 1:
+            block[here, found] = -np.inf
+            second[begin:end] = block.max(axis=1)
+
+    # The very same products were compared both ways, so equality is exact.
+    mutual = similarity == best1[nearest]
+    if min_similarity is not None:
+        mutual &= similarity >= min_similarity
+    if max_ratio is not None:
+        distance, further = (np.maximum(2 - 2 * s, 0) for s in (similarity, second))
+        mutual &= distance < max_ratio**2 * further
+    indices0 = np.flatnonzero(mutual)
+    _, first = np.unique(nearest[indices0], return_index=True)
+    indices0 = indices0[np.sort(first)]
+    return np.column_stack([indices0, nearest[indices0]]), similarity[indices0]

@@ -1,0 +1,97 @@
+"""A bundle: a folder with `bundle.json` and the ONNX graphs it names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from covis.errors import BundleError
+
+SHIPPED = Path(__file__).parent.parent / "models"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `bundle.json` says of a model.
+
+    name: how users ask for it. architecture: "xfeat", ...; which code drives its graphs.
+    graphs: file names by role. licence, source: the terms of the weights, whence they come.
+    training, metrics: how they were made and what they measured; free form.
+    """
+
+    name: str
+    architecture: str
+    graphs: Mapping[str, str]
+    licence: str
+    source: str
+    folder: Path
+    version: str = "1"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(folder: str | Path) -> Bundle:
+        """Read a bundle's folder. Raises BundleError when it is none or is not whole."""
+        folder = Path(folder)
+        path = folder / "bundle.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            bundle = Bundle(**values, folder=folder)
+        except FileNotFoundError:
+            raise BundleError(f"{folder}: no bundle there (no bundle.json).") from None
+        except (OSError, ValueError, TypeError) as error:
+            raise BundleError(f"{path}: not a bundle's description ({error}).") from error
+        for graph in bundle.graphs.values():
+            if not (folder / graph).is_file():
+                raise BundleError(f"{folder}: the bundle is not whole, {graph} is missing.")
+        return bundle
+
+    def describe(self) -> dict[str, Any]:
+        """The content of `bundle.json`."""
+        keys = ("name", "architecture", "version", "graphs", "licence", "source")
+        return {key: getattr(self, key) for key in (*keys, "training", "metrics")}
+
+    def graph(self, role: str) -> Path:
+        """The path of the graph for `role`. Raises BundleError when the bundle has none."""
+        if role not in self.graphs:
+            raise BundleError(f"{self.name}: this bundle has no graph to {role}.")
+        return self.folder / self.graphs[role]
+
+
+def user_models() -> Path:
+    """The folder of imported bundles: $COVIS_HOME/models, else ~/.local/share/covis/models."""
+    home = os.environ.get("COVIS_HOME")
+    if home:
+        return Path(home) / "models"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "covis" / "models"
+
+
+def list_bundles() -> list[Bundle]:
+    """Every bundle at hand: those in the package, then the imported ones."""
+    folders = [
+        folder
+        for root in (SHIPPED, user_models())
+        if root.is_dir()
+        for folder in sorted(root.iterdir())
+        if (folder / "bundle.json").is_file()
+    ]
+    return [Bundle.read(folder) for folder in folders]
+
+
+def find_bundle(name: str) -> Bundle:
+    """The bundle of that name, or the one in that folder.
+
+    Raises BundleError, with the names there are, when none fits.
+    """
+    for root in (SHIPPED, user_models()):
+        if name and (root / name / "bundle.json").is_file():
+            return Bundle.read(root / name)
+    if (Path(name) / "bundle.json").is_file():
+        return Bundle.read(name)
+    known = ", ".join(bundle.name for bundle in list_bundles()) or "none"
+    raise BundleError(f"no model named '{name}'; there are: {known}. See 'covis weights list'.")

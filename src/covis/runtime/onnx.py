@@ -1,0 +1,43 @@
+"""Running a graph with ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from covis.errors import BundleError
+
+
+def cpu_threads() -> int:
+    """Threads to use: the processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class OnnxGraph:
+    """One graph, loaded and ready."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        """Load the graph at `path`. Raises BundleError when it cannot be."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cpu_threads()
+        options.log_severity_level = 3
+        # Buffers sized for the largest image so far would stay for the process's life.
+        options.enable_cpu_mem_arena = False
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class.
+            raise BundleError(f"{path}: ONNX Runtime cannot load it ({error}).") from error
+
+    def __call__(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run with named inputs; returns the named outputs in their order."""
+        results: list[NDArray[Any]] = self._session.run(outputs, inputs)
+        return results
