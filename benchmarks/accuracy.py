@@ -5,7 +5,9 @@
 
 Methods: sift (OpenCV, 4096 features, RootSIFT, ratio 0.8 and mutual), kornia-xfeat (kornia's
 XFeat with the published weights of ../shared, 4096 keypoints, mutual nearest neighbours without
-a floor) and xfeat:FILE (the same with any weights of official names).
+a floor), xfeat:FILE (the same with any weights of official names), and covis:BUNDLE (covis'
+own extractor and matcher; a bundle's name or folder). With --scores, RANSAC tries each method's
+most similar matches first, as `covis.match` does.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from numpy.typing import NDArray
 from covis.errors import ArgumentError, CovisError
 from covis.evaluation.pairs import PairSet, read_pairs
 from covis.evaluation.two_view import MatchFunction, TwoViewResult, evaluate_two_view, pool
+from covis.features import Extractor
+from covis.matching import Matcher
+from covis.types import Matches
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PUBLISHED_XFEAT = SHARED / "weights" / "xfeat" / "xfeat.safetensors"
@@ -60,36 +65,27 @@ def read_image(
     return np.asarray(image, np.uint8), scale
 
 
-def mutual(similarity: FloatArray, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(M, 2) indices of mutual best pairs of an (N0, N1) similarity, of the rows to keep."""
-    if not similarity.size:
-        return np.empty((0, 2), np.int64)
-    best1, best0 = similarity.argmax(1), similarity.argmax(0)
-    rows = np.flatnonzero(keep & (best0[best1] == np.arange(len(best1))))
-    return np.stack([rows, best1[rows]], axis=1)
-
-
-def nearest(first: Described, second: Described, ratio: float | None = None) -> NDArray[np.int64]:
+def nearest(first: Described, second: Described, ratio: float | None = None) -> Matches:
     """Mutual nearest neighbours; with a ratio, those whose runner-up is farther by that much."""
     similarity = first.descriptors @ second.descriptors.T
-    keep = np.ones(len(similarity), bool)
+    if not similarity.size:
+        empty = np.empty((0, 2), np.float32)
+        return Matches(empty, empty, empty[:, 0])
+    best1, best0 = similarity.argmax(1), similarity.argmax(0)
+    keep = best0[best1] == np.arange(len(best1))
     if ratio is not None and similarity.shape[1] > 1:
         two = np.partition(similarity, -2, axis=1)[:, -2:]
         distance = np.sqrt(np.maximum(2 - 2 * two, 0))
-        keep = distance[:, 1] < ratio * distance[:, 0]
-    return mutual(similarity, keep)
+        keep &= distance[:, 1] < ratio * distance[:, 0]
+    rows = np.flatnonzero(keep)
+    columns = best1[rows]
+    return Matches(first.points[rows], second.points[columns], similarity[rows, columns])
 
 
 def matcher(extract: Extract, ratio: float | None = None) -> MatchFunction:
     """A method from its extraction, which runs once an image."""
     cached = functools.cache(extract)
-
-    def match(path0: Path, path1: Path) -> tuple[FloatArray, FloatArray]:
-        first, second = cached(path0), cached(path1)
-        pairs = nearest(first, second, ratio)
-        return first.points[pairs[:, 0]], second.points[pairs[:, 1]]
-
-    return match
+    return lambda path0, path1: nearest(cached(path0), cached(path1), ratio)
 
 
 def sift(max_size: int | None) -> MatchFunction:
@@ -130,6 +126,23 @@ def xfeat(weights: Path, max_size: int | None) -> MatchFunction:
     return matcher(extract)
 
 
+def own(bundle: str, max_size: int | None) -> MatchFunction:
+    extract = Extractor(bundle, max_keypoints=FEATURES, max_size=max_size)
+    cached = functools.cache(extract)
+    match = Matcher()
+    return lambda path0, path1: match(cached(path0), cached(path1))
+
+
+def without_scores(match: MatchFunction) -> MatchFunction:
+    """The same matches as bare points, none before another."""
+
+    def bare(path0: Path, path1: Path) -> tuple[FloatArray, FloatArray]:
+        found = match(path0, path1)
+        return (found.points0, found.points1) if isinstance(found, Matches) else found
+
+    return bare
+
+
 def make_method(name: str, max_size: int | None) -> MatchFunction:
     """The method of a name on the command line. Raises ArgumentError for an unknown one."""
     if name == "sift":
@@ -138,7 +151,10 @@ def make_method(name: str, max_size: int | None) -> MatchFunction:
         return xfeat(PUBLISHED_XFEAT, max_size)
     if name.startswith("xfeat:"):
         return xfeat(Path(name.removeprefix("xfeat:")), max_size)
-    raise ArgumentError(f"No method {name!r}; there are sift, kornia-xfeat and xfeat:FILE.")
+    if name.startswith("covis:"):
+        return own(name.removeprefix("covis:"), max_size)
+    known = "sift, kornia-xfeat, xfeat:FILE and covis:BUNDLE"
+    raise ArgumentError(f"No method {name!r}; there are {known}.")
 
 
 def find_sets(data: Path, names: Sequence[str] | None) -> list[PairSet]:
@@ -204,6 +220,8 @@ def run(arguments: argparse.Namespace) -> None:
     results: list[tuple[str, TwoViewResult]] = []
     for name in arguments.methods:
         match = make_method(name, arguments.max_size)
+        if not arguments.scores:
+            match = without_scores(match)
         start = time.perf_counter()
         found = [
             evaluate_two_view(
@@ -238,6 +256,7 @@ def main() -> int:
     parser.add_argument("--max-size", type=int, help="longer side in pixels; own size if left out")
     parser.add_argument("--seeds", type=int, default=3, help="how many RANSAC seeds to average")
     parser.add_argument("--threshold", type=float, help="inlier threshold in full-size pixels")
+    parser.add_argument("--scores", action="store_true", help="try the most similar first")
     parser.add_argument("--json", type=Path, help="write the numbers and every error there")
     try:
         run(parser.parse_args())
