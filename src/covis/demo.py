@@ -191,7 +191,7 @@ def _hit(
         if not quad.faces(camera):
             continue
         homography = quad.seen_by(camera)
-        from_pixels: Matrix = np.linalg.inv(homography)
+        from_pixels = np.linalg.inv(homography).astype(np.float64)
         inside, _ = _project(from_pixels, points)
         _, depth = _project(homography, inside)
         closer = ((inside >= 0) & (inside <= 1)).all(axis=1) & (depth > 0) & (depth < nearest)

@@ -1,0 +1,176 @@
+"""Pictures that show which points of two images match."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError, ImageError
+from covis.types import Image, Matches, Matrix
+
+Pixels = NDArray[np.uint8]
+
+_BACKGROUND = (24, 26, 30)
+_TEXT = (232, 234, 237)
+_OUTLINE = (255, 255, 255)
+_SHADOW = (18, 18, 20)
+_GAP = 6
+_SHIFT = 4
+
+
+def draw_matches(
+    image0: Image, image1: Image, matches: Matches, *, max_lines: int = 300, max_side: int = 1600
+) -> Pixels:
+    """The two images side by side, their inlier matches joined by lines, a caption below.
+
+    A match's colour follows its place in image 0: hue from left to right, lightness from top
+    to bottom. Outliers are left out. Where the geometry is a homography, the outline of image 0
+    is drawn in image 1.
+
+    max_lines: of more inliers, so many spread evenly over the ranking are drawn.
+    max_side: the result's longest side in pixels at most.
+
+    Returns (h, w, 3) uint8, RGB. Raises ArgumentError for a max_lines below 0 or a max_side
+    below 64.
+    """
+    if max_lines < 0:
+        raise ArgumentError(f"max_lines is {max_lines}; it must not be negative.")
+    if max_side < 64:
+        raise ArgumentError(f"max_side is {max_side}; it must be at least 64.")
+    caption_height = min(max(16, max_side // 36), 44)
+    size0, size1 = _sizes(image0, image1, max_side, caption_height)
+    height = size0[1]
+    left1 = size0[0] + _GAP
+    canvas = np.empty((height + caption_height, left1 + size1[0], 3), np.uint8)
+    canvas[:] = _BACKGROUND
+    picture0, picture1 = canvas[:height, : size0[0]], canvas[:height, left1:]
+    picture0[:] = _resized(image0.pixels, size0)
+    picture1[:] = _resized(image1.pixels, size1)
+
+    full0, full1 = np.array([image0.width, image0.height]), np.array([image1.width, image1.height])
+    drawn = np.flatnonzero(matches.inliers)
+    if len(drawn) > max_lines:
+        drawn = drawn[np.linspace(0, len(drawn) - 1, max_lines).astype(int)]
+    place0 = matches.points0[drawn] / full0
+    place1 = matches.points1[drawn] / full1
+    geometry = matches.geometry
+    if geometry is not None and geometry.kind == "homography" and geometry.matrix is not None:
+        _draw_outline(picture1, _outline(image0, geometry.matrix) / full1 * size1)
+    ends = place1 * size1 + (left1, 0)
+    _draw_lines(canvas[:height], place0 * size0, ends, _colours(place0))
+    _write_caption(canvas[height:], matches)
+    return canvas
+
+
+def save_picture(picture: Pixels, path: str | os.PathLike[str]) -> None:
+    """Write (h, w, 3) uint8 RGB to a file; the suffix says how (.png, .jpg, .webp, ...).
+
+    Raises ImageError where the folder does not exist, the suffix is unknown or the file cannot
+    be written.
+    """
+    path = Path(path)
+    if PIL.Image.registered_extensions().get(path.suffix.lower()) not in PIL.Image.SAVE:
+        raise ImageError(
+            f"{path}: cannot write pictures with the suffix {path.suffix!r}; use .png or .jpg."
+        )
+    if not path.parent.is_dir():
+        raise ImageError(f"{path}: the folder {path.parent} does not exist; create it first.")
+    try:
+        PIL.Image.fromarray(picture).save(path, quality=92)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _sizes(
+    image0: Image, image1: Image, max_side: int, caption_height: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(width, height) at which the pictures are shown: at one height, the larger of the two."""
+    aspect0, aspect1 = image0.width / image0.height, image1.width / image1.height
+    height = min(
+        max(image0.pixels.shape[0], image1.pixels.shape[0]),
+        max_side - caption_height,
+        int((max_side - _GAP) / (aspect0 + aspect1)),
+    )
+    height = max(1, height)
+    return (max(1, int(height * aspect0)), height), (max(1, int(height * aspect1)), height)
+
+
+def _resized(pixels: Pixels, size: tuple[int, int]) -> NDArray[Any]:
+    shrinks = size[0] < pixels.shape[1]
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _colours(places: NDArray[np.floating[Any]]) -> list[tuple[int, int, int]]:
+    """One RGB colour for each place (N, 2) in 0..1: hue along x, paler towards the top."""
+    if len(places) == 0:
+        return []
+    x, y = np.clip(places, 0, 1).T
+    hsv = np.stack([x * 300, 0.5 + 0.45 * y, np.ones_like(x)], axis=1)
+    rgb = cv2.cvtColor(hsv[None].astype(np.float32), cv2.COLOR_HSV2RGB)[0] * 255
+    return [(round(float(r)), round(float(g)), round(float(b))) for r, g, b in rgb]
+
+
+def _fixed(points: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
+    """Points (N, 2), top-left pixel's centre (0.5, 0.5), as OpenCV's drawing takes them."""
+    fixed: NDArray[np.int32] = np.rint((points - 0.5) * 2**_SHIFT).astype(np.int32)
+    return fixed
+
+
+def _draw_lines(
+    canvas: Pixels,
+    starts: NDArray[np.floating[Any]],
+    ends: NDArray[np.floating[Any]],
+    colours: list[tuple[int, int, int]],
+) -> None:
+    thickness = max(1, round(canvas.shape[0] / 900))
+    radius = max(2.0, canvas.shape[0] / 240)
+    pairs = list(zip(_fixed(starts).tolist(), _fixed(ends).tolist(), colours, strict=True))
+    lines = canvas.copy()
+    for start, end, colour in pairs:
+        cv2.line(lines, start, end, colour, thickness, cv2.LINE_AA, _SHIFT)
+    opacity = float(np.clip(6 / np.sqrt(max(1, len(pairs))), 0.3, 0.7))
+    cv2.addWeighted(lines, opacity, canvas, 1 - opacity, 0, dst=canvas)
+    for start, end, colour in pairs:
+        for point in (start, end):
+            for size, tint in ((radius + 1, _SHADOW), (radius, colour)):
+                cv2.circle(canvas, point, round(size * 2**_SHIFT), tint, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _outline(image: Image, h_1from0: Matrix) -> Matrix:
+    """The border of image 0 in image 1, (N, 2), clipped to what lies before the camera."""
+    along = np.linspace(0, 1, 65)[:-1, None]
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
+    border = np.concatenate(
+        [a + along * (b - a) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)]
+    ) * (image.width, image.height)
+    mapped = np.column_stack([border, np.ones(len(border))]) @ h_1from0.T
+    before = mapped[:, 2] * np.sign(mapped[:, 2].mean()) > 1e-3 * np.abs(mapped[:, 2]).max()
+    outline: Matrix = mapped[before, :2] / mapped[before, 2:]
+    return outline
+
+
+def _draw_outline(picture: Pixels, outline: Matrix) -> None:
+    reach = 20 * max(picture.shape)
+    points = [_fixed(np.clip(outline, -reach, reach))]
+    thickness = max(2, round(picture.shape[0] / 360))
+    for width, colour in ((thickness + 2, _SHADOW), (thickness, _OUTLINE)):
+        cv2.polylines(picture, points, True, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def _write_caption(strip: Pixels, matches: Matches) -> None:
+    count, inliers = len(matches), int(matches.inliers.sum())
+    words = f"{count} {'match' if count == 1 else 'matches'}"
+    if matches.geometry is not None:
+        words += f", {inliers} {'inlier' if inliers == 1 else 'inliers'}"
+    font = cv2.FONT_HERSHEY_DUPLEX
+    height, width = strip.shape[:2]
+    (natural, tall), _ = cv2.getTextSize(words, font, 1, 1)
+    scale = min(0.42 * height / tall, 0.9 * width / natural)
+    corner = (round((width - natural * scale) / 2), round((height + tall * scale) / 2))
+    cv2.putText(strip, words, corner, font, scale, _TEXT, 1, cv2.LINE_AA)
