@@ -76,14 +76,17 @@ class XFeat:
             fitted = _fit(scaled[: inner[0], : inner[1]])
             maps, reliability = self._detect(["features", "reliability"], image=fitted[None, None])
             # From a pixel of the network's input to the full image: back through both resizes.
+            # A side of one pixel stays one at every scale.
+            across = min(inner[1] / scale, width) / fitted.shape[1]
+            down = min(inner[0] / scale, height) / fitted.shape[0]
             step = np.array(
-                [
-                    inner[1] / fitted.shape[1] / scale * image.width / width,
-                    inner[0] / fitted.shape[0] / scale * image.height / height,
-                ],
-                np.float32,
+                [across * image.width / width, down * image.height / height], np.float32
             )
-            cells, scores = best_cells(reliability[0], int(max_keypoints * share), image.mask)
+            mask = None
+            if image.mask is not None:
+                columns, rows = (np.arange(n) * CELL + 0.5 for n in reliability.shape[:0:-1])
+                mask = _mask_at(image.mask, columns * across / width, rows * down / height)
+            cells, scores = best_cells(reliability[0], int(max_keypoints * share), mask)
             parts.append(
                 (
                     (cells * CELL + np.float32(0.5)).astype(np.float32) * step,
@@ -131,7 +134,8 @@ def peaks(
     largest = cv2.dilate(heat, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
     found = (heat == largest) & (heat > threshold)
     if mask is not None:
-        found &= ~_mask_at(mask, heat.shape)
+        rows, columns = ((np.arange(size) + 0.5) / size for size in heat.shape)
+        found &= ~_mask_at(mask, columns, rows)
     flat = np.flatnonzero(found)
     xy = np.column_stack([flat % heat.shape[1], flat // heat.shape[1]])
     taps, weights = _taps(xy, heat.shape, reliability.shape, _linear)
@@ -143,11 +147,14 @@ def peaks(
 def best_cells(
     reliability: FloatArray, count: int, mask: BoolArray | None = None
 ) -> tuple[NDArray[np.intp], FloatArray]:
-    """The `count` most reliable cells of (h, w): (N, 2) as (column, row), and reliabilities."""
+    """The `count` most reliable cells of (h, w): (N, 2) as (column, row), and reliabilities.
+
+    mask: (h, w), True for the cells to leave out.
+    """
     scores = reliability.ravel()
     candidates = np.arange(len(scores))
     if mask is not None:
-        candidates = np.flatnonzero(~_mask_at(mask, reliability.shape))
+        candidates = np.flatnonzero(~mask)
     order = candidates[best_first(scores[candidates], count)]
     width = reliability.shape[1]
     return np.column_stack([order % width, order // width]), scores[order]
@@ -223,12 +230,13 @@ def _taps(
     (columns, across), (rows, down) = axes
     taps = rows[:, :, None] * coarse[1] + columns[:, None, :]
     weights = down[:, :, None] * across[:, None, :]
-    return taps.reshape(len(xy), -1), weights.reshape(len(xy), -1).astype(np.float32)
+    shape = len(xy), taps.shape[1] * taps.shape[2]
+    return taps.reshape(shape), weights.reshape(shape).astype(np.float32)
 
 
-def _mask_at(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
-    """The mask at another size; a cell is masked where its nearest pixel is."""
-    resized = cv2.resize(
-        mask.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST
-    )
-    return resized.astype(bool)
+def _mask_at(mask: BoolArray, columns: NDArray[np.float64], rows: NDArray[np.float64]) -> BoolArray:
+    """The mask's pixels under a lattice of points, given as shares 0..1 of width and height."""
+    height, width = mask.shape
+    x = np.minimum((columns * width).astype(np.intp), width - 1)
+    y = np.minimum((rows * height).astype(np.intp), height - 1)
+    return np.asarray(mask[np.ix_(y, x)])
