@@ -41,13 +41,14 @@ class Bundle:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             bundle = Bundle(**values, folder=folder)
+            graphs = [folder / graph for graph in bundle.graphs.values()]
         except FileNotFoundError:
             raise BundleError(f"{folder}: no bundle there (no bundle.json).") from None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise BundleError(f"{path}: not a bundle's description ({error}).") from error
-        for graph in bundle.graphs.values():
-            if not (folder / graph).is_file():
-                raise BundleError(f"{folder}: the bundle is not whole, {graph} is missing.")
+        for graph in graphs:
+            if not graph.is_file():
+                raise BundleError(f"{folder}: the bundle is not whole, {graph.name} is missing.")
         return bundle
 
     def describe(self) -> dict[str, Any]:
