@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from covis.errors import BundleError
 from covis.export.onnx_graph import read_weights, write_graph
 from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, XFeat
 from covis.runtime.bundle import Bundle
@@ -133,7 +134,11 @@ def export_xfeat(
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
     half: store the weights as float16, half the size.
+
+    Raises BundleError when `folder` holds something else than a bundle.
     """
+    if folder.exists() and not (folder / "bundle.json").is_file():
+        raise BundleError(f"{folder}: is there and is no bundle; it is left alone.")
     folded = fold_norms(net)
     size = torch.export.Dim
     with tempfile.TemporaryDirectory(dir=_existing(folder.parent)) as work:
