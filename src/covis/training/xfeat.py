@@ -357,7 +357,7 @@ def train(
     are taught by Shi-Tomasi corners and everything else by correspondences alone.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
-    not given, or there is none to resume; BundleError when the teacher does not load.
+    not given, there is none to resume or it began otherwise; BundleError when the teacher does not load.
     """
     out = Path(out)
     checkpoint = out / "checkpoint.pt"
@@ -368,6 +368,12 @@ def train(
     saved = load_checkpoint(checkpoint) if resume else None
     if saved is not None:
         steps, seed = saved["steps"], saved["seed"]
+        # Older checkpoints do not say.
+        if saved.get("taught", teacher is not None) != (teacher is not None):
+            raise TrainingError(
+                f"{out}: this run began {'with' if saved['taught'] else 'without'} a teacher and "
+                "can only go on so."
+            )
     recipe = Recipe(
         steps=steps or Recipe.steps,
         seed=seed,
@@ -385,7 +391,15 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
 
     def save() -> None:
-        save_checkpoint({"run": run.state(), "steps": recipe.steps, "seed": seed}, checkpoint)
+        save_checkpoint(
+            {
+                "run": run.state(),
+                "steps": recipe.steps,
+                "seed": seed,
+                "taught": teacher is not None,
+            },
+            checkpoint,
+        )
 
     began, sums, counted = time.monotonic(), {}, 0
     for pairs in run.batches():
