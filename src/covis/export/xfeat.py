@@ -137,7 +137,9 @@ def export_xfeat(
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
-    if folder.exists() and not (folder / "bundle.json").is_file():
+    if not (folder / "bundle.json").is_file() and (
+        folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    ):
         raise BundleError(f"{folder}: is there and is no bundle; it is left alone.")
     folded = fold_norms(net)
     size = torch.export.Dim
