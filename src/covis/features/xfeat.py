@@ -98,14 +98,15 @@ class XFeat:
         keypoints, scores, descriptors, steps = (
             np.concatenate(part) for part in zip(*parts, strict=True)
         )
+        order = best_first(scores, len(scores))
         return Features(
-            keypoints=keypoints,
-            scores=scores,
-            descriptors=descriptors,
+            keypoints=keypoints[order],
+            scores=scores[order],
+            descriptors=descriptors[order],
             width=image.width,
             height=image.height,
             model=self.bundle.name,
-            pixel_sizes=steps,
+            pixel_sizes=steps[order],
         )
 
 
