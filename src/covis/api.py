@@ -59,7 +59,7 @@ def match(
             semi_dense=matcher == "semi-dense",
             threads=threads,
         )
-        find = Matcher(matcher, threads=threads)
+        find = Matcher(matcher, features=extract.source, threads=threads)
     with _timed(seconds, "decode"):
         image_a = load_image(a, max_size=max_size, mask=mask_a)
         image_b = load_image(b, max_size=max_size, mask=mask_b)

@@ -6,18 +6,28 @@ orientation applied, full size), the centre of the top-left pixel at (0.5, 0.5),
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+
+from covis.errors import CovisError
+from covis.files import read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    from covis.images import Source
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
 
 GeometryKind = Literal["homography", "fundamental", "essential", "none"]
+
+DRAWN_SIZE = 1600
+"""Images are shrunk to this longest side, in pixels, before they are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +77,42 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write them to an .npz file, whole or not at all. Raises CovisError when it cannot."""
+        write_arrays(path, self.to_arrays())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote. Raises CovisError for any other file."""
+        return cls.from_arrays(read_arrays(path), path)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything by name, as `save` stores it."""
+        return _present(vars(self))
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], name: str | os.PathLike[str] = "features"
+    ) -> Self:
+        """The opposite of `to_arrays`; other arrays are left alone.
+
+        Raises CovisError, which begins with `name`, when something is missing or does not fit.
+        """
+        n, f32 = arrays["keypoints"].shape[:1] if "keypoints" in arrays else (), np.float32
+        dimension = arrays["descriptors"].shape[1:] if "descriptors" in arrays else ()
+        check = _Stored(arrays, f"{name}: not the features of an image")
+        return cls(
+            keypoints=check.array("keypoints", f32, (*n, 2)),
+            scores=check.array("scores", f32, n),
+            descriptors=check.array("descriptors", f32, (*n, *dimension[:1])),
+            width=int(check.array("width", np.int64, ())),
+            height=int(check.array("height", np.int64, ())),
+            model=check.text("model"),
+            scales=check.optional("scales", f32, n),
+            orientations=check.optional("orientations", f32, n),
+            pixel_sizes=check.optional("pixel_sizes", f32, (*n, 2)),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,3 +166,124 @@ class Matches:
         if self.geometry is None:
             return np.ones(len(self), bool)
         return self.geometry.inliers
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write them to an .npz file, whole or not at all, without `seconds`.
+
+        The arrays have the names of the fields; those of the geometry, which is left out where
+        there is none, begin with "geometry_". Raises CovisError when it cannot be written.
+        """
+        arrays = _present({k: v for k, v in vars(self).items() if k not in ("geometry", "seconds")})
+        if self.geometry is not None:
+            arrays |= {f"geometry_{k}": v for k, v in _present(vars(self.geometry)).items()}
+        write_arrays(path, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote. Raises CovisError for any other file."""
+        arrays = read_arrays(path)
+        n, f32, f64 = (
+            arrays["points0"].shape[:1] if "points0" in arrays else (),
+            np.float32,
+            np.float64,
+        )
+        check = _Stored(arrays, f"{path}: not the matches of two images")
+        geometry = None
+        if "geometry_kind" in arrays:
+            geometry = Geometry(
+                kind=check.choice("geometry_kind", get_args(GeometryKind)),
+                matrix=check.optional("geometry_matrix", f64, (3, 3)),
+                inliers=check.array("geometry_inliers", np.bool_, n),
+                note=check.text("geometry_note"),
+                rotation_1from0=check.optional("geometry_rotation_1from0", f64, (3, 3)),
+                translation_1from0=check.optional("geometry_translation_1from0", f64, (3,)),
+            )
+        return cls(
+            points0=check.array("points0", f32, (*n, 2)),
+            points1=check.array("points1", f32, (*n, 2)),
+            scores=check.array("scores", f32, n),
+            indices=check.optional("indices", np.int64, (*n, 2)),
+            geometry=geometry,
+            model=check.text("model"),
+            licence=check.text("licence"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and words, ready for JSON.
+
+        `matches` and `inliers` are counts; `inlier_mask` says which matches those are.
+        """
+        geometry = self.geometry
+        return {
+            "matches": len(self),
+            "inliers": int(self.inliers.sum()),
+            "points0": self.points0.tolist(),
+            "points1": self.points1.tolist(),
+            "scores": self.scores.tolist(),
+            "inlier_mask": self.inliers.tolist(),
+            "geometry": None
+            if geometry is None
+            else {
+                "kind": geometry.kind,
+                "matrix": _listed(geometry.matrix),
+                "note": geometry.note,
+                "rotation_1from0": _listed(geometry.rotation_1from0),
+                "translation_1from0": _listed(geometry.translation_1from0),
+            },
+            "seconds": dict(self.seconds),
+            "model": self.model,
+            "licence": self.licence,
+        }
+
+    def draw(
+        self, image0: Source, image1: Source, path: str | os.PathLike[str] | None = None
+    ) -> NDArray[np.uint8]:
+        """Both images side by side and lines between them, (h, w, 3) RGB; see `draw_matches`.
+
+        image0, image1: what `load_image` takes. path: where to write the picture as well.
+        """
+        from covis.draw import draw_matches, save_picture
+        from covis.images import load_image
+
+        loaded0, loaded1 = (load_image(image, max_size=DRAWN_SIZE) for image in (image0, image1))
+        picture = draw_matches(loaded0, loaded1, self)
+        if path is not None:
+            save_picture(picture, path)
+        return picture
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Arrays read from a file, checked as they are taken out."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    complaint: str
+
+    def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+        if name not in self.arrays:
+            raise CovisError(f"{self.complaint} ({name} is missing).")
+        found = self.arrays[name]
+        if found.dtype != dtype or found.shape != shape:
+            raise CovisError(f"{self.complaint} ({name} is {found.dtype} {found.shape}).")
+        return found
+
+    def optional(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any] | None:
+        return self.array(name, dtype, shape) if name in self.arrays else None
+
+    def text(self, name: str) -> str:
+        if name not in self.arrays or self.arrays[name].dtype.kind != "U":
+            raise CovisError(f"{self.complaint} ({name} is missing).")
+        return str(self.arrays[name])
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> Any:
+        if self.text(name) not in choices:
+            raise CovisError(f"{self.complaint} ({name} is '{self.text(name)}').")
+        return self.text(name)
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(value) for name, value in fields.items() if value is not None}
+
+
+def _listed(matrix: Matrix | None) -> list[Any] | None:
+    return None if matrix is None else matrix.tolist()

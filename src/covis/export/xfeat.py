@@ -44,7 +44,7 @@ def _fold(layer: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -
     layer.bias = nn.Parameter((bias - norm.running_mean) * scale)
 
 
-def phases(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
+def phases(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """The weights of a 3x3 convolution and the 3x3, stride 2 one after it, for half resolution.
 
     The first has one input channel and C outputs at every pixel. The four pixels of each 2x2
@@ -52,19 +52,18 @@ def phases(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
     then 4x4 with stride 2 and padding 1, [4 C, 1, 4, 4], the second 2x2 with padding on the
     left and the top, [D, 4 C, 2, 2]. The results are the same to rounding.
     """
-    count = first.out_channels
-    weight0 = first.weight.new_zeros(2, 2, count, 1, 4, 4)
-    weight1 = second.weight.new_zeros(second.out_channels, 2, 2, count, 2, 2)
-    for row in range(2):
-        for column in range(2):
-            weight0[row, column, :, :, row : row + 3, column : column + 3] = first.weight
+    weight0 = torch.stack(
+        [
+            F.pad(first, (column, 1 - column, row, 1 - row))
+            for row in range(2)
+            for column in range(2)
+        ]
+    )
     # Output pixel (i, j) sees rows 2i-1, 2i, 2i+1: the lower half of block i-1, then block i.
-    for tap_row, (block_row, row) in enumerate(((0, 1), (1, 0), (1, 1))):
-        for tap_column, (block_column, column) in enumerate(((0, 1), (1, 0), (1, 1))):
-            weight1[:, row, column, :, block_row, block_column] = second.weight[
-                :, :, tap_row, tap_column
-            ]
-    return weight0.flatten(0, 2), weight1.flatten(1, 3)
+    # With a row of zeros before them, the taps fall into whole blocks.
+    taps = F.pad(second, (1, 0, 1, 0)).unflatten(3, (2, 2)).unflatten(2, (2, 2))
+    weight1 = taps.permute(0, 3, 5, 1, 2, 4)
+    return weight0.flatten(0, 1), weight1.flatten(1, 3)
 
 
 class DetectGraph(nn.Module):
@@ -83,7 +82,7 @@ class DetectGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         net = self.net
         grey = net.normalise(image)
-        features = net.fuse(net.pyramid(grey))
+        features = net.fuse(self._pyramid(grey))
         # Laying cells out as channels and a 1x1 convolution are together one convolution
         # with stride 8, which needs no copy of the image.
         first = net.keypoint_head[0].layer[0]
@@ -98,6 +97,18 @@ class DetectGraph(nn.Module):
             net.heatmap_head(features)[:, 0],
             logits,
         )
+
+
+    def _pyramid(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`XFeat.pyramid`, the first two layers of `block1` as `phases` rewrites them."""
+        net = self.net
+        first, second = (net.block1[index].layer[0] for index in range(2))
+        weight0, weight1 = phases(first.weight, second.weight)
+        x = F.relu(F.conv2d(grey, weight0, first.bias.repeat(4), stride=2, padding=1))
+        x = F.relu(F.conv2d(F.pad(x, (1, 0, 1, 0)), weight1, second.bias))
+        x3 = net.block3(net.block2(net.block1[2:](x) + net.skip1(grey)))
+        x4 = net.block4(x3)
+        return x3, x4, net.block5(x4)
 
 
 class RefineGraph(nn.Module):

@@ -59,9 +59,10 @@ class Extractor:
         if features == "sift":
             if semi_dense:
                 raise ArgumentError("SIFT has no semi-dense features; use features='xfeat'.")
-            self.model, self.licence = "sift", SIFT_LICENCE
+            self.source, self.model, self.licence = "sift", "sift", SIFT_LICENCE
             return
-        bundle = find_bundle(DEFAULT_FEATURES if features == "xfeat" else features)
+        self.source = DEFAULT_FEATURES if features == "xfeat" else features
+        bundle = find_bundle(self.source)
         if bundle.architecture != "xfeat":
             raise ArgumentError(
                 f"'{bundle.name}' is a bundle for {bundle.architecture}, not for features."

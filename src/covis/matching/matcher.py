@@ -31,6 +31,7 @@ class Matcher:
         self,
         matcher: MatcherName = "nearest",
         *,
+        features: str | None = None,
         min_similarity: float | None = None,
         max_ratio: float | None = None,
         threads: int | None = None,
@@ -39,14 +40,17 @@ class Matcher:
 
         matcher: "nearest", mutual nearest neighbours, or "semi-dense", the same on semi-dense
             features and then refined to sub-pixel accuracy (XFeat*).
+        features: the bundle that the semi-dense features come from; needed only for one that was
+            opened by its folder, others are found by the features' own word.
         min_similarity, max_ratio: see `mutual_nearest`; neither is set in the paper.
-        threads: processor threads for the refinement; all by default.
+        threads: processor threads; all by default.
 
         Raises ArgumentError on an unknown matcher.
         """
         if matcher not in MATCHERS:
             raise ArgumentError(f"no matcher '{matcher}'; there are: {', '.join(MATCHERS)}.")
         self.matcher = matcher
+        self._bundle = features
         self._min_similarity, self._max_ratio = min_similarity, max_ratio
         self._threads = threads
         self._refiners: dict[str, Refiner] = {}
@@ -76,6 +80,7 @@ class Matcher:
             features1.descriptors,
             min_similarity=self._min_similarity,
             max_ratio=self._max_ratio,
+            threads=self._threads,
         )
         points0 = features0.keypoints[indices[:, 0]]
         if semi_dense:
@@ -94,5 +99,5 @@ class Matcher:
 
     def _refiner(self, model: str) -> Refiner:
         if model not in self._refiners:
-            self._refiners[model] = Refiner(find_bundle(model), self._threads)
+            self._refiners[model] = Refiner(find_bundle(self._bundle or model), self._threads)
         return self._refiners[model]

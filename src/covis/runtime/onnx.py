@@ -28,8 +28,8 @@ class OnnxGraph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cpu_threads()
         options.log_severity_level = 3
-        # Buffers sized for the largest image so far would stay for the process's life.
-        options.enable_cpu_mem_arena = False
+        # Threads that spin between two graphs would take the processor from other work.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]

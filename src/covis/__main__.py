@@ -1,0 +1,5 @@
+"""`python -m covis`: the command line."""
+
+from covis.cli import app
+
+app(prog_name="covis")

@@ -1,0 +1,65 @@
+"""The command line. What is heavy is imported inside the commands, so that help is instant."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from covis import __version__
+from covis.cli import demo, doctor, match, match_many, train, weights
+from covis.errors import CovisError
+
+
+class _Group(TyperGroup):
+    """Tells mistakes of the user in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CovisError as error:
+            typer.echo(f"covis: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="covis",
+    cls=_Group,
+    help="Find, match and search what images have in common.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich would triple the time that help takes.
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"covis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("match")(match.command)
+app.command("match-many")(match_many.command)
+app.command("demo")(demo.command)
+app.command("doctor")(doctor.command)
+app.add_typer(weights.app, name="weights")
+app.add_typer(train.app, name="train")
+
+__all__ = ["app"]

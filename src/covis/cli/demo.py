@@ -1,0 +1,76 @@
+"""`covis demo`: matches against a known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from covis.cli import options
+from covis.cli.match import describe
+from covis.errors import CovisError
+
+if TYPE_CHECKING:
+    from covis.demo import DemoPair
+    from covis.types import BoolArray, Matches
+
+RIGHT_WITHIN = 3
+"""Pixels."""
+
+
+def command(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The picture to draw.")
+    ] = Path("demo.png"),
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the two rendered pictures in this folder."),
+    ] = None,
+    features: options.Features = "xfeat",
+    matcher: options.Matcher = "nearest",
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+) -> None:
+    """Match two rendered views of a scene.
+
+    What is found is checked against the known truth.
+    """
+    from covis.api import match
+    from covis.demo import render_demo
+
+    pair = render_demo(seed=seed)
+    if keep is not None:
+        _keep(pair, keep)
+    found = match(pair.image0, pair.image1, features, matcher, seed=seed, threads=threads)
+    found.draw(pair.image0, pair.image1, output)
+    for line in describe(found):
+        typer.echo(line)
+    inliers = found.inliers
+    right = right_matches(found, pair)
+    typer.echo(
+        f"Right within {RIGHT_WITHIN} pixels of the truth: {right.sum()} of {len(found)}; "
+        f"of those that agree, {right[inliers].sum()} of {inliers.sum()}."
+    )
+    typer.echo(f"Drawn in {output}.")
+
+
+def right_matches(found: Matches, pair: DemoPair) -> BoolArray:
+    """(N,) bool: the matches whose point in view 1 lies where the scene says."""
+    import numpy as np
+
+    truth, visible = pair.to_view1(found.points0)
+    error = np.linalg.norm(found.points1 - truth, axis=1)
+    right: BoolArray = visible & (error <= RIGHT_WITHIN)
+    return right
+
+
+def _keep(pair: DemoPair, folder: Path) -> None:
+    from covis.draw import save_picture
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CovisError(f"{folder}: cannot make this folder ({error.strerror}).") from None
+    save_picture(pair.image0, folder / "a.png")
+    save_picture(pair.image1, folder / "b.png")

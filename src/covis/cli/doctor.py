@@ -1,0 +1,144 @@
+"""`covis doctor`: what is here, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from typing import Any
+
+import typer
+
+from covis import __version__
+from covis.cli import options
+from covis.cli.demo import RIGHT_WITHIN, right_matches
+from covis.errors import CovisError
+
+_NEEDED = ("numpy", "onnxruntime", "poselib", "pillow", "typer")
+_TRAIN = ("torch", "onnx", "onnxscript", "safetensors")
+
+
+def command(as_json: options.AsJson = False) -> None:
+    """Check the installation.
+
+    Says what is here, what is missing and how to get it, and tries the default model. Exits with 1 where something needed does not work.
+    """
+    found = examine()
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        _print(found)
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+def examine() -> dict[str, Any]:
+    """Everything `covis doctor` tells, ready for JSON."""
+    problems: list[str] = []
+    hints: list[str] = []
+    versions: dict[str, str | None] = {"covis": __version__, "python": platform.python_version()}
+    versions |= {name: _version(name) for name in (*_NEEDED, *_TRAIN)}
+    problems += [f"{n} is missing: pip install --force-reinstall covis" for n in _NEEDED
+                 if versions[n] is None]  # fmt: skip
+    missing = [name for name in _TRAIN if versions[name] is None]
+    if missing:
+        hints.append(
+            f"{', '.join(missing)} missing: needed only to train and to import or export "
+            f"weights; {options.TRAIN_EXTRA}"
+        )
+    found: dict[str, Any] = {"versions": versions, "platform": platform.platform()}
+    try:
+        found |= _runtime(versions, hints) | {"models": _models()}
+        found["self_check"] = _self_check()
+    except (CovisError, ImportError) as error:
+        problems.append(str(error))
+    return found | {"problems": problems, "hints": hints}
+
+
+def _runtime(versions: dict[str, str | None], hints: list[str]) -> dict[str, Any]:
+    import cv2
+    import PIL.Image
+
+    from covis.runtime import user_models
+    from covis.runtime.onnx import cpu_threads
+
+    versions["opencv"] = cv2.__version__
+    PIL.Image.init()
+    readable = {
+        suffix for suffix, kind in PIL.Image.registered_extensions().items()
+        if kind in PIL.Image.OPEN
+    }  # fmt: skip
+    formats = {
+        name: suffix in readable
+        for name, suffix in {
+            "JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "TIFF": ".tif", "GIF": ".gif",
+            "BMP": ".bmp", "AVIF": ".avif", "HEIC": ".heic",
+        }.items()
+    }  # fmt: skip
+    if not formats["AVIF"]:
+        hints.append("AVIF pictures cannot be read: pip install --upgrade 'pillow>=11.3'")
+    if not formats["HEIC"]:
+        hints.append("HEIC pictures cannot be read: convert them to JPEG first")
+    return {
+        "backend": "onnxruntime (CPU)",
+        "threads": cpu_threads(),
+        "formats": formats,
+        "user_models": str(user_models()),
+    }
+
+
+def _models() -> list[dict[str, str]]:
+    from covis.runtime import list_bundles
+
+    return [{"name": b.name, "licence": b.licence, "folder": str(b.folder)} for b in list_bundles()]
+
+
+def _self_check() -> dict[str, Any]:
+    """Match the demo pair with the default model."""
+    from covis.api import match
+    from covis.demo import render_demo
+
+    pair = render_demo((480, 360))
+    found = match(pair.image0, pair.image1)
+    right = int(right_matches(found, pair).sum())
+    if right * 2 < len(found) or right < 20:
+        raise CovisError(
+            f"the default model '{found.model}' runs, but only {right} of its {len(found)} "
+            "matches on the demo pair are right; install covis again."
+        )
+    return {
+        "model": found.model,
+        "matches": len(found),
+        "right": right,
+        "seconds": round(sum(found.seconds.values()), 3),
+    }
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _print(found: dict[str, Any]) -> None:
+    for name, number in found["versions"].items():
+        typer.echo(f"{name:12} {number or '-'}")
+    if "formats" in found:
+        names = [name for name, readable in found["formats"].items() if readable]
+        typer.echo(f"{'backend':12} {found['backend']}, {found['threads']} threads")
+        typer.echo(f"{'pictures':12} {', '.join(names)}")
+    for model in found.get("models", []):
+        typer.echo(f"{'model':12} {model['name']} ({model['licence']}) in {model['folder']}")
+    if "self_check" in found:
+        check = found["self_check"]
+        typer.echo(
+            f"{'self-check':12} {check['model']}: {check['right']} of {check['matches']} matches "
+            f"right within {RIGHT_WITHIN} pixels, {check['seconds']} s"
+        )
+    for hint in found["hints"]:
+        typer.echo(f"{'hint':12} {hint}")
+    for problem in found["problems"]:
+        typer.echo(f"{'problem':12} {problem}")
+    typer.echo("Something needed does not work." if found["problems"] else "All is well.")

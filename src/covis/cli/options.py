@@ -1,0 +1,60 @@
+"""Options that several commands share. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import typer
+
+from covis.errors import CovisError
+
+MatcherChoice = Literal["nearest", "semi-dense"]
+GeometryChoice = Literal["homography", "fundamental", "essential", "none"]
+
+Features = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="xfeat, sift, or another model: see 'covis weights list'."),
+]
+Matcher = Annotated[
+    MatcherChoice,
+    typer.Option(help="nearest is fast; semi-dense finds more points, with less texture."),
+]
+Geometry = Annotated[
+    GeometryChoice,
+    typer.Option(
+        help="What matches must agree with. homography: a plane, or a camera that only turns; "
+        "fundamental: any scene; essential: any scene, gives the relative pose."
+    ),
+]
+MaxKeypoints = Annotated[int, typer.Option(min=1, metavar="N", help="Features an image at most.")]
+MaxSize = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="PX", help="Shrink larger images to this longest side; 0 for full size."
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the robust estimation.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Processor threads.", show_default="all"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+DEFAULT_MAX_SIZE = 960
+DEFAULT_MAX_KEYPOINTS = 4096
+
+TRAIN_EXTRA = "pip install 'covis[train]'"
+_TRAIN_MODULES = ("torch", "onnx", "onnxscript", "safetensors")
+
+
+@contextmanager
+def needing_train_extra() -> Iterator[None]:
+    """Turn a missing module of the extra into one clear line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _TRAIN_MODULES:
+            raise
+        raise CovisError(f"this needs {error.name}, which is missing: {TRAIN_EXTRA}") from None
