@@ -20,7 +20,8 @@ _TRAIN = ("torch", "onnx", "onnxscript", "safetensors")
 def command(as_json: options.AsJson = False) -> None:
     """Check the installation.
 
-    Says what is here, what is missing and how to get it, and tries the default model. Exits with 1 where something needed does not work.
+    Says what is here, what is missing and how to get it, and tries the default model.
+    Exits with 1 where something needed does not work.
     """
     found = examine()
     if as_json:
