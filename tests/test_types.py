@@ -1,0 +1,212 @@
+"""Features and matches on disk and as plain data."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from covis.errors import CovisError
+from covis.types import Features, Geometry, Matches
+
+
+def some_features(count: int = 5, **changes: object) -> Features:
+    rng = np.random.default_rng(0)
+    features = Features(
+        keypoints=rng.random((count, 2), np.float32),
+        scores=rng.random(count, np.float32),
+        descriptors=rng.random((count, 8), np.float32),
+        width=640,
+        height=480,
+        model="sift",
+    )
+    return replace(features, **changes)
+
+
+def some_matches(count: int = 4, **changes: object) -> Matches:
+    rng = np.random.default_rng(1)
+    matches = Matches(
+        points0=rng.random((count, 2), np.float32),
+        points1=rng.random((count, 2), np.float32),
+        scores=rng.random(count, np.float32),
+        indices=np.arange(2 * count).reshape(count, 2),
+        geometry=Geometry("homography", np.eye(3), np.arange(count) % 2 == 0, "a note"),
+        seconds={"match": 0.5},
+        model="sift",
+        licence="Apache-2.0",
+    )
+    return replace(matches, **changes)
+
+
+def assert_same(a: object, b: object) -> None:
+    assert type(a) is type(b)
+    for f in fields(a):  # type: ignore[arg-type]
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if isinstance(x, Geometry):
+            assert_same(x, y)
+        elif isinstance(x, np.ndarray):
+            assert x.dtype == y.dtype
+            np.testing.assert_array_equal(x, y)
+        else:
+            assert x == y
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        some_features(),
+        some_features(0),
+        some_features(
+            scales=np.ones(5, np.float32),
+            orientations=np.zeros(5, np.float32),
+            pixel_sizes=np.ones((5, 2), np.float32),
+        ),
+    ],
+    ids=["plain", "none", "everything"],
+)
+def test_features_come_back_as_they_were_saved(features: Features, tmp_path: Path) -> None:
+    features.save(tmp_path / "a.npz")
+    assert_same(Features.load(tmp_path / "a.npz"), features)
+
+
+@pytest.mark.parametrize(
+    "matches",
+    [
+        some_matches(),
+        some_matches(0),
+        some_matches(geometry=None, indices=None),
+        some_matches(geometry=Geometry("essential", None, np.zeros(4, bool), "too few")),
+        some_matches(
+            geometry=Geometry("essential", np.eye(3), np.ones(4, bool), "", np.eye(3), np.ones(3))
+        ),
+    ],
+    ids=["homography", "none", "no geometry", "no model", "pose"],
+)
+def test_matches_come_back_as_they_were_saved(matches: Matches, tmp_path: Path) -> None:
+    matches.save(tmp_path / "a.npz")
+    assert_same(Matches.load(tmp_path / "a.npz"), replace(matches, seconds={}))
+
+
+def test_the_same_features_give_the_same_bytes(tmp_path: Path) -> None:
+    some_features().save(tmp_path / "a.npz")
+    some_features().save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def saved(**arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+BAD_FILES = {
+    "empty": b"",
+    "text": b"hello",
+    "one array": (b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, "
+                  b"'shape': (0,), }").ljust(127) + b"\n",
+    "other arrays": saved(a=np.zeros(3)),
+    "objects": saved(keypoints=np.array([{}], object)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES.keys())
+@pytest.mark.parametrize("kind", [Features, Matches])
+def test_exception_for_a_bad_file(
+    kind: type[Features | Matches], content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    with pytest.raises(CovisError, match=r"bad\.npz"):
+        kind.load(path)
+
+
+def test_exception_for_a_file_cut_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    some_features().save(path)
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        with pytest.raises(CovisError):
+            Features.load(path)
+
+
+def test_exception_for_a_flipped_bit(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    some_features().save(path)
+    with zipfile.ZipFile(path) as archive:
+        begin = archive.getinfo("descriptors.npy").header_offset
+    content = bytearray(path.read_bytes())
+    content[begin + 250] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CovisError, match="damaged"):
+        Features.load(path)
+
+
+def test_exception_for_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CovisError, match="no such file"):
+        Features.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": np.zeros(3, np.float32)},
+        {"keypoints": np.zeros((5, 2))},
+        {"descriptors": np.zeros((4, 8), np.float32)},
+        {"width": 1.5},
+        {"model": 3},
+    ],
+)
+def test_exception_for_arrays_that_do_not_fit(changes: dict[str, object], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{**some_features().to_arrays(), **changes})  # type: ignore[arg-type]
+    with pytest.raises(CovisError, match=next(iter(changes))):
+        Features.load(tmp_path / "a.npz")
+
+
+def test_exception_for_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CovisError, match="cannot be written"):
+        some_features().save(tmp_path / "none" / "a.npz")
+
+
+def test_a_failed_save_keeps_the_old_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_features().save(tmp_path / "a.npz")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(CovisError, match="No space left"):
+        some_features(3).save(tmp_path / "a.npz")
+    assert len(Features.load(tmp_path / "a.npz")) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_matches_as_plain_data() -> None:
+    found = json.loads(json.dumps(some_matches().to_dict()))
+    assert (found["matches"], found["inliers"]) == (4, 2)
+    assert found["inlier_mask"] == [True, False, True, False]
+    np.testing.assert_array_equal(np.float32(found["points0"]), some_matches().points0)
+    assert found["geometry"]["matrix"] == np.eye(3).tolist()
+    assert found["geometry"]["rotation_1from0"] is None
+    assert found["seconds"] == {"match": 0.5}
+
+
+def test_matches_without_a_geometry_as_plain_data() -> None:
+    found = some_matches(geometry=None).to_dict()
+    assert found["geometry"] is None
+    assert found["inliers"] == 4
+
+
+def test_drawing_writes_the_picture_it_returns(tmp_path: Path) -> None:
+    image = np.full((60, 80, 3), 90, np.uint8)
+    picture = some_matches().draw(image, image, tmp_path / "a.png")
+    assert picture.dtype == np.uint8
+    assert picture.shape[1] >= 160
+    assert (tmp_path / "a.png").is_file()
