@@ -79,12 +79,12 @@ def render_pair(
         for view in range(2):
             warp = to_views[index][view]
             texture = _prefiltered(photo, warp, size)
-            inside = cv2.warpPerspective(mask, warp, (size, size), flags=cv2.INTER_NEAREST) > 0
+            inside = cv2.warpPerspective(mask, warp, (size, size), flags=cv2.INTER_NEAREST)
             drawn = cv2.warpPerspective(
                 texture, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
             )
-            canvases[view][inside] = drawn[inside]
-            labels[view][inside] = index
+            cv2.copyTo(drawn, inside, canvases[view])
+            cv2.copyTo(np.full_like(labels[view], index), inside, labels[view])
 
     bend = _bend(size, difficulty, rng)
     if bend is not None:

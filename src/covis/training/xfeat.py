@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import time
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +74,8 @@ HARD = Difficulty(
 
 WITH_TEACHER = (
     Stage(0.50, 256, 5, 3e-3, 8e-4, MILD, imitation=1.0),
-    Stage(0.20, 384, 4, 8e-4, 1e-4, MILD, imitation=1.0),
-    Stage(0.10, 384, 4, 1e-4, 2e-4, HARD, imitation=1.0, correspondence=0.1, freeze_norms=True),
+    Stage(0.25, 384, 4, 8e-4, 1e-4, MILD, imitation=1.0),
+    Stage(0.05, 384, 4, 1e-4, 2e-4, HARD, imitation=1.0, correspondence=0.1, freeze_norms=True),
     Stage(0.20, 384, 4, 2e-4, 1e-6, HARD, imitation=0.5, correspondence=0.3, freeze_norms=True),
 )
 WITHOUT_TEACHER = (
@@ -86,7 +88,7 @@ WITHOUT_TEACHER = (
 class Recipe:
     """Everything a run depends on; kept in the checkpoint, so that resuming needs no flags."""
 
-    steps: int = 16_000
+    steps: int = 10_000
     seed: int = 0
     ema: float = 0.998
     warmup: int = 200
@@ -172,17 +174,15 @@ class Run:
             render_pair(self.photos, stage.size, stage.difficulty, rng) for _ in range(stage.pairs)
         ]
 
-    def batches(self) -> Iterator[list[Pair]]:
-        """Batches from the present step to the last, rendered ahead in a thread."""
+    def batches(self, ahead: int = 3) -> Iterator[list[Pair]]:
+        """Batches from the present step to the last, rendered ahead in threads."""
+        steps = iter(range(self.step, self.recipe.steps))
         with ThreadPoolExecutor(2) as pool:
-            ahead: list[Future[list[Pair]]] = []
-            for step in range(self.step, self.recipe.steps + 3):
-                if step < self.recipe.steps:
-                    ahead.append(pool.submit(self.batch, step))
-                if step >= self.step and len(ahead) > 3 or step >= self.recipe.steps:
-                    if not ahead:
-                        return
-                    yield ahead.pop(0).result()
+            queue = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
+            while queue:
+                pairs = queue.popleft().result()
+                queue.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
+                yield pairs
 
     def train_step(self, pairs: list[Pair]) -> dict[str, float]:
         """One update. Returns the losses by name."""
