@@ -177,7 +177,7 @@ class _Run:
             semi_dense=settings.matcher == "semi-dense",
             threads=threads,
         )
-        self._match = Matcher(settings.matcher, threads=threads)
+        self._match = Matcher(settings.matcher, features=self._extract.source, threads=threads)
         self.identity = {
             **asdict(settings),
             "features": self._extract.model,
