@@ -84,8 +84,12 @@ class XFeat:
             )
             mask = None
             if image.mask is not None:
-                columns, rows = (np.arange(n) * CELL + 0.5 for n in reliability.shape[:0:-1])
-                mask = _mask_at(image.mask, columns * across / width, rows * down / height)
+                # Rounded as the keypoints are, which may lie on the edge of a pixel.
+                columns, rows = (
+                    ((np.arange(n) * CELL + 0.5) * size).astype(np.float32).astype(np.float64)
+                    for n, size in zip(reliability.shape[:0:-1], step, strict=True)
+                )
+                mask = _mask_at(image.mask, columns, rows, (image.height, image.width))
             cells, scores = best_cells(reliability[0], int(max_keypoints * share), mask)
             parts.append(
                 (
@@ -135,8 +139,8 @@ def peaks(
     largest = cv2.dilate(heat, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
     found = (heat == largest) & (heat > threshold)
     if mask is not None:
-        rows, columns = ((np.arange(size) + 0.5) / size for size in heat.shape)
-        found &= ~_mask_at(mask, columns, rows)
+        rows, columns = (np.arange(size) + 0.5 for size in heat.shape)
+        found &= ~_mask_at(mask, columns, rows, heat.shape)
     flat = np.flatnonzero(found)
     xy = np.column_stack([flat % heat.shape[1], flat // heat.shape[1]])
     taps, weights = _taps(xy, heat.shape, reliability.shape, _linear)
@@ -235,9 +239,14 @@ def _taps(
     return taps.reshape(shape), weights.reshape(shape).astype(np.float32)
 
 
-def _mask_at(mask: BoolArray, columns: NDArray[np.float64], rows: NDArray[np.float64]) -> BoolArray:
-    """The mask's pixels under a lattice of points, given as shares 0..1 of width and height."""
+def _mask_at(
+    mask: BoolArray,
+    columns: NDArray[np.float64],
+    rows: NDArray[np.float64],
+    size: tuple[int, ...],
+) -> BoolArray:
+    """The mask's pixels under a lattice of points of an image of `size`, (height, width)."""
     height, width = mask.shape
-    x = np.minimum((columns * width).astype(np.intp), width - 1)
-    y = np.minimum((rows * height).astype(np.intp), height - 1)
+    x = np.minimum((columns * width / size[1]).astype(np.intp), width - 1)
+    y = np.minimum((rows * height / size[0]).astype(np.intp), height - 1)
     return np.asarray(mask[np.ix_(y, x)])
