@@ -1,0 +1,63 @@
+"""What the extractor refuses, and in which words."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from covis import Extractor
+from covis.errors import ArgumentError, BundleError, ImageError
+
+
+@pytest.mark.parametrize("count", [0, -5])
+def test_exception_max_keypoints(count):
+    with pytest.raises(ArgumentError, match=f"max_keypoints must be 1 or more, not {count}"):
+        Extractor("sift", max_keypoints=count)
+
+
+def test_exception_max_size():
+    with pytest.raises(ArgumentError, match="max_size must be 1 or more, not 0"):
+        Extractor("sift", max_size=0)
+
+
+def test_exception_semi_dense_sift():
+    with pytest.raises(ArgumentError, match="SIFT has no semi-dense features"):
+        Extractor("sift", semi_dense=True)
+
+
+def test_exception_unknown_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path))
+    with pytest.raises(BundleError, match="no model named 'nonsense'; there are: "):
+        Extractor("nonsense")
+
+
+def test_exception_bundle_for_something_else(tmp_path):
+    about = {"name": "other", "architecture": "delg", "graphs": {}, "licence": "-", "source": "-"}
+    (tmp_path / "bundle.json").write_text(json.dumps(about))
+    with pytest.raises(ArgumentError, match="'other' is a bundle for delg, not for features"):
+        Extractor(str(tmp_path))
+
+
+def test_exception_bundle_without_the_graph(tmp_path):
+    about = {"name": "half", "architecture": "xfeat", "graphs": {}, "licence": "-", "source": "-"}
+    (tmp_path / "bundle.json").write_text(json.dumps(about))
+    with pytest.raises(BundleError, match="half: this bundle has no graph to detect"):
+        Extractor(str(tmp_path))
+
+
+def test_exception_images():
+    extract = Extractor("sift")
+    with pytest.raises(ImageError, match="no such file"):
+        extract("nowhere.jpg")
+    with pytest.raises(ImageError, match="does not fit"):
+        extract(np.zeros((10, 20), np.uint8), mask=np.zeros((20, 10), bool))
+
+
+def test_found_by_name_and_by_folder(random_bundle, home):
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    one = Extractor("random", threshold=0.0)(picture)
+    two = Extractor(str(random_bundle.folder), threshold=0.0)(picture)
+    assert one.model == two.model == "random"
+    np.testing.assert_array_equal(one.keypoints, two.keypoints)
