@@ -28,7 +28,7 @@ import numpy as np
 
 from covis.api import verify
 from covis.errors import ArgumentError, CovisError, ImageError
-from covis.features.extractor import DEFAULT_FEATURES, DEFAULT_MAX_SIZE, Extractor
+from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.files import PARTIAL, read_arrays, replacing, write_arrays
 from covis.images import load_image
 from covis.matching import Matcher
@@ -181,7 +181,7 @@ class _Run:
         self.identity = {
             **asdict(settings),
             "features": self._extract.model,
-            "weights": _weights_digest(settings.features),
+            "weights": _weights_digest(self._extract.source),
         }
         kept = ("features", "weights", "max_keypoints", "max_size", "matcher")
         self._key = _digest(json.dumps([self.identity[name] for name in kept]).encode())[:8]
@@ -338,11 +338,11 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _weights_digest(features: str) -> str:
+def _weights_digest(source: str) -> str:
     """Tells apart two models of one name."""
-    if features == "sift":
+    if source == "sift":
         return ""
-    bundle = find_bundle(DEFAULT_FEATURES if features == "xfeat" else features)
+    bundle = find_bundle(source)
     graphs = [bundle.graph(role).read_bytes() for role in sorted(bundle.graphs)]
     return _digest(b"".join(graphs))[:16]
 

@@ -102,9 +102,9 @@ def test_match_many_of_a_folder(covis: Run, pair: tuple[Path, Path], tmp_path: P
     arguments = ("match-many", tmp_path, "-o", tmp_path / "out", "--features", "sift")
     first = covis(*arguments)
     assert first.exit_code == 0
-    assert first.stdout.startswith("1 pairs matched, 0 skipped; features of 2 pictures found.")
+    assert first.stdout.startswith("1 pair matched, 0 skipped; features of 2 pictures found.")
     again = covis(*arguments, "--draw")
-    assert again.stdout.startswith("1 pairs matched (1 of them before), 0 skipped")
+    assert again.stdout.startswith("1 pair matched (1 of them before), 0 skipped")
     assert len(list((tmp_path / "out" / "drawings").iterdir())) == 1
     other = covis(*arguments, "--seed", 5)
     assert other.exit_code == 2
@@ -119,7 +119,7 @@ def test_match_many_of_a_list_with_a_bad_picture(covis: Run, pair: tuple[Path, P
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("covis: bad.png is not a picture")
-    assert "1 pairs matched, 2 skipped" in result.stdout
+    assert "1 pair matched, 2 skipped" in result.stdout
     with open("out/summary.csv", newline="", encoding="utf-8") as file:
         assert [bool(row["skipped"]) for row in csv.DictReader(file)] == [False, True, True]
 

@@ -72,9 +72,10 @@ def command(
                 console.out(f"covis: {result.skipped}", highlight=False)
 
         summary = many.match_many(work, out, settings, draw=draw, threads=threads, report=report)
+    done = f"{summary.done} {'pair' if summary.done == 1 else 'pairs'} matched"
     before = f" ({summary.reused} of them before)" if summary.reused else ""
     typer.echo(
-        f"{summary.done} pairs matched{before}, {summary.skipped} skipped; "
+        f"{done}{before}, {summary.skipped} skipped; "
         f"features of {summary.extracted} pictures found. See {out / 'summary.csv'}."
     )
     if summary.skipped:
