@@ -21,6 +21,7 @@ class Bundle:
     name: how users ask for it. architecture: "xfeat", ...; which code drives its graphs.
     graphs: file names by role. licence, source: the terms of the weights, whence they come.
     training, metrics: how they were made and what they measured; free form.
+    settings: what the code that drives the graphs has to know of them; free form.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Bundle:
     version: str = "1"
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def read(folder: str | Path) -> Bundle:
@@ -53,8 +55,9 @@ class Bundle:
 
     def describe(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
-        keys = ("name", "architecture", "version", "graphs", "licence", "source")
-        return {key: getattr(self, key) for key in (*keys, "training", "metrics")}
+        keys = ["name", "architecture", "version", "graphs", "licence", "source"]
+        keys += ["training", "metrics", *(["settings"] if self.settings else [])]
+        return {key: getattr(self, key) for key in keys}
 
     def graph(self, role: str) -> Path:
         """The path of the graph for `role`. Raises BundleError when the bundle has none."""

@@ -1,0 +1,274 @@
+"""LightGlue's adaptive loop: early stopping and width pruning (sections 3.2 and 3.3, and the
+appendix, of arXiv 2306.13643), on whichever backend runs the steps of the network.
+
+The steps are those of `covis.nets.lightglue.steps`; a bundle holds them as ONNX graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError, BundleError
+from covis.runtime.bundle import Bundle
+from covis.runtime.onnx import OnnxGraph
+from covis.types import Features, FloatArray
+
+IntArray = NDArray[np.int64]
+
+BLOCK = 2**20
+"""Similarities that are looked at together when matches are read off."""
+
+
+class Graph(Protocol):
+    """One step of the network, on some backend: `OnnxGraph`, or `TorchGraph`."""
+
+    def __call__(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run with named inputs; returns the named outputs in their order."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop has to know of a network, and when it stops and prunes.
+
+    layers: how many the network has. input_dim: of the descriptors.
+    scale_orientation: whether it needs the features' scales and orientations.
+    adaptive: whether it has the heads that tell when to stop and what to prune.
+    depth_confidence: stop when more than this share of the points is sure; None for never.
+    width_confidence: drop sure points that have no partner with this probability; None for
+        never.
+    threshold: least probability of a match.
+    """
+
+    layers: int
+    input_dim: int
+    scale_orientation: bool = False
+    adaptive: bool = True
+    depth_confidence: float | None = 0.95
+    width_confidence: float | None = 0.99
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("depth_confidence", "width_confidence", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ArgumentError(f"{name} must lie in 0..1, not {value}.")
+        if self.decides and not self.adaptive:
+            raise ArgumentError(
+                "these LightGlue weights lack the heads that tell when to stop and what to prune: "
+                "they run at full depth and width only (no depth_confidence, width_confidence)."
+            )
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Settings:
+        """The settings in a bundle. Raises BundleError when they are none."""
+        names = [field.name for field in fields(cls)]
+        try:
+            return cls(**{name: bundle.settings[name] for name in names})
+        except (KeyError, TypeError, ArgumentError) as error:
+            raise BundleError(f"{bundle.name}: no settings for LightGlue ({error}).") from error
+
+    def full(self) -> Settings:
+        """The same at full depth and width."""
+        return replace(self, depth_confidence=None, width_confidence=None)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the heads of the inner layers are needed."""
+        return (self.depth_confidence, self.width_confidence) != (None, None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `bundle.json` has them."""
+        return asdict(self)
+
+    def confidence_threshold(self, layer: int) -> np.float32:
+        """From which confidence on a point counts as sure after the layer, counted from 0."""
+        return np.float32(min(0.8 + 0.1 * np.exp(-4 * layer / self.layers), 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondences:
+    """What LightGlue says of one pair.
+
+    indices: (K, 2) int64 into the two sets of features, ordered by the first.
+    scores: (K,) float32, the probability of each match.
+    layers: how many layers were run.
+    layers0, layers1: (M,) and (N,) int64, how many layers each point lived through; less than
+        `layers` for those that were pruned.
+    """
+
+    indices: IntArray
+    scores: FloatArray
+    layers: int
+    layers0: IntArray
+    layers1: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """The points of one image that are still there.
+
+    x: (n, d). cos, sin: (n, h / 2). index: (n,) which of the features they are.
+    confidence, matchability: (n,) in 0..1, once a layer with such heads has been run.
+    """
+
+    x: FloatArray
+    cos: FloatArray
+    sin: FloatArray
+    index: IntArray
+    confidence: FloatArray | None = None
+    matchability: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+class LightGlue:
+    """Matches pairs of features, each on its own: no pair's result depends on another's."""
+
+    def __init__(self, graphs: Mapping[str, Graph], settings: Settings) -> None:
+        """graphs: the steps of the network by name."""
+        self._graphs, self.settings = graphs, settings
+
+    @classmethod
+    def open(cls, bundle: Bundle, *, full: bool = False, threads: int | None = None) -> LightGlue:
+        """Load a bundle. full: run all layers on all points even where it could be adaptive.
+
+        Raises BundleError when it is not LightGlue's, or is damaged.
+        """
+        if bundle.architecture != "lightglue":
+            raise BundleError(f"'{bundle.name}' is a bundle for {bundle.architecture}.")
+        settings = Settings.of(bundle)
+        if full:
+            settings = settings.full()
+        last = settings.layers - 1
+        stops = range(last if settings.depth_confidence is None else 0, last + 1)
+        roles = ["encode", *(f"layer{i}" for i in range(settings.layers))]
+        roles += [*(f"assign{i}" for i in stops), "normalise", "best"]
+        return cls({role: OnnxGraph(bundle.graph(role), threads) for role in roles}, settings)
+
+    def batch(self, pairs: Iterable[tuple[Features, Features]]) -> list[Correspondences]:
+        """Several pairs of any sizes; the same as one by one, to the last bit."""
+        return [self(*pair) for pair in pairs]
+
+    def __call__(self, features0: Features, features1: Features) -> Correspondences:
+        """Match one pair. Raises ArgumentError when the features are not of the right kind."""
+        points0, points1 = self._encode(features0), self._encode(features1)
+        lived0, lived1 = (np.zeros(len(points), np.int64) for points in (points0, points1))
+        total = len(points0) + len(points1)
+        layers = 0
+        while layers < self.settings.layers and len(points0) and len(points1):
+            points0, points1 = self._advance(layers, points0, points1)
+            layers += 1
+            lived0[points0.index] = lived1[points1.index] = layers
+            if layers == self.settings.layers or self._done(layers, points0, points1, total):
+                break
+            points0, points1 = (self._prune(layers, points) for points in (points0, points1))
+        indices, scores = self._assign(layers, points0, points1)
+        return Correspondences(indices, scores, layers, lived0, lived1)
+
+    def _encode(self, features: Features) -> _Points:
+        settings = self.settings
+        dimension = features.descriptors.shape[1]
+        if dimension != settings.input_dim:
+            raise ArgumentError(
+                f"this LightGlue matches descriptors of {settings.input_dim} numbers; those of "
+                f"'{features.model}' have {dimension}."
+            )
+        size = np.array([features.width, features.height], np.float32)
+        positions = (features.keypoints - size / 2) / (size.max() / 2)
+        if settings.scale_orientation:
+            if features.scales is None or features.orientations is None:
+                raise ArgumentError(
+                    f"this LightGlue needs scales and orientations; '{features.model}' has none."
+                )
+            positions = np.column_stack([positions, features.scales, features.orientations])
+        x, cos, sin = self._graphs["encode"](
+            ["x", "cos", "sin"], descriptors=features.descriptors, positions=positions
+        )
+        return _Points(x, cos, sin, np.arange(len(features)))
+
+    def _advance(self, layer: int, points0: _Points, points1: _Points) -> tuple[_Points, _Points]:
+        """Run one layer, counted from 0."""
+        outputs = ["y0", "y1"]
+        if self.settings.decides and layer < self.settings.layers - 1:
+            outputs += ["confidence0", "matchability0", "confidence1", "matchability1"]
+        y0, y1, *heads = self._graphs[f"layer{layer}"](
+            outputs,
+            x0=points0.x,
+            x1=points1.x,
+            cos0=points0.cos,
+            sin0=points0.sin,
+            cos1=points1.cos,
+            sin1=points1.sin,
+        )
+        both = []
+        for points, x, found in ((points0, y0, heads[:2]), (points1, y1, heads[2:])):
+            both.append(_Points(x, points.cos, points.sin, points.index, *found))
+        return both[0], both[1]
+
+    def _done(self, layers: int, points0: _Points, points1: _Points, total: int) -> bool:
+        """Whether enough of the `total` points are sure after so many layers, or pruned."""
+        if self.settings.depth_confidence is None:
+            return False
+        unsure = sum(
+            np.count_nonzero(points.confidence < self.settings.confidence_threshold(layers - 1))
+            for points in (points0, points1)
+        )
+        return 1 - unsure / total > self.settings.depth_confidence
+
+    def _prune(self, layers: int, points: _Points) -> _Points:
+        """The points that may still find a partner, or are not sure that they have none."""
+        width = self.settings.width_confidence
+        if width is None:
+            return points
+        keep = points.matchability > np.float32(1 - width)
+        if self.settings.depth_confidence is not None:
+            keep |= points.confidence <= self.settings.confidence_threshold(layers - 1)
+        return _Points(points.x[keep], points.cos[keep], points.sin[keep], points.index[keep])
+
+    def _assign(
+        self, layers: int, points0: _Points, points1: _Points
+    ) -> tuple[IntArray, FloatArray]:
+        """The mutual best of the assignment (equation 8) above the threshold.
+
+        Works on blocks of rows: memory grows with the points, not their product.
+        """
+        if not len(points0) or not len(points1):
+            return np.empty((0, 2), np.int64), np.empty(0, np.float32)
+        m0, m1, log_matchability0, log_matchability1 = self._graphs[f"assign{layers - 1}"](
+            ["m0", "m1", "log_matchability0", "log_matchability1"], x0=points0.x, x1=points1.x
+        )
+        step = max(1, BLOCK // len(m1))
+        blocks = [slice(begin, begin + step) for begin in range(0, len(m0), step)]
+
+        bias0, bias1 = log_matchability0.copy(), log_matchability1
+        columns = np.full(len(m1), -np.inf, np.float32)
+        for block in blocks:
+            rows, part = self._graphs["normalise"](["rows", "columns"], m0=m0[block], m1=m1)
+            bias0[block] -= rows
+            columns = np.logaddexp(columns, part)
+        bias1 = log_matchability1 - columns
+
+        best0, partner0 = np.empty(len(m0), np.float32), np.empty(len(m0), np.int64)
+        best1, partner1 = np.full(len(m1), -np.inf, np.float32), np.zeros(len(m1), np.int64)
+        for block in blocks:
+            best0[block], partner0[block], score, row = self._graphs["best"](
+                ["score0", "index0", "score1", "index1"],
+                m0=m0[block],
+                m1=m1,
+                bias0=bias0[block],
+                bias1=bias1,
+            )
+            better = score > best1
+            best1[better], partner1[better] = score[better], row[better] + block.start
+
+        scores = np.exp(best0)
+        mutual = partner1[partner0] == np.arange(len(m0))
+        kept = np.flatnonzero(mutual & (scores > self.settings.threshold))
+        indices = np.column_stack([points0.index[kept], points1.index[partner0[kept]]])
+        return indices, scores[kept]
