@@ -32,9 +32,11 @@ REFINEMENT_GFLOP = 2 * (128 * 512 + 3 * 512 * 512 + 512 * 64) / 1e9
 # The kernel's own figure for the process; getrusage would count its parent's memory as well.
 MEASURED_MATCH = """
 import atexit, re
-status = lambda: open("/proc/self/status").read()
-atexit.register(lambda: print("peak", int(re.search(r"VmHWM:\\s+(\\d+)", status())[1]) // 1024, "MB"))
 from covis.cli import app
+def peak():
+    kilobytes = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
+    print("peak", int(kilobytes) // 1024, "MB")
+atexit.register(peak)
 app()
 """
 

@@ -11,7 +11,7 @@ import typer
 from covis import __version__
 from covis.cli import options
 from covis.cli.demo import RIGHT_WITHIN, right_matches
-from covis.errors import CovisError
+from covis.errors import BundleError, CovisError
 
 _NEEDED = ("numpy", "onnxruntime", "poselib", "pillow", "typer")
 _TRAIN = ("torch", "onnx", "onnxscript", "safetensors")
@@ -48,7 +48,7 @@ def examine() -> dict[str, Any]:
         )
     found: dict[str, Any] = {"versions": versions, "platform": platform.platform()}
     try:
-        found |= _runtime(versions, hints) | {"models": _models()}
+        found |= _runtime(versions, hints) | {"models": _models(hints)}
         found["self_check"] = _self_check()
     except (CovisError, ImportError) as error:
         problems.append(str(error))
@@ -87,10 +87,13 @@ def _runtime(versions: dict[str, str | None], hints: list[str]) -> dict[str, Any
     }
 
 
-def _models() -> list[dict[str, str]]:
+def _models(hints: list[str]) -> list[dict[str, str]]:
     from covis.runtime import list_bundles
 
-    return [{"name": b.name, "licence": b.licence, "folder": str(b.folder)} for b in list_bundles()]
+    broken: list[BundleError] = []
+    bundles = list_bundles(broken)
+    hints += [str(error) for error in broken]
+    return [{"name": b.name, "licence": b.licence, "folder": str(b.folder)} for b in bundles]
 
 
 def _self_check() -> dict[str, Any]:

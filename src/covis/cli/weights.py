@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from covis.cli import options
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, BundleError
 
 RESERVED = ("xfeat", "sift")
 """Names that `--features` gives a meaning of its own."""
@@ -25,7 +25,10 @@ def list_models(as_json: options.AsJson = False) -> None:
     """List the models at hand, their licences and folders."""
     from covis.runtime import list_bundles, user_models
 
-    bundles = list_bundles()
+    broken: list[BundleError] = []
+    bundles = list_bundles(broken)
+    for error in broken:
+        typer.echo(f"covis: {error}", err=True)
     if as_json:
         typer.echo(json.dumps([b.describe() | {"folder": str(b.folder)} for b in bundles]))
         return

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from covis.errors import BundleError
 from covis.export.onnx_graph import read_weights, write_graph
-from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, XFeat
+from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat
 from covis.runtime.bundle import Bundle
 
 DETECT_OUTPUTS = ["keypoints", "features", "reliability", "keypoint_logits"]
@@ -36,34 +36,69 @@ def fold_norms(net: XFeat) -> XFeat:
 
 
 @torch.no_grad()
-def _fold(layer: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+def _fold(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
     """Put the norm's running statistics into the layer's weight and bias."""
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = (norm.running_var + norm.eps).rsqrt()
     bias = torch.zeros_like(scale) if layer.bias is None else layer.bias
     layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
     layer.bias = nn.Parameter((bias - norm.running_mean) * scale)
 
 
-def phases(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The weights of a 3x3 convolution and the 3x3, stride 2 one after it, for half resolution.
+class _Rewritten(nn.Module):
+    """A folded `BasicLayer` computed another way, under the same parameter names."""
 
-    The first has one input channel and C outputs at every pixel. The four pixels of each 2x2
-    block become 4 C channels, so that neither step touches the full resolution: the first is
-    then 4x4 with stride 2 and padding 1, [4 C, 1, 4, 4], the second 2x2 with padding on the
-    left and the top, [D, 4 C, 2, 2]. The results are the same to rounding.
+    def __init__(self, basic: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(basic, BasicLayer)
+        self.layer = basic.layer
+
+    def conv(self) -> tuple[Tensor, Tensor]:
+        conv = self.layer[0]
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        return conv.weight, conv.bias
+
+
+class FirstAtHalf(_Rewritten):
+    """The first layer, 3x3 on the full image, with its output at half resolution.
+
+    [B, 1, H, W] -> [B, 4 C, H/2, W/2]: the four pixels of each 2x2 block become channels, so
+    that nothing of full resolution is written. The weights become 4x4 with stride 2.
     """
-    weight0 = torch.stack(
-        [
-            F.pad(first, (column, 1 - column, row, 1 - row))
-            for row in range(2)
-            for column in range(2)
-        ]
-    )
-    # Output pixel (i, j) sees rows 2i-1, 2i, 2i+1: the lower half of block i-1, then block i.
-    # With a row of zeros before them, the taps fall into whole blocks.
-    taps = F.pad(second, (1, 0, 1, 0)).unflatten(3, (2, 2)).unflatten(2, (2, 2))
-    weight1 = taps.permute(0, 3, 5, 1, 2, 4)
-    return weight0.flatten(0, 1), weight1.flatten(1, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        weight, bias = self.conv()
+        places = [(row, column) for row in range(2) for column in range(2)]
+        spread = [F.pad(weight, (column, 1 - column, row, 1 - row)) for row, column in places]
+        return F.relu(F.conv2d(image, torch.cat(spread), bias.repeat(4), stride=2, padding=1))
+
+
+class SecondAtHalf(_Rewritten):
+    """The second layer, 3x3 with stride 2, on what `FirstAtHalf` gives.
+
+    Output pixel (i, j) sees rows 2i-1, 2i, 2i+1: the lower half of block i-1, then block i.
+    With a row and a column of zeros before them the taps fill 2x2 blocks.
+    """
+
+    def forward(self, blocks: Tensor) -> Tensor:
+        weight, bias = self.conv()
+        taps = F.pad(weight, (1, 0, 1, 0)).unflatten(3, (2, 2)).unflatten(2, (2, 2))
+        by_phase = taps.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+        return F.relu(F.conv2d(F.pad(blocks, (1, 0, 1, 0)), by_phase, bias))
+
+
+class CellsAsConvolution(_Rewritten):
+    """Laying 8x8 cells out as channels and a 1x1 convolution, as one with stride 8.
+
+    [B, 1, H, W] -> [B, 64, H/8, W/8], without a copy of the image.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        weight, bias = self.conv()
+        return F.relu(F.conv2d(image, weight.view(-1, 1, STRIDE, STRIDE), bias, stride=STRIDE))
 
 
 class DetectGraph(nn.Module):
@@ -77,38 +112,24 @@ class DetectGraph(nn.Module):
 
     def __init__(self, folded: XFeat) -> None:
         super().__init__()
-        self.net = folded
+        self.net = copy.deepcopy(folded)
+        self.net.block1[0] = FirstAtHalf(folded.block1[0])
+        self.net.block1[1] = SecondAtHalf(folded.block1[1])
+        self.net.keypoint_head[0] = CellsAsConvolution(folded.keypoint_head[0])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        net = self.net
-        grey = net.normalise(image)
-        features = net.fuse(self._pyramid(grey))
-        # Laying cells out as channels and a 1x1 convolution are together one convolution
-        # with stride 8, which needs no copy of the image.
-        first = net.keypoint_head[0].layer[0]
-        cells = F.conv2d(grey, first.weight.view(64, 1, STRIDE, STRIDE), first.bias, stride=STRIDE)
-        logits = net.keypoint_head[1:](F.relu(cells))
+        grey = self.net.normalise(image)
+        features = self.net.fuse(self.net.pyramid(grey))
+        logits = self.net.keypoint_head(grey)
         # The runtime's softmax is fast over the last axis only.
         cells = logits.permute(0, 2, 3, 1).softmax(dim=3)[..., :-1]
         keypoints = cells.unflatten(3, (STRIDE, STRIDE)).transpose(2, 3)
         return (
             keypoints.flatten(3, 4).flatten(1, 2),
             features.permute(0, 2, 3, 1),
-            net.heatmap_head(features)[:, 0],
+            self.net.heatmap_head(features)[:, 0],
             logits,
         )
-
-
-    def _pyramid(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`XFeat.pyramid`, the first two layers of `block1` as `phases` rewrites them."""
-        net = self.net
-        first, second = (net.block1[index].layer[0] for index in range(2))
-        weight0, weight1 = phases(first.weight, second.weight)
-        x = F.relu(F.conv2d(grey, weight0, first.bias.repeat(4), stride=2, padding=1))
-        x = F.relu(F.conv2d(F.pad(x, (1, 0, 1, 0)), weight1, second.bias))
-        x3 = net.block3(net.block2(net.block1[2:](x) + net.skip1(grey)))
-        x4 = net.block4(x3)
-        return x3, x4, net.block5(x4)
 
 
 class RefineGraph(nn.Module):

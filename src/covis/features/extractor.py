@@ -91,4 +91,3 @@ class Extractor:
 
     def _load(self, image: Source, mask: MaskSource | None = None) -> Image:
         return load_image(image, max_size=self.max_size, mask=mask)
-

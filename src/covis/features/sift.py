@@ -14,7 +14,9 @@ def extract_sift(image: Image, max_keypoints: int) -> Features:
     mask = None if image.mask is None else np.where(image.mask, 0, 255).astype(np.uint8)
     # Without the precise upscale OpenCV places everything a quarter of a pixel too far right and
     # down.
-    sift = cv2.SIFT_create(nfeatures=max_keypoints, enable_precise_upscale=True)
+    sift = cv2.SIFT_create(  # type: ignore[attr-defined]
+        nfeatures=max_keypoints, enable_precise_upscale=True
+    )
     found, vectors = sift.detectAndCompute(grey, mask)
     order = sorted(range(len(found)), key=lambda i: -found[i].response)[:max_keypoints]
     if vectors is None:

@@ -73,7 +73,7 @@ class XFeat:
         for scale, share in SEMI_DENSE_SCALES:
             inner = (max(int(height * scale), 1), max(int(width * scale), 1))
             scaled = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-            fitted = _fit(scaled[: inner[0], : inner[1]])
+            fitted = _fit(np.asarray(scaled[: inner[0], : inner[1]], np.float32))
             maps, reliability = self._detect(["features", "reliability"], image=fitted[None, None])
             # From a pixel of the network's input to the full image: back through both resizes.
             # A side of one pixel stays one at every scale.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -21,7 +22,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise BundleError(f"{path}: no such weights file.")
     try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.

@@ -81,7 +81,10 @@ class XFeat(nn.Module):
             BasicLayer(64, 64, 1), BasicLayer(64, 64, 1), nn.Conv2d(64, 1, 1), nn.Sigmoid()
         )
         self.keypoint_head = nn.Sequential(
-            BasicLayer(64, 64, 1), BasicLayer(64, 64, 1), BasicLayer(64, 64, 1), nn.Conv2d(64, 65, 1)
+            BasicLayer(64, 64, 1),
+            BasicLayer(64, 64, 1),
+            BasicLayer(64, 64, 1),
+            nn.Conv2d(64, 65, 1),
         )
         hidden: list[nn.Module] = []
         for inputs in (128, 512, 512, 512):

@@ -75,8 +75,11 @@ def user_models() -> Path:
     return Path(data) / "covis" / "models"
 
 
-def list_bundles() -> list[Bundle]:
-    """Every bundle at hand: those in the package, then the imported ones."""
+def list_bundles(broken: list[BundleError] | None = None) -> list[Bundle]:
+    """Every bundle at hand: those in the package, then the imported ones.
+
+    broken: takes what is wrong with each one that cannot be read; those are left out.
+    """
     folders = [
         folder
         for root in (SHIPPED, user_models())
@@ -84,7 +87,14 @@ def list_bundles() -> list[Bundle]:
         for folder in sorted(root.iterdir())
         if (folder / "bundle.json").is_file()
     ]
-    return [Bundle.read(folder) for folder in folders]
+    found = []
+    for folder in folders:
+        try:
+            found.append(Bundle.read(folder))
+        except BundleError as error:
+            if broken is not None:
+                broken.append(error)
+    return found
 
 
 def find_bundle(name: str) -> Bundle:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+Light = NDArray[Any]
 
 
 def degrade(
@@ -15,7 +19,9 @@ def degrade(
     strength: 0 leaves the light alone, 1 is the published recipe's range, more is harder.
     """
     mix = np.full(3, 1 / 3) + rng.uniform(-0.2, 0.2, 3) * min(strength, 1)
-    grey = cv2.transform(image, (mix / mix.sum())[None].astype(np.float32)).astype(np.float32)
+    grey: Light = cv2.transform(image, (mix / mix.sum())[None].astype(np.float32)).astype(
+        np.float32
+    )
     grey = grey.reshape(image.shape[:2]) / 255
     if strength <= 0:
         return _to_bytes(grey)
@@ -24,7 +30,7 @@ def degrade(
         grey = grey * _shadow(grey.shape, rng, strength)
     if rng.random() < 0.3:
         grey = grey * _gradient(grey.shape, rng, strength)
-    grey = np.clip(grey, 1e-4, 1) ** np.exp(rng.uniform(-0.5, 0.5) * strength)
+    grey = np.clip(grey, 1e-4, 1) ** np.float32(np.exp(rng.uniform(-0.5, 0.5) * strength))
     contrast = np.exp(rng.uniform(-0.5, 0.3) * strength)
     grey = (grey - 0.5) * contrast + 0.5 + rng.uniform(-0.2, 0.2) * strength
     if rng.random() < 0.1 * strength:
@@ -36,27 +42,29 @@ def degrade(
     return _to_bytes(grey)
 
 
-def _to_bytes(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _to_bytes(grey: Light) -> NDArray[np.uint8]:
     return np.clip(np.rint(grey * 255), 0, 255).astype(np.uint8)
 
 
-def _shadow(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> NDArray:
+def _shadow(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> Light:
     """A few soft-edged polygons that darken what they cover."""
     height, width = shape
     light = np.ones(shape, np.float32)
     for _ in range(int(rng.integers(1, 4))):
-        outline = (rng.uniform(-0.2, 1.2, (int(rng.integers(3, 6)), 2)) * (width, height)).astype(np.int32)
+        outline = (rng.uniform(-0.2, 1.2, (int(rng.integers(3, 6)), 2)) * (width, height)).astype(
+            np.int32
+        )
         cv2.fillPoly(light, [outline], float(np.exp(-rng.uniform(0.2, 1.0) * strength)))
     return cv2.blur(light, (int(rng.integers(3, 25)),) * 2)
 
 
-def _gradient(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> NDArray:
+def _gradient(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> Light:
     """Light that falls off across the view."""
     corners = np.exp(rng.uniform(-0.7, 0.3, (2, 2)) * strength).astype(np.float32)
     return cv2.resize(corners, shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _blur(grey: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray:
+def _blur(grey: Light, rng: np.random.Generator, strength: float) -> Light:
     """Out of focus, or moved."""
     if rng.random() < 0.6:
         return cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.4, 0.6 + 1.4 * strength))
@@ -70,10 +78,10 @@ def _blur(grey: NDArray[np.float32], rng: np.random.Generator, strength: float) 
     return cv2.filter2D(grey, -1, kernel / kernel.sum())
 
 
-def _noise(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> NDArray:
+def _noise(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> Light:
     """Sensor noise, sometimes correlated over a few pixels."""
     sigma = rng.uniform(0.005, 0.04) * strength
-    noise = rng.standard_normal(shape, np.float32) * np.float32(sigma)
+    noise: Light = rng.standard_normal(shape, np.float32) * np.float32(sigma)
     if rng.random() < 0.4:
         noise = cv2.blur(noise, (3, 3)) * 2
     return noise

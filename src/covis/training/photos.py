@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import TrainingError
@@ -19,9 +19,7 @@ def photo_paths(folder: Path) -> list[Path]:
     return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
 
 
-def load_photos(
-    folder: Path, max_side: int = 640, min_side: int = 128
-) -> Iterator[NDArray[np.uint8]]:
+def load_photos(folder: Path, max_side: int = 640, min_side: int = 128) -> Iterator[NDArray[Any]]:
     """Decode the pictures under `folder` to BGR (H, W, 3), longest side at most `max_side`.
 
     Pictures that do not decode, or with a side under `min_side`, are left out.

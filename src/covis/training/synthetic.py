@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.training.photometric import degrade
+
+Pixels = NDArray[Any]
+"""uint8; OpenCV's annotations promise no more than an array."""
 
 CELL = 8
 """Correspondences are given for every point (8 j, 8 i) of view 1."""
@@ -59,7 +63,7 @@ class Pair:
 
 
 def render_pair(
-    photos: list[NDArray[np.uint8]], size: int, difficulty: Difficulty, rng: np.random.Generator
+    photos: list[Pixels], size: int, difficulty: Difficulty, rng: np.random.Generator
 ) -> Pair:
     """Render one random scene of `photos` (BGR) into two views of `size` x `size` pixels."""
     several = rng.random() < difficulty.planes_probability
@@ -90,7 +94,7 @@ def render_pair(
     if bend is not None:
         grid = _pixel_grid(size) + bend
         canvases[1] = cv2.remap(
-            canvases[1], grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+            canvases[1], grid, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
         )
     points0, visible = _correspondences(to_views, labels, bend, size)
     views = np.stack([degrade(canvas, difficulty.light, rng) for canvas in canvases])
@@ -99,7 +103,7 @@ def render_pair(
 
 def _correspondences(
     to_views: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
-    labels: list[NDArray[np.uint8]],
+    labels: list[Pixels],
     bend: NDArray[np.float32] | None,
     size: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -119,7 +123,7 @@ def _correspondences(
     return points0.astype(np.float32), visible
 
 
-def _lookup(labels: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _lookup(labels: Pixels, points: NDArray[np.float64]) -> Pixels:
     """The label under each point, NO_PLANE outside the view."""
     nearest = np.rint(points)
     inside = np.all((nearest >= 0) & (nearest < labels.shape[0]), axis=-1)
@@ -159,13 +163,13 @@ def _cameras(
 
 
 def _plane(
-    photo: NDArray[np.uint8],
+    photo: Pixels,
     size: int,
     depth: float,
     cut: bool,
     difficulty: Difficulty,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]]:
+) -> tuple[Pixels, Pixels, NDArray[np.float64]]:
     """A photo laid into space: its pixels, the mask that is cut from it, and (4, 3) its place.
 
     The place maps homogeneous texture coordinates, in -1..1 over the longer side, to space.
@@ -192,20 +196,22 @@ def _plane(
     return photo, mask, place
 
 
-def _homography(projection: NDArray[np.float64], photo: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _homography(projection: NDArray[np.float64], photo: Pixels) -> NDArray[np.float64]:
     """Texture coordinates -> view, made to take the photo's own pixels."""
     height, width = photo.shape[:2]
     half = max(height, width) / 2
-    unit = np.array([[1 / half, 0, -width / 2 / half], [0, 1 / half, -height / 2 / half], [0, 0, 1]])
+    unit = np.array(
+        [[1 / half, 0, -width / 2 / half], [0, 1 / half, -height / 2 / half], [0, 0, 1]]
+    )
     return projection @ unit
 
 
-def _prefiltered(
-    photo: NDArray[np.uint8], warp: NDArray[np.float64], size: int
-) -> NDArray[np.uint8]:
+def _prefiltered(photo: Pixels, warp: NDArray[np.float64], size: int) -> Pixels:
     """Blur a photo that is about to be drawn smaller, so that it does not alias."""
     height, width = photo.shape[:2]
-    middle = np.array([[width / 2, height / 2], [width / 2 + 1, height / 2], [width / 2, height / 2 + 1]])
+    middle = np.array(
+        [[width / 2, height / 2], [width / 2 + 1, height / 2], [width / 2, height / 2 + 1]]
+    )
     here = cv2.perspectiveTransform(middle[:, None], warp)[:, 0]
     area = abs(np.linalg.det(here[1:] - here[0]))
     shrink = 1 / np.sqrt(max(area, 1e-6))
@@ -214,13 +220,15 @@ def _prefiltered(
     return cv2.GaussianBlur(photo, (0, 0), min(0.45 * np.sqrt(shrink**2 - 1), 8))
 
 
-def _shape(height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _shape(height: int, width: int, rng: np.random.Generator) -> Pixels:
     """A random polygon or ellipse, white on black."""
     mask = np.zeros((height, width), np.uint8)
     centre = np.array([width, height]) / 2
     if rng.random() < 0.3:
         axes = (centre * rng.uniform(0.5, 1, 2)).astype(int)
-        cv2.ellipse(mask, tuple(centre.astype(int)), tuple(axes), rng.uniform(0, 180), 0, 360, 255, -1)
+        cv2.ellipse(
+            mask, tuple(centre.astype(int)), tuple(axes), rng.uniform(0, 180), 0, 360, 255, -1
+        )
         return mask
     corners = int(rng.integers(4, 8))
     angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
@@ -230,7 +238,7 @@ def _shape(height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint
     return mask
 
 
-def _backdrop(photo: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _backdrop(photo: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     """A random square of a photo, as large as the view."""
     side = int(min(photo.shape[:2]) * rng.uniform(0.5, 1))
     y, x = (int(rng.integers(0, extent - side + 1)) for extent in photo.shape[:2])

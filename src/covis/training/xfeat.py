@@ -115,12 +115,17 @@ class Recipe:
         raise ValueError(f"step {step} lies beyond the recipe's {self.steps}")
 
 
+def _ready(net: XFeat, device: torch.device) -> XFeat:
+    """On its device, in the layout that convolutions are fastest in."""
+    return net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class Run:
     """One training run: the network, its average, the optimiser, and where it stands."""
 
     def __init__(
         self,
-        photos: list[NDArray[np.uint8]],
+        photos: list[NDArray[Any]],
         recipe: Recipe,
         teacher: XFeat | None,
         device: torch.device,
@@ -135,8 +140,8 @@ class Run:
         self.photos = [photos[i] for i in order[recipe.held_out :]]
         self.recipe, self.device = recipe, device
         torch.manual_seed(recipe.seed)
-        self.net = XFeat().to(device, memory_format=torch.channels_last)
-        self.average = XFeat().to(device, memory_format=torch.channels_last).eval()
+        self.net = _ready(XFeat(), device)
+        self.average = _ready(XFeat(), device).eval()
         self.average.load_state_dict(self.net.state_dict())
         for module in self.net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -144,7 +149,7 @@ class Run:
                 module.momentum = 0.02
         self.teacher = teacher
         if teacher is not None:
-            teacher.to(device, memory_format=torch.channels_last).requires_grad_(False)
+            _ready(teacher, device).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=1e-3, weight_decay=recipe.weight_decay
         )
@@ -230,7 +235,9 @@ class Run:
             with torch.no_grad():
                 teacher_pyramid = self.teacher.pyramid(grey)
                 target = self.teacher.heads(grey, self.teacher.fuse(teacher_pyramid))
-            parts = imitation_loss(output, target, tuple(p.float() for p in pyramid), teacher_pyramid)
+            parts = imitation_loss(
+                output, target, tuple(p.float() for p in pyramid), teacher_pyramid
+            )
             for name, loss in parts.items():
                 losses[name] = stage.imitation * IMITATION_WEIGHTS[name] * loss
         losses |= self._correspondence_losses(stage, pairs, output)
@@ -357,7 +364,8 @@ def train(
     are taught by Shi-Tomasi corners and everything else by correspondences alone.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
-    not given, there is none to resume or it began otherwise; BundleError when the teacher does not load.
+    not given, there is none to resume or it began otherwise; BundleError when the teacher
+    does not load.
     """
     out = Path(out)
     checkpoint = out / "checkpoint.pt"
@@ -401,7 +409,8 @@ def train(
             checkpoint,
         )
 
-    began, sums, counted = time.monotonic(), {}, 0
+    sums: dict[str, float] = {}
+    began, counted = time.monotonic(), 0
     for pairs in run.batches():
         for name, value in run.train_step(pairs).items():
             sums[name] = sums.get(name, 0.0) + value
