@@ -1,13 +1,13 @@
 """Two-view accuracy of several methods over ../shared/data, as one Markdown table.
 
-    python benchmarks/accuracy.py --methods sift,xfeat:../shared/weights/xfeat/xfeat.safetensors
+    python benchmarks/accuracy.py
+    python benchmarks/accuracy.py --methods sift,xfeat,run/best.safetensors
     python benchmarks/accuracy.py --sets graf,boat --max-size 640 --json table.json
 
-Methods: sift (OpenCV, 4096 features, RootSIFT, ratio 0.8 and mutual), kornia-xfeat (kornia's
-XFeat with the published weights of ../shared, 4096 keypoints, mutual nearest neighbours without
-a floor), xfeat:FILE (the same with any weights of official names), and covis:BUNDLE (covis'
-own extractor and matcher; a bundle's name or folder). With --scores, RANSAC tries each method's
-most similar matches first, as `covis.match` does.
+Methods: xfeat (the bundle in the package), sift (OpenCV, RootSIFT, ratio 0.8), another bundle's
+name or folder, or a weights file with XFeat's official key names. Each takes 4096 features an
+image and mutual nearest neighbours. With --scores, RANSAC tries the most similar matches first,
+as `covis.match` does. With --matcher semi-dense, 10,000 semi-dense features, refined.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import argparse
 import functools
 import json
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,106 +30,35 @@ from covis.evaluation.pairs import PairSet, read_pairs
 from covis.evaluation.two_view import MatchFunction, TwoViewResult, evaluate_two_view, pool
 from covis.features import Extractor
 from covis.matching import Matcher
+from covis.matching.matcher import MatcherName
 from covis.types import Matches
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PUBLISHED_XFEAT = SHARED / "weights" / "xfeat" / "xfeat.safetensors"
-FEATURES = 4096
-
 FloatArray = NDArray[np.float32]
+FEATURES = {"nearest": 4096, "semi-dense": 10_000}
+SIFT_RATIO = 0.8
 
 
-class Described(NamedTuple):
-    """points: (N, 2) in covis' full-size pixels. descriptors: (N, D), unit length."""
+def make_method(
+    name: str, matcher: MatcherName, max_size: int | None, folder: Path
+) -> MatchFunction:
+    """The method of a name on the command line; extracts each image once.
 
-    points: FloatArray
-    descriptors: FloatArray
+    folder: takes a bundle of the weights where they are a file.
+    """
+    if Path(name).is_file():
+        from covis.export.xfeat import export_xfeat
+        from covis.nets.xfeat import load_official
 
-
-Extract = Callable[[Path], Described]
-
-
-def read_image(
-    path: Path, flags: int, max_size: int | None
-) -> tuple[NDArray[np.uint8], FloatArray]:
-    """The image, its longer side at most max_size, and (x, y) full-size pixels a pixel."""
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise ArgumentError(f"{path}: not a readable image.")
-    height, width = image.shape[:2]
-    if max_size is not None and max(width, height) > max_size:
-        shrink = max_size / max(width, height)
-        size = max(1, round(width * shrink)), max(1, round(height * shrink))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    scale = np.array([width / image.shape[1], height / image.shape[0]], np.float32)
-    return np.asarray(image, np.uint8), scale
-
-
-def nearest(first: Described, second: Described, ratio: float | None = None) -> Matches:
-    """Mutual nearest neighbours; with a ratio, those whose runner-up is farther by that much."""
-    similarity = first.descriptors @ second.descriptors.T
-    if not similarity.size:
-        empty = np.empty((0, 2), np.float32)
-        return Matches(empty, empty, empty[:, 0])
-    best1, best0 = similarity.argmax(1), similarity.argmax(0)
-    keep = best0[best1] == np.arange(len(best1))
-    if ratio is not None and similarity.shape[1] > 1:
-        two = np.partition(similarity, -2, axis=1)[:, -2:]
-        distance = np.sqrt(np.maximum(2 - 2 * two, 0))
-        keep &= distance[:, 1] < ratio * distance[:, 0]
-    rows = np.flatnonzero(keep)
-    columns = best1[rows]
-    return Matches(first.points[rows], second.points[columns], similarity[rows, columns])
-
-
-def matcher(extract: Extract, ratio: float | None = None) -> MatchFunction:
-    """A method from its extraction, which runs once an image."""
+        export_xfeat(load_official(name), folder / "new", name="new", licence="", source=name)
+        name = str(folder / "new")
+    semi_dense = matcher == "semi-dense"
+    extract = Extractor(
+        name, max_keypoints=FEATURES[matcher], max_size=max_size, semi_dense=semi_dense
+    )
     cached = functools.cache(extract)
-    return lambda path0, path1: nearest(cached(path0), cached(path1), ratio)
-
-
-def sift(max_size: int | None) -> MatchFunction:
-    detector = cv2.SIFT.create(nfeatures=FEATURES)
-
-    def extract(path: Path) -> Described:
-        image, scale = read_image(path, cv2.IMREAD_GRAYSCALE, max_size)
-        keypoints, descriptors = detector.detectAndCompute(image, None)
-        if descriptors is None:
-            return Described(np.empty((0, 2), np.float32), np.empty((0, 128), np.float32))
-        points = np.array([keypoint.pt for keypoint in keypoints], np.float32)
-        shares = descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9)
-        return Described((points + 0.5) * scale, np.sqrt(shares))
-
-    return matcher(extract, ratio=0.8)
-
-
-def xfeat(weights: Path, max_size: int | None) -> MatchFunction:
-    import torch
-    from kornia.feature import XFeat
-
-    from covis.nets.xfeat import load_official
-
-    model = XFeat(top_k=FEATURES)
-    model.net.load_state_dict(load_official(weights).state_dict())
-    model.eval()
-
-    def extract(path: Path) -> Described:
-        image, scale = read_image(path, cv2.IMREAD_COLOR_RGB, max_size)
-        tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        found = model.detectAndCompute(tensor)[0]
-        # kornia reports pixel i of its input, a multiple of 32 wide and high, at i * ratio.
-        size = np.array([tensor.shape[3], tensor.shape[2]])
-        half = 0.5 * size / np.maximum(32, size // 32 * 32)
-        points = (found["keypoints"].numpy() + half) * scale
-        return Described(points.astype(np.float32), found["descriptors"].numpy())
-
-    return matcher(extract)
-
-
-def own(bundle: str, max_size: int | None) -> MatchFunction:
-    extract = Extractor(bundle, max_keypoints=FEATURES, max_size=max_size)
-    cached = functools.cache(extract)
-    match = Matcher()
+    match = Matcher(matcher, features=name, max_ratio=SIFT_RATIO if name == "sift" else None)
     return lambda path0, path1: match(cached(path0), cached(path1))
 
 
@@ -141,20 +70,6 @@ def without_scores(match: MatchFunction) -> MatchFunction:
         return (found.points0, found.points1) if isinstance(found, Matches) else found
 
     return bare
-
-
-def make_method(name: str, max_size: int | None) -> MatchFunction:
-    """The method of a name on the command line. Raises ArgumentError for an unknown one."""
-    if name == "sift":
-        return sift(max_size)
-    if name == "kornia-xfeat":
-        return xfeat(PUBLISHED_XFEAT, max_size)
-    if name.startswith("xfeat:"):
-        return xfeat(Path(name.removeprefix("xfeat:")), max_size)
-    if name.startswith("covis:"):
-        return own(name.removeprefix("covis:"), max_size)
-    known = "sift, kornia-xfeat, xfeat:FILE and covis:BUNDLE"
-    raise ArgumentError(f"No method {name!r}; there are {known}.")
 
 
 def find_sets(data: Path, names: Sequence[str] | None) -> list[PairSet]:
@@ -219,16 +134,17 @@ def run(arguments: argparse.Namespace) -> None:
     sets = find_sets(SHARED / "data", arguments.sets)
     results: list[tuple[str, TwoViewResult]] = []
     for name in arguments.methods:
-        match = make_method(name, arguments.max_size)
-        if not arguments.scores:
-            match = without_scores(match)
         start = time.perf_counter()
-        found = [
-            evaluate_two_view(
-                match, pairs, seeds=range(arguments.seeds), threshold=arguments.threshold
-            )
-            for pairs in sets
-        ]
+        with tempfile.TemporaryDirectory() as folder:
+            match = make_method(name, arguments.matcher, arguments.max_size, Path(folder))
+            if not arguments.scores:
+                match = without_scores(match)
+            found = [
+                evaluate_two_view(
+                    match, pairs, seeds=range(arguments.seeds), threshold=arguments.threshold
+                )
+                for pairs in sets
+            ]
         for kind in ("homography", "pose"):
             of_kind = [result for result in found if result.kind == kind]
             if len(of_kind) > 1:
@@ -251,7 +167,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--methods", type=names, default=["sift", "kornia-xfeat"])
+    parser.add_argument("--methods", type=names, default=["sift", str(PUBLISHED_XFEAT), "xfeat"])
+    parser.add_argument("--matcher", choices=list(FEATURES), default="nearest")
     parser.add_argument("--sets", type=names, help="names of folders; all when left out")
     parser.add_argument("--max-size", type=int, help="longer side in pixels; own size if left out")
     parser.add_argument("--seeds", type=int, default=3, help="how many RANSAC seeds to average")
