@@ -92,10 +92,9 @@ def render_pair(
 
     bend = _bend(size, difficulty, rng)
     if bend is not None:
-        grid = _pixel_grid(size) + bend
-        canvases[1] = cv2.remap(
-            canvases[1], grid, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
+        # An empty second map in place of None would keep OpenCV busy for ever.
+        x, y = cv2.split(_pixel_grid(size) + bend)
+        canvases[1] = cv2.remap(canvases[1], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     points0, visible = _correspondences(to_views, labels, bend, size)
     views = np.stack([degrade(canvas, difficulty.light, rng) for canvas in canvases])
     return Pair(views, points0, visible)
