@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +85,9 @@ class Settings:
         """As `bundle.json` has them."""
         return asdict(self)
 
-    def confidence_threshold(self, layer: int) -> np.float32:
-        """From which confidence on a point counts as sure after the layer, counted from 0."""
-        return np.float32(min(0.8 + 0.1 * np.exp(-4 * layer / self.layers), 1))
+    def sure_from(self, layers: int) -> np.float32:
+        """The confidence from which on a point counts as sure, after so many layers."""
+        return np.float32(min(0.8 + 0.1 * np.exp(-4 * (layers - 1) / self.layers), 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,18 +113,22 @@ class _Points:
     """The points of one image that are still there.
 
     x: (n, d). cos, sin: (n, h / 2). index: (n,) which of the features they are.
-    confidence, matchability: (n,) in 0..1, once a layer with such heads has been run.
     """
 
     x: FloatArray
     cos: FloatArray
     sin: FloatArray
     index: IntArray
-    confidence: FloatArray | None = None
-    matchability: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+class _Decision(NamedTuple):
+    """What the heads of a layer say of the points of one image: (n,), 0..1."""
+
+    confidence: FloatArray
+    matchability: FloatArray
 
 
 class LightGlue:
@@ -146,9 +150,9 @@ class LightGlue:
         if full:
             settings = settings.full()
         last = settings.layers - 1
-        stops = range(last if settings.depth_confidence is None else 0, last + 1)
-        roles = ["encode", *(f"layer{i}" for i in range(settings.layers))]
-        roles += [*(f"assign{i}" for i in stops), "normalise", "best"]
+        inner = range(last) if settings.decides else range(0)
+        roles = ["encode", *(f"layer{i}" for i in range(settings.layers)), "normalise", "best"]
+        roles += [*(f"decide{i}" for i in inner), *(f"assign{i}" for i in (*inner, last))]
         return cls({role: OnnxGraph(bundle.graph(role), threads) for role in roles}, settings)
 
     def batch(self, pairs: Iterable[tuple[Features, Features]]) -> list[Correspondences]:
@@ -165,9 +169,13 @@ class LightGlue:
             points0, points1 = self._advance(layers, points0, points1)
             layers += 1
             lived0[points0.index] = lived1[points1.index] = layers
-            if layers == self.settings.layers or self._done(layers, points0, points1, total):
+            if layers == self.settings.layers or not self.settings.decides:
+                continue
+            decision0, decision1 = self._decide(layers, points0), self._decide(layers, points1)
+            if self._done(layers, decision0, decision1, total):
                 break
-            points0, points1 = (self._prune(layers, points) for points in (points0, points1))
+            points0 = self._prune(layers, points0, decision0)
+            points1 = self._prune(layers, points1, decision1)
         indices, scores = self._assign(layers, points0, points1)
         return Correspondences(indices, scores, layers, lived0, lived1)
 
@@ -194,11 +202,8 @@ class LightGlue:
 
     def _advance(self, layer: int, points0: _Points, points1: _Points) -> tuple[_Points, _Points]:
         """Run one layer, counted from 0."""
-        outputs = ["y0", "y1"]
-        if self.settings.decides and layer < self.settings.layers - 1:
-            outputs += ["confidence0", "matchability0", "confidence1", "matchability1"]
-        y0, y1, *heads = self._graphs[f"layer{layer}"](
-            outputs,
+        y0, y1 = self._graphs[f"layer{layer}"](
+            ["y0", "y1"],
             x0=points0.x,
             x1=points1.x,
             cos0=points0.cos,
@@ -206,29 +211,30 @@ class LightGlue:
             cos1=points1.cos,
             sin1=points1.sin,
         )
-        both = []
-        for points, x, found in ((points0, y0, heads[:2]), (points1, y1, heads[2:])):
-            both.append(_Points(x, points.cos, points.sin, points.index, *found))
-        return both[0], both[1]
+        return replace(points0, x=y0), replace(points1, x=y1)
 
-    def _done(self, layers: int, points0: _Points, points1: _Points, total: int) -> bool:
+    def _decide(self, layers: int, points: _Points) -> _Decision:
+        outputs = self._graphs[f"decide{layers - 1}"](["confidence", "matchability"], x=points.x)
+        return _Decision(*outputs)
+
+    def _done(self, layers: int, decision0: _Decision, decision1: _Decision, total: int) -> bool:
         """Whether enough of the `total` points are sure after so many layers, or pruned."""
-        if self.settings.depth_confidence is None:
+        depth, threshold = self.settings.depth_confidence, self.settings.sure_from(layers)
+        if depth is None:
             return False
         unsure = sum(
-            np.count_nonzero(points.confidence < self.settings.confidence_threshold(layers - 1))
-            for points in (points0, points1)
+            np.count_nonzero(decision.confidence < threshold) for decision in (decision0, decision1)
         )
-        return 1 - unsure / total > self.settings.depth_confidence
+        return 1 - unsure / total > depth
 
-    def _prune(self, layers: int, points: _Points) -> _Points:
+    def _prune(self, layers: int, points: _Points, decision: _Decision) -> _Points:
         """The points that may still find a partner, or are not sure that they have none."""
         width = self.settings.width_confidence
         if width is None:
             return points
-        keep = points.matchability > np.float32(1 - width)
+        keep = decision.matchability > np.float32(1 - width)
         if self.settings.depth_confidence is not None:
-            keep |= points.confidence <= self.settings.confidence_threshold(layers - 1)
+            keep |= decision.confidence <= self.settings.sure_from(layers)
         return _Points(points.x[keep], points.cos[keep], points.sin[keep], points.index[keep])
 
     def _assign(
@@ -246,7 +252,7 @@ class LightGlue:
         step = max(1, BLOCK // len(m1))
         blocks = [slice(begin, begin + step) for begin in range(0, len(m0), step)]
 
-        bias0, bias1 = log_matchability0.copy(), log_matchability1
+        bias0 = log_matchability0.copy()
         columns = np.full(len(m1), -np.inf, np.float32)
         for block in blocks:
             rows, part = self._graphs["normalise"](["rows", "columns"], m0=m0[block], m1=m1)

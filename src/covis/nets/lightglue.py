@@ -7,6 +7,7 @@ model: the network, and the steps that `covis.matching.lightglue` runs one by on
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,8 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q: [B, N, d], k and v: [B, M, d] -> [B, N, d]; a head's channels lie together."""
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        message: Tensor = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return message
 
 
 def feed_forward(dim: int) -> nn.Sequential:
@@ -79,25 +81,25 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation) -> Tensor:
         """[B, N, d] -> [B, N, d]."""
-        weight, bias = self._sorted(self.Wqkv.weight), self._sorted(self.Wqkv.bias)
-        qk, v = F.linear(x, weight, bias).split((2 * self.dim, self.dim), dim=-1)
-        first, second = qk.unflatten(-1, (2 * self.heads, 2, -1)).unbind(-2)
+        weights, biases = self._parts(self.Wqkv.weight), self._parts(self.Wqkv.bias)
+        first, second, v = (F.linear(x, *part) for part in zip(weights, biases, strict=True))
+        first, second = (half.unflatten(-1, (2 * self.heads, -1)) for half in (first, second))
         cos, sin = (angle.unsqueeze(-2) for angle in rotation)
-        qk = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-        q, k = qk.flatten(2).split(self.dim, dim=-1)
-        message = self.out_proj(self.attend(q, k, v))
-        return x + self.ffn(torch.cat([x, message], dim=-1))
+        qk = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(2)
+        message = self.out_proj(self.attend(qk[..., : self.dim], qk[..., self.dim :], v))
+        updated: Tensor = x + self.ffn(torch.cat([x, message], dim=-1))
+        return updated
 
-    def _sorted(self, rows: Tensor) -> Tensor:
-        """`Wqkv`'s rows [3 d, ...] as all of q, all of k, all of v.
+    def _parts(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`Wqkv`'s rows [3 d, ...] -> the first channels of q and k's pairs, the second, and v.
 
-        They come as (head, pair, first or second, q k v) and would have to be taken apart for
-        every point. In q and k a head's firsts go before its seconds, which leaves the product
-        of the two as it is; v keeps its order, which `out_proj` reads.
+        They come as (head, pair, first or second, q k v), and the pairs would have to be taken
+        apart for every point. In q and k a head's first channels may go before its second ones,
+        which leaves their product as it is; v keeps its order, which `out_proj` reads.
         """
         rows = rows.unflatten(0, (self.heads, -1, 2, 3))
-        qk = rows[:, :, :, :2].movedim(3, 0).transpose(2, 3)
-        return torch.cat([qk.flatten(0, 3), rows[:, :, :, 2].flatten(0, 2)])
+        first, second = (rows[:, :, half, :2].movedim(2, 0).flatten(0, 2) for half in range(2))
+        return first, second, rows[:, :, :, 2].flatten(0, 2)
 
 
 class CrossAttention(nn.Module):
@@ -234,11 +236,6 @@ class LightGlue(nn.Module):
         x0, x1 = self.transformers[index](x0, x1, rotation0, rotation1)
         return x0, x1
 
-    def confidence(self, index: int, x: Tensor) -> Tensor:
-        """x after layer `index`, not the last -> [B, N] in 0..1."""
-        confidence: Tensor = self.token_confidence[str(index)](x)
-        return confidence
-
     def assignment(self, index: int) -> MatchAssignment:
         """The assignment head of layer `index`."""
         head = self.log_assignment[str(index)]
@@ -275,38 +272,41 @@ class Encode(Step):
         self.input_proj, self.posenc = net.input_proj, net.posenc
 
     def forward(self, descriptors: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
-        return self.input_proj(descriptors), *self.posenc(positions)
+        # A copy, because a graph's output cannot be its input, which it is without projection.
+        return self.input_proj(descriptors).clone(), *self.posenc(positions)
 
 
-class AdvancePair(Step):
-    """x [M, d] and [N, d], their cos and sin -> x after one layer.
-
-    A layer whose net is adaptive, and which is not the last, also gives the confidence and
-    the matchability of each point, [M] and [N], in 0..1.
-    """
+class Advance(Step):
+    """x [M, d] and [N, d], with their cos and sin -> the same x after one layer."""
 
     inputs = ("x0", "x1", "cos0", "sin0", "cos1", "sin1")
+    outputs = ("y0", "y1")
 
     def __init__(self, net: LightGlue, index: int) -> None:
         super().__init__()
         self.layer = net.transformers[index]
-        self.decides = net.adaptive and index < net.layers - 1
-        self.outputs: tuple[str, ...] = ("y0", "y1")
-        if self.decides:
-            self.outputs += ("confidence0", "confidence1", "matchability0", "matchability1")
-            self.confidence = net.token_confidence[str(index)]
-            self.assignment = net.assignment(index)
 
     def forward(
         self, x0: Tensor, x1: Tensor, cos0: Tensor, sin0: Tensor, cos1: Tensor, sin1: Tensor
     ) -> tuple[Tensor, ...]:
         rotation0, rotation1 = Rotation(cos0[None], sin0[None]), Rotation(cos1[None], sin1[None])
-        both = self.layer(x0[None], x1[None], rotation0, rotation1)
-        results = list(both)
-        if self.decides:
-            results += [self.confidence(x) for x in both]
-            results += [self.assignment.matchability_logits(x).sigmoid() for x in both]
-        return tuple(result[0] for result in results)
+        y0, y1 = self.layer(x0[None], x1[None], rotation0, rotation1)
+        return y0[0], y1[0]
+
+
+class Decide(Step):
+    """x [N, d] -> confidence [N] and matchability [N], both in 0..1."""
+
+    inputs = ("x",)
+    outputs = ("confidence", "matchability")
+
+    def __init__(self, net: LightGlue, index: int) -> None:
+        super().__init__()
+        self.token_confidence = net.token_confidence[str(index)]
+        self.matchability = net.assignment(index).matchability
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.token_confidence(x), self.matchability(x).squeeze(-1).sigmoid()
 
 
 class Assign(Step):
@@ -355,7 +355,8 @@ def steps(net: LightGlue) -> dict[str, Step]:
     """Every step of the adaptive loop by the name it is called by."""
     return {
         "encode": Encode(net),
-        **{f"layer{index}": AdvancePair(net, index) for index in range(net.layers)},
+        **{f"layer{index}": Advance(net, index) for index in range(net.layers)},
+        **{f"decide{index}": Decide(net, int(index)) for index in net.token_confidence},
         **{f"assign{index}": Assign(net, int(index)) for index in net.log_assignment},
         "normalise": Normalise(),
         "best": Best(),
@@ -383,16 +384,24 @@ def load_official(path: str | Path) -> LightGlue:
         dim = state["transformers.0.self_attn.Wqkv.weight"].shape[1]
         pairs, position_dim = state["posenc.Wr.weight"].shape
         heads = dim // (2 * pairs)
-        sizes = {"dim": dim, "heads": heads, "layers": 1 + max(map(_layer, state))}
+        layers = 1 + max(map(_layer, state))
         if heads * 2 * pairs != dim or position_dim not in (2, 4):
             raise ValueError
     except (KeyError, IndexError, ValueError, ZeroDivisionError):
         raise BundleError(f"{path}: not the weights of LightGlue.") from None
     projection = state.get("input_proj.weight")
     input_dim = dim if projection is None else projection.shape[1]
-    net = LightGlue(input_dim, scale_orientation=position_dim == 4, **sizes)
+    build = partial(
+        LightGlue,
+        input_dim,
+        dim=dim,
+        layers=layers,
+        heads=heads,
+        scale_orientation=position_dim == 4,
+    )
+    net = build()
     if any(name.startswith(ADAPTIVE) for name in net.state_dict().keys() - state.keys()):
-        net = LightGlue(input_dim, scale_orientation=position_dim == 4, adaptive=False, **sizes)
+        net = build(adaptive=False)
         kept = net.state_dict().keys()
         state = {k: v for k, v in state.items() if k in kept or not k.startswith(ADAPTIVE)}
     load_strictly(net, state, path)
