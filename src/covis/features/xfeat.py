@@ -8,6 +8,7 @@ i * W / W' instead: its keypoints are ours less half of W / W'.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -241,8 +242,8 @@ def _taps(
 
 def _mask_at(
     mask: BoolArray,
-    columns: NDArray[np.float64],
-    rows: NDArray[np.float64],
+    columns: NDArray[np.floating[Any]],
+    rows: NDArray[np.floating[Any]],
     size: tuple[int, ...],
 ) -> BoolArray:
     """The mask's pixels under a lattice of points of an image of `size`, (height, width)."""
