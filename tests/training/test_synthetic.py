@@ -6,8 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
-
 from covis.training.photometric import degrade
 from covis.training.photos import load_photos, photo_paths
 from covis.training.synthetic import (
