@@ -40,8 +40,10 @@ def brute(x, y, min_similarity=None, max_ratio=None):
 
 def whole_numbers(seed, count, dimension=8, largest=3):
     """Descriptors whose products are exact in float32, with many ties."""
-    return np.random.default_rng(seed).integers(-largest, largest + 1, (count, dimension)).astype(
-        np.float32
+    return (
+        np.random.default_rng(seed)
+        .integers(-largest, largest + 1, (count, dimension))
+        .astype(np.float32)
     )
 
 

@@ -17,9 +17,6 @@ from covis.training.synthetic import (
 )
 
 SIZE = 256
-PLAIN = Difficulty(
-    rotation=20, zoom=1.3, tilt=20, light=0, planes_probability=0, bend_probability=0
-)
 
 
 def smooth(seed):
