@@ -32,6 +32,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         try:
             with partial.open("wb") as file:
                 yield file
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ resumed sees the same pairs, and ends with the same weights, as one that was not
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,10 +23,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from covis.errors import TrainingError
+from covis.files import replacing
 from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
 from covis.training.checkpoint import load_checkpoint, save_checkpoint
 from covis.training.losses import (
@@ -155,6 +157,7 @@ class Run:
         )
         self.step = 0
         self.best = float("-inf")
+        self.curve: list[dict[str, float]] = []
 
     def state(self) -> dict[str, Any]:
         return {
@@ -163,13 +166,14 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "best": self.best,
+            "curve": self.curve,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
 
     def batch(self, step: int) -> list[Pair]:
         """The pairs of a step: a function of the seed and the step alone."""
@@ -376,8 +380,7 @@ def train(
     saved = load_checkpoint(checkpoint) if resume else None
     if saved is not None:
         steps, seed = saved["steps"], saved["seed"]
-        # Older checkpoints do not say.
-        if saved.get("taught", teacher is not None) != (teacher is not None):
+        if saved["taught"] != (teacher is not None):
             raise TrainingError(
                 f"{out}: this run began {'with' if saved['taught'] else 'without'} a teacher and "
                 "can only go on so."
@@ -428,7 +431,8 @@ def train(
             if result["cells"] > run.best:
                 run.best = result["cells"]
                 save_weights(run.average, out / "best.safetensors")
-            _append(out / "curve.csv", {"step": run.step, **result})
+            run.curve.append({"step": run.step, **result})
+            write_curve(run.curve, out / "curve.csv")
             began = time.monotonic()
         if run.step % recipe.checkpoint_every == 0 or last:
             save()
@@ -437,15 +441,15 @@ def train(
 
 def save_weights(net: XFeat, path: Path) -> None:
     """Write the weights with the official key names, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, partial)
-    partial.replace(path)
+    with replacing(path) as file:
+        file.write(save({k: v.contiguous().cpu() for k, v in net.state_dict().items()}))
 
 
-def _append(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row.keys())
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+def write_curve(curve: list[dict[str, float]], path: Path) -> None:
+    """Write the validation results, a line each."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.DictWriter(text, curve[0].keys())
+        writer.writeheader()
+        writer.writerows(curve)
+        text.detach()
