@@ -144,6 +144,13 @@ def test_exception_resumed_otherwise(photos, tmp_path, taught):
         train(photos, tmp_path, teacher=teacher, resume=True)
 
 
+def test_exception_resumed_with_another_recipe(photos, tmp_path):
+    state = {"steps": 3, "seed": 0, "taught": False, "recipe": "Recipe()"}
+    save_checkpoint(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="began with another recipe"):
+        train(photos, tmp_path, resume=True)
+
+
 # A tiny run.
 
 SCRIPT = """

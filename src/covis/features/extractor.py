@@ -80,7 +80,7 @@ class Extractor:
     def batch(self, images: Sequence[Source]) -> list[Features]:
         """The features of several images; the same as one by one.
 
-        Images that the network sees at one size go through it together.
+        Images that the network sees at one size go through it a few together.
         """
         loaded = [self._load(image) for image in images]
         if self._net is None:

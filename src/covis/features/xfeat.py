@@ -24,6 +24,8 @@ CELL = 8
 NMS_SIZE = 5
 SEMI_DENSE_SCALES = ((0.6, 0.2), (1.3, 0.8))
 """Scale of the image and share of the features, for each pass of the semi-dense extraction."""
+BATCH = 4
+"""Images that go through the network at a time: more take memory and save nothing."""
 GATHER = 512
 """Descriptors sampled at a time; larger blocks fall out of the cache."""
 
@@ -38,13 +40,18 @@ class XFeat:
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float
     ) -> list[Features]:
-        """Detect and describe; images of one network size go through it together."""
+        """Detect and describe; images of one network size go through it a few together."""
         greys = [_fit(to_grey(image)) for image in images]
         results: list[Features | None] = [None] * len(images)
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for index, grey in enumerate(greys):
             by_shape.setdefault(grey.shape, []).append(index)
-        for members in by_shape.values():
+        batches = [
+            members[begin : begin + BATCH]
+            for members in by_shape.values()
+            for begin in range(0, len(members), BATCH)
+        ]
+        for members in batches:
             heat, maps, reliability = self._detect(
                 ["keypoints", "features", "reliability"],
                 image=np.stack([greys[index] for index in members])[:, None],
@@ -91,7 +98,8 @@ class XFeat:
                     for n, size in zip(reliability.shape[:0:-1], step, strict=True)
                 )
                 mask = _mask_at(image.mask, columns, rows, (image.height, image.width))
-            cells, scores = best_cells(reliability[0], int(max_keypoints * share), mask)
+            count = max(int(max_keypoints * share), 1)
+            cells, scores = best_cells(reliability[0], count, mask)
             parts.append(
                 (
                     (cells * CELL + np.float32(0.5)).astype(np.float32) * step,
@@ -103,7 +111,7 @@ class XFeat:
         keypoints, scores, descriptors, steps = (
             np.concatenate(part) for part in zip(*parts, strict=True)
         )
-        order = best_first(scores, len(scores))
+        order = best_first(scores, max_keypoints)
         return Features(
             keypoints=keypoints[order],
             scores=scores[order],

@@ -41,8 +41,9 @@ def mutual_nearest(
         when the nearest neighbour in image 1 is not nearer than `max_ratio` times the second.
     threads: processor threads; all by default.
 
-    Returns (K, 2) int64 indices, ordered by the first, and (K,) float32 similarities. Of
-    equally similar candidates the one with the lowest index counts.
+    Returns (K, 2) int64 indices, ordered by the first, and (K,) float32 similarities. Where
+    several descriptors of image 1 are equally similar to one of image 0 the first counts, and
+    where several of image 0 then claim one of image 1, the first of them.
 
     Raises ArgumentError when the descriptors' lengths differ or an option is out of range.
     """

@@ -88,7 +88,7 @@ WITHOUT_TEACHER = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a run depends on; kept in the checkpoint, so that resuming needs no flags."""
+    """Everything a run depends on besides its photos."""
 
     steps: int = 10_000
     seed: int = 0
@@ -386,10 +386,15 @@ def train(
                 "can only go on so."
             )
     recipe = Recipe(
-        steps=steps or Recipe.steps,
+        steps=Recipe.steps if steps is None else steps,
         seed=seed,
         stages=WITHOUT_TEACHER if teacher is None else WITH_TEACHER,
     )
+    if saved is not None and saved["recipe"] != repr(recipe):
+        raise TrainingError(
+            f"{out}: this run began with another recipe. Go on with the covis it began with, or "
+            "start again with another --out."
+        )
     cv2.setNumThreads(1)
     run = Run(
         list(load_photos(photos)),
@@ -408,6 +413,7 @@ def train(
                 "steps": recipe.steps,
                 "seed": seed,
                 "taught": teacher is not None,
+                "recipe": repr(recipe),
             },
             checkpoint,
         )
