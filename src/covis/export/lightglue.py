@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
@@ -15,9 +17,13 @@ from torch import Tensor, nn
 
 from covis.export.bundle import replacing_bundle, write_description
 from covis.export.onnx_graph import write_graph
+from covis.matching import lightglue as matching
 from covis.matching.lightglue import Settings
 from covis.nets.lightglue import Attention, LightGlue, Step, steps
 from covis.runtime.bundle import Bundle
+from covis.runtime.onnx import OnnxGraph
+from covis.runtime.torch import TorchGraph
+from covis.types import Features
 
 FIXED_INPUTS = ("keypoints0", "descriptors0", "size0", "keypoints1", "descriptors1", "size1")
 FIXED_OUTPUTS = ("matches0", "scores0", "matches1", "scores1")
@@ -41,12 +47,24 @@ class FusedAttention(nn.Module):
         )
 
 
-def fuse_attention(net: LightGlue) -> LightGlue:
-    """A copy for ONNX Runtime, in evaluation mode."""
+class FusedGelu(nn.Module):
+    """`nn.GELU` as one operator of ONNX Runtime."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::Gelu", (x,), dtype=x.dtype, shape=x.shape, version=1
+        )
+
+
+def fuse(net: LightGlue) -> LightGlue:
+    """A copy with ONNX Runtime's own operators, in evaluation mode."""
     net = copy.deepcopy(net).eval()
-    for module in list(net.modules()):
-        if isinstance(getattr(module, "attend", None), Attention):
-            module.attend = FusedAttention(net.heads)
+    for parent in list(net.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, Attention):
+                setattr(parent, name, FusedAttention(module.heads))
+            elif isinstance(module, nn.GELU):
+                setattr(parent, name, FusedGelu())
     return net
 
 
@@ -120,7 +138,7 @@ def export_lightglue(
     """
     settings = settings or default_settings(net)
     with replacing_bundle(folder) as new:
-        parts = steps(fuse_attention(net))
+        parts = steps(fuse(net))
         traced: dict[type[Step], Path] = {}
         for role, step in parts.items():
             path = new / f"{role}.onnx"
@@ -142,7 +160,7 @@ def export_lightglue(
                 training=training or {},
                 metrics=metrics or {},
                 settings={"features": features, "dim": net.dim, "heads": net.heads}
-                | settings.to_dict(),
+                | asdict(settings),
             )
         )
     return Bundle.read(folder)
@@ -209,3 +227,153 @@ def export_fixed_depth(net: LightGlue, path: Path, *, threshold: float = 0.1) ->
             del node.attribute[:]
             node.attribute.append(onnx.helper.make_attribute("allowzero", 1))
     onnx.save(model, path)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One pair, matched with PyTorch and with ONNX Runtime; tuples are (PyTorch, ONNX Runtime).
+
+    run: "as set", with the bundle's thresholds, "full" depth and width, or "one file".
+    points: in image 0 and image 1. layers: that were run. pruned: points that were.
+    matches: how many. common: those that both found. difference: between the scores of these,
+    the largest. alike: whether every point was pruned at the same layer.
+    """
+
+    run: str
+    points: tuple[int, int]
+    layers: tuple[int, int]
+    pruned: tuple[int, int]
+    matches: tuple[int, int]
+    common: int
+    difference: float
+    alike: bool
+
+
+PARITY_SIZES = ((1, 1), (7, 100), (512, 400), (1024, 1024))
+PARITY_HEADINGS = (
+    "run", "points", "layers", "pruned", "matches", "in common", "largest score difference",
+    "pruning alike",
+)  # fmt: skip
+
+
+def compare(
+    net: LightGlue,
+    bundle: Bundle,
+    fixed: Path | None = None,
+    sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+    seed: int = 0,
+) -> list[Parity]:
+    """Match made-up pairs with PyTorch and with the exported graphs.
+
+    fixed: the file of `export_fixed_depth`, where there is one, with the bundle's threshold.
+    sizes: how many points the two images have.
+    """
+    settings = Settings.of(bundle)
+    modules = {role: TorchGraph(step, step.outputs) for role, step in steps(net).items()}
+    runs = {"full": settings.full()}
+    if settings.decides:
+        runs = {"as set": settings} | runs
+    matchers = {
+        run: (
+            matching.LightGlue(modules, chosen),
+            matching.LightGlue.open(bundle, full=run == "full"),
+        )
+        for run, chosen in runs.items()
+    }
+    one_file = None if fixed is None else OnnxGraph(fixed)
+    rows = []
+    for index, counts in enumerate(sizes):
+        pair = made_up_pair(net, counts, np.random.default_rng((seed, index)))
+        for run, (in_torch, in_onnx) in matchers.items():
+            expected = in_torch(*pair)
+            rows.append(_parity(run, expected, in_onnx(*pair)))
+        if one_file is not None:
+            rows.append(_parity("one file", expected, _run_fixed(one_file, net, pair)))
+    return rows
+
+
+def parity_report(rows: Sequence[Parity]) -> str:
+    """What `compare` found as a table in Markdown."""
+    lines = [PARITY_HEADINGS, ["---"] * len(PARITY_HEADINGS)]
+    for row in rows:
+        both = (" / ".join(map(str, pair)) for pair in (row.layers, row.pruned, row.matches))
+        alike = "yes" if row.alike else "no"
+        points = " x ".join(map(str, row.points))
+        lines.append([row.run, points, *both, str(row.common), f"{row.difference:.1e}", alike])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"# PyTorch / ONNX Runtime\n\n{table}\n"
+
+
+def made_up_pair(
+    net: LightGlue, counts: tuple[int, int], rng: np.random.Generator
+) -> tuple[Features, Features]:
+    """Two images of 640 x 480 that show the same random points, as many as both have."""
+    most = max(counts)
+    vectors = rng.standard_normal((most, net.input_dim))
+    places = rng.random((most, 2)) * (640, 480)
+    scales, turns = rng.random(most) * 10 + 2, rng.random(most) * 2 * np.pi
+    pair = []
+    for count in counts:
+        noisy = vectors[:count] + 0.1 * rng.standard_normal((count, net.input_dim))
+        moved = places[:count] + rng.standard_normal((count, 2))
+        order = rng.permutation(count)
+        unit = noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
+        pair.append(
+            Features(
+                keypoints=moved[order].astype(np.float32),
+                scores=np.ones(count, np.float32),
+                descriptors=unit[order].astype(np.float32),
+                width=640,
+                height=480,
+                model="made up",
+                scales=scales[:count][order].astype(np.float32),
+                orientations=turns[:count][order].astype(np.float32),
+            )
+        )
+    return pair[0], pair[1]
+
+
+def _run_fixed(
+    graph: OnnxGraph, net: LightGlue, pair: tuple[Features, Features]
+) -> matching.Correspondences:
+    inputs = {}
+    for image, features in enumerate(pair):
+        keypoints = features.keypoints
+        if net.scale_orientation:
+            assert features.scales is not None
+            assert features.orientations is not None
+            keypoints = np.column_stack([keypoints, features.scales, features.orientations])
+        inputs[f"keypoints{image}"] = keypoints
+        inputs[f"descriptors{image}"] = features.descriptors
+        inputs[f"size{image}"] = np.array([features.width, features.height], np.float32)
+    partners, scores = graph(["matches0", "scores0"], **inputs)
+    kept = np.flatnonzero(partners >= 0)
+    lived = (np.full(len(features), net.layers) for features in pair)
+    indices = np.column_stack([kept, partners[kept]])
+    return matching.Correspondences(indices, scores[kept], net.layers, *lived)
+
+
+def _parity(
+    run: str, in_torch: matching.Correspondences, in_onnx: matching.Correspondences
+) -> Parity:
+    both = in_torch, in_onnx
+    found0, found1 = (
+        dict(zip(map(tuple, found.indices.tolist()), found.scores.tolist(), strict=True))
+        for found in both
+    )
+    common = found0.keys() & found1.keys()
+    pruned = [
+        sum(int((lived < found.layers).sum()) for lived in (found.layers0, found.layers1))
+        for found in both
+    ]
+    return Parity(
+        run=run,
+        points=(len(in_torch.layers0), len(in_torch.layers1)),
+        layers=(in_torch.layers, in_onnx.layers),
+        pruned=(pruned[0], pruned[1]),
+        matches=(len(found0), len(found1)),
+        common=len(common),
+        difference=max((abs(found0[match] - found1[match]) for match in common), default=0.0),
+        alike=np.array_equal(in_torch.layers0, in_onnx.layers0)
+        and np.array_equal(in_torch.layers1, in_onnx.layers1),
+    )

@@ -1,5 +1,5 @@
-"""LightGlue's adaptive loop: early stopping and width pruning (sections 3.2 and 3.3, and the
-appendix, of arXiv 2306.13643), on whichever backend runs the steps of the network.
+"""LightGlue's adaptive loop: early stopping, width pruning (section 3.3 of arXiv 2306.13643) and
+the assignment (section 3.2), on whichever backend runs the steps of the network.
 
 The steps are those of `covis.nets.lightglue.steps`; a bundle holds them as ONNX graphs.
 """
@@ -7,7 +7,7 @@ The steps are those of `covis.nets.lightglue.steps`; a bundle holds them as ONNX
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -80,10 +80,6 @@ class Settings:
     def decides(self) -> bool:
         """Whether the heads of the inner layers are needed."""
         return (self.depth_confidence, self.width_confidence) != (None, None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As `bundle.json` has them."""
-        return asdict(self)
 
     def sure_from(self, layers: int) -> np.float32:
         """The confidence from which on a point counts as sure, after so many layers."""
@@ -252,23 +248,28 @@ class LightGlue:
         step = max(1, BLOCK // len(m1))
         blocks = [slice(begin, begin + step) for begin in range(0, len(m0), step)]
 
-        bias0 = log_matchability0.copy()
-        columns = np.full(len(m1), -np.inf, np.float32)
+        top0, bias0 = np.empty_like(log_matchability0), log_matchability0.copy()
+        top1, spread1 = np.full((2, len(m1)), -np.inf, np.float32)
         for block in blocks:
-            rows, part = self._graphs["normalise"](["rows", "columns"], m0=m0[block], m1=m1)
-            bias0[block] -= rows
-            columns = np.logaddexp(columns, part)
-        bias1 = log_matchability1 - columns
+            top0[block], spread, top, more = self._graphs["normalise"](
+                ["top0", "spread0", "top1", "spread1"], m0=m0[block], m1=m1
+            )
+            bias0[block] -= spread
+            highest = np.maximum(top1, top)
+            spread1 = np.logaddexp(spread1 + (top1 - highest), more + (top - highest))
+            top1 = highest
 
-        best0, partner0 = np.empty(len(m0), np.float32), np.empty(len(m0), np.int64)
-        best1, partner1 = np.full(len(m1), -np.inf, np.float32), np.zeros(len(m1), np.int64)
+        best0, partner0 = np.empty_like(top0), np.empty(len(m0), np.int64)
+        best1, partner1 = np.full_like(top1, -np.inf), np.zeros(len(m1), np.int64)
         for block in blocks:
             best0[block], partner0[block], score, row = self._graphs["best"](
                 ["score0", "index0", "score1", "index1"],
                 m0=m0[block],
                 m1=m1,
+                top0=top0[block],
+                top1=top1,
                 bias0=bias0[block],
-                bias1=bias1,
+                bias1=log_matchability1 - spread1,
             )
             better = score > best1
             best1[better], partner1[better] = score[better], row[better] + block.start

@@ -326,28 +326,39 @@ class Assign(Step):
 
 
 class Normalise(Step):
-    """m [M, d] and [N, d] -> log-sum-exp of m0 m1^T over each row [M] and each column [N]."""
+    """m [M, d] and [N, d] -> the softmax's normalisation of S = m0 m1^T by rows and columns.
+
+    top: [M] and [N], the largest. spread: [M] and [N], log-sum-exp of S less the largest.
+    Trained similarities go into the hundreds, so that in one number the two would lose digits.
+    """
 
     inputs = ("m0", "m1")
-    outputs = ("rows", "columns")
+    outputs = ("top0", "spread0", "top1", "spread1")
 
     def forward(self, m0: Tensor, m1: Tensor) -> tuple[Tensor, ...]:
         similarity = m0 @ m1.mT
-        return similarity.logsumexp(dim=1), similarity.logsumexp(dim=0)
+        top0, top1 = similarity.amax(dim=1), similarity.amax(dim=0)
+        spread0 = (similarity - top0[:, None]).exp().sum(dim=1).log()
+        spread1 = (similarity - top1).exp().sum(dim=0).log()
+        return top0, spread0, top1, spread1
 
 
 class Best(Step):
-    """The largest of 2 m0 m1^T + bias0 + bias1 in each row and column, and where it is.
+    """The largest log P in each row and column, and where it is.
 
-    m: [M, d] and [N, d]. bias: [M] and [N], log-matchability less the log-sum-exp, so that the
-    sum is log P. score: [M] and [N]. index: [M] and [N] int64, the lowest of equals.
+    m: [M, d] and [N, d]. top: [M] and [N]. bias: [M] and [N], log-matchability less the spread;
+    log P = (S - top0) + (S - top1) + bias0 + bias1. score: [M] and [N], the largest. index:
+    [M] and [N] int64, the lowest of equals.
     """
 
-    inputs = ("m0", "m1", "bias0", "bias1")
+    inputs = ("m0", "m1", "top0", "top1", "bias0", "bias1")
     outputs = ("score0", "index0", "score1", "index1")
 
-    def forward(self, m0: Tensor, m1: Tensor, bias0: Tensor, bias1: Tensor) -> tuple[Tensor, ...]:
-        log_p = 2 * (m0 @ m1.mT) + bias0[:, None] + bias1
+    def forward(
+        self, m0: Tensor, m1: Tensor, top0: Tensor, top1: Tensor, bias0: Tensor, bias1: Tensor
+    ) -> tuple[Tensor, ...]:
+        similarity = m0 @ m1.mT
+        log_p = (similarity - top0[:, None]) + (similarity - top1) + bias0[:, None] + bias1
         return log_p.amax(dim=1), log_p.argmax(dim=1), log_p.amax(dim=0), log_p.argmax(dim=0)
 
 
