@@ -25,7 +25,6 @@ from covis.runtime.onnx import OnnxGraph
 from covis.runtime.torch import TorchGraph
 from covis.types import Features
 
-FIXED_INPUTS = ("keypoints0", "descriptors0", "size0", "keypoints1", "descriptors1", "size1")
 FIXED_OUTPUTS = ("matches0", "scores0", "matches1", "scores1")
 
 
