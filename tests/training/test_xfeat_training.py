@@ -22,6 +22,8 @@ from covis.nets.xfeat import load_official  # noqa: E402
 from covis.training import xfeat  # noqa: E402
 from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from covis.training.photos import load_photos  # noqa: E402
+from covis.training.synthetic import Difficulty  # noqa: E402
+from covis.training.validation import validate  # noqa: E402
 from covis.training.xfeat import WITH_TEACHER, WITHOUT_TEACHER, Recipe, train  # noqa: E402
 
 STAGES = [WITH_TEACHER, WITHOUT_TEACHER]
@@ -171,7 +173,7 @@ xfeat.WITHOUT_TEACHER = tuple(
     replace(stage, size=64, pairs=2) for stage in xfeat.WITHOUT_TEACHER
 )
 # What validation measures costs seconds; the step itself tells the runs apart as well.
-xfeat.Run.validate = lambda run: {"cells": run.step / 100}
+xfeat.Run.validate = lambda run, net: {"score": run.step / 100}
 def report(line):
     print(line, flush=True)
 photos, out, steps, resume = sys.argv[1:]
@@ -243,6 +245,30 @@ def test_killed_and_resumed_is_undisturbed(photos, tmp_path):
     output = finish(start(photos, tmp_path / "whole", 0, "resume"))
     assert "best.safetensors" in output
     assert (tmp_path / "whole" / "checkpoint.pt").read_bytes() == before
+
+
+def test_blends_lie_between_the_end_of_imitation_and_the_last_weights(photos):
+    recipe = Recipe(steps=1, held_out=2, stages=WITHOUT_TEACHER, blends=(0.0, 0.25))
+    run = xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"))
+    assert not list(run.blends())
+    name = "block3.0.layer.0.weight"
+    run.anchor = {k: v.clone() for k, v in run.average.state_dict().items()}
+    run.average.state_dict()[name].add_(1)
+    (_, first), (_, second) = run.blends()
+    torch.testing.assert_close(first.state_dict()[name], run.anchor[name])
+    torch.testing.assert_close(second.state_dict()[name], run.anchor[name] + 0.25)
+
+
+def test_validation_tells_good_networks_from_bad(photos, shared):
+    good = load_official(shared / "weights" / "xfeat" / "xfeat.safetensors")
+    held_out = list(load_photos(photos))
+    torch.manual_seed(0)
+    results = [
+        validate(net, held_out, Difficulty(rotation=10, zoom=1.2, tilt=10, light=0.3), 0, pairs=2)
+        for net in (good, xfeat.XFeat().eval())
+    ]
+    assert results[0]["score"] > results[1]["score"] + 0.1
+    assert all(0 <= value <= 1 for result in results for value in result.values())
 
 
 def test_batches_are_those_of_the_steps(photos):

@@ -7,6 +7,7 @@ resumed sees the same pairs, and ends with the same weights, as one that was not
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import time
@@ -39,6 +40,7 @@ from covis.training.losses import (
 )
 from covis.training.photos import load_photos
 from covis.training.synthetic import Difficulty, Pair, render_pair
+from covis.training.validation import validate
 
 IMITATION_WEIGHTS = {
     "cosine": 4.0,
@@ -100,6 +102,9 @@ class Recipe:
     """Photos kept from training for validation."""
     checkpoint_every: int = 250
     validate_every: int = 1000
+    validation_pairs: int = 50
+    blends: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    """Shares of the last weights, the rest being the imitation's end, that are tried at last."""
     stages: tuple[Stage, ...] = field(default=WITH_TEACHER)
 
     def at(self, step: int) -> tuple[Stage, float]:
@@ -158,6 +163,8 @@ class Run:
         self.step = 0
         self.best = float("-inf")
         self.curve: list[dict[str, float]] = []
+        self.anchor: dict[str, Tensor] | None = None
+        """The average at the end of imitation."""
 
     def state(self) -> dict[str, Any]:
         return {
@@ -167,13 +174,15 @@ class Run:
             "step": self.step,
             "best": self.best,
             "curve": self.curve,
+            "anchor": self.anchor,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
+        self.step, self.best = state["step"], state["best"]
+        self.curve, self.anchor = state["curve"], state["anchor"]
 
     def batch(self, step: int) -> list[Pair]:
         """The pairs of a step: a function of the seed and the step alone."""
@@ -198,6 +207,8 @@ class Run:
         stage, rate = self.recipe.at(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        if self.anchor is None and stage.imitation and stage.correspondence:
+            self.anchor = copy.deepcopy(self.average.state_dict())
         self.net.train()
         if stage.freeze_norms:
             for module in self.net.modules():
@@ -267,7 +278,12 @@ class Run:
             x = feature0[:, cells0[:, 1], cells0[:, 0]].T
             y = feature1[:, cells1[:, 1], cells1[:, 0]].T
             if stage.correspondence:
-                loss, confidence = descriptor_loss(x, y)
+                # Where the counterpart lies in its cell matters to sparse matching, which
+                # samples there; the rounded cells would teach it to tolerate half a cell.
+                exact0, exact1 = STRIDE * cells0 + offsets, STRIDE * cells1
+                loss, confidence = descriptor_loss(
+                    sample_features(feature0, exact0), sample_features(feature1, exact1)
+                )
                 sums["descriptors"].append(loss)
                 r0 = output.reliability[2 * index, 0, cells0[:, 1], cells0[:, 0]]
                 r1 = output.reliability[2 * index + 1, 0, cells1[:, 1], cells1[:, 0]]
@@ -290,35 +306,34 @@ class Run:
         weight = stage.correspondence or 1.0
         return {name: weight * torch.stack(parts).mean() for name, parts in sums.items() if parts}
 
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Measure the averaged network on held-out photos, the same pairs every time.
+    def validate(self, net: XFeat) -> dict[str, float]:
+        """Measure `net` on held-out photos, the same pairs every time."""
+        return validate(net, self.held_out, MILD, self.recipe.seed, self.recipe.validation_pairs)
 
-        cells: share of the visible cells of view 1 whose nearest descriptor in view 0 lies
-        within one cell of the truth. cosine: to the teacher's features.
+    def blends(self) -> Iterator[tuple[float, XFeat]]:
+        """Networks between the end of imitation and the present average, by the latter's share.
+
+        What correspondences teach beyond the teacher they also take from its precision; a
+        mean of the two weights keeps most of both.
         """
-        found, seen, cosines = 0.0, 0, []
-        for index in range(24):
-            pair = render_pair(
-                self.held_out, 384, HARD, np.random.default_rng((self.recipe.seed, index, 2))
-            )
-            images = torch.from_numpy(pair.views)[:, None].float().to(self.device) / 255
-            features = self.average(images).features
-            if self.teacher is not None:
-                target = self.teacher(images).features
-                cosines.append(float(F.cosine_similarity(features, target, dim=1).mean()))
-            x, y = (F.normalize(f.flatten(1), dim=0) for f in features)
-            nearest = (x.T @ y).argmax(dim=0).cpu().numpy()
-            width = features.shape[-1]
-            cells = np.stack([nearest % width, nearest // width], axis=-1)
-            error = np.abs(cells - pair.points0.reshape(-1, 2) / STRIDE).max(axis=-1)
-            visible = pair.visible.reshape(-1)
-            found += float((error[visible] <= 1).sum())
-            seen += int(visible.sum())
-        result = {"cells": found / max(seen, 1)}
-        if cosines:
-            result["teacher_cosine"] = float(np.mean(cosines))
-        return result
+        if self.anchor is None:
+            return
+        for share in self.recipe.blends:
+            net = copy.deepcopy(self.average)
+            for name, value in net.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(self.anchor[name].to(value), 1 - share)
+            yield share, net
+
+
+def sample_features(features: Tensor, points: Tensor) -> Tensor:
+    """Features [64, h, w] at pixels [N, 2] of the network's input, bilinear -> [N, 64].
+
+    Pixels lie in the map as they do for sparse extraction.
+    """
+    sides = torch.tensor([features.shape[2], features.shape[1]]) * STRIDE - 1
+    grid = (2 * points / sides - 1).to(features)
+    return F.grid_sample(features[None], grid[None, :, None], align_corners=False)[0, :, :, 0].T
 
 
 def corresponding_cells(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
@@ -432,12 +447,14 @@ def train(
             report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
             began, sums, counted = time.monotonic(), {}, 0
         if run.step % recipe.validate_every == 0 or last:
-            result = run.validate()
-            report(f"step {run.step} validation {result}")
-            if result["cells"] > run.best:
-                run.best = result["cells"]
-                save_weights(run.average, out / "best.safetensors")
-            run.curve.append({"step": run.step, **result})
+            candidates = [(1.0, run.average), *(run.blends() if last else [])]
+            for share, net in candidates:
+                result = run.validate(net)
+                report(f"step {run.step}, {share:.0%} of the last weights: {result}")
+                run.curve.append({"step": run.step, "share": share, **result})
+                if result["score"] > run.best:
+                    run.best = result["score"]
+                    save_weights(net, out / "best.safetensors")
             write_curve(run.curve, out / "curve.csv")
             began = time.monotonic()
         if run.step % recipe.checkpoint_every == 0 or last:
