@@ -24,6 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT.parent / "shared" / "weights" / "xfeat" / "xfeat.safetensors"
+PAUSE = 0.1
+"""Seconds between two timed calls, for either side."""
 NETWORK_GFLOP = 2.62
 """XFeat at 640x480, all heads."""
 REFINEMENT_GFLOP = 2 * (128 * 512 + 3 * 512 * 512 + 512 * 64) / 1e9
@@ -55,6 +57,8 @@ class Contest:
 
     def round(self) -> None:
         for side, call in (("covis", self.covis), ("peer", self.peer)):
+            # The threads of the call before may still be spinning for more work.
+            time.sleep(PAUSE)
             began = time.perf_counter()
             call()
             self.seconds[side].append(time.perf_counter() - began)

@@ -104,7 +104,7 @@ def _self_check() -> dict[str, Any]:
     pair = render_demo((480, 360))
     found = match(pair.image0, pair.image1)
     right = int(right_matches(found, pair).sum())
-    if right * 2 < len(found) or right < 20:
+    if right < max(20, len(found) // 10):
         raise CovisError(
             f"the default model '{found.model}' runs, but only {right} of its {len(found)} "
             "matches on the demo pair are right; install covis again."

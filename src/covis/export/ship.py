@@ -1,9 +1,11 @@
 """Make the bundle `xfeat-covis` of the package from a training run and its measurements.
 
-    python -m covis.export.ship RUN/best.safetensors --notes notes.json --accuracy table.json
+    python -m covis.export.ship run/best.safetensors --notes notes.json
+    python benchmarks/accuracy.py --json table.json
+    python -m covis.export.ship run/best.safetensors --notes notes.json --accuracy table.json
 
-notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what
-`benchmarks/accuracy.py --json` wrote; the rows of all homography and all pose sets are kept.
+notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what the
+bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too.
 """
 
 from __future__ import annotations
@@ -21,14 +23,13 @@ NAME = "xfeat-covis"
 
 
 def measured(table: Path) -> dict[str, Any]:
-    """The pooled rows of an accuracy table, by method and kind."""
+    """What the bundle reaches over all sets of a kind, from an accuracy table."""
     rows = json.loads(table.read_text(encoding="utf-8"))
-    pooled: dict[str, Any] = {}
-    for row in rows:
-        if row["set"].startswith("all "):
-            values = {key: row[key] for key in ("share", "auc")}
-            pooled.setdefault(Path(row["method"]).stem, {})[row["kind"]] = values
-    return pooled
+    return {
+        row["kind"]: {key: row[key] for key in ("share", "auc")}
+        for row in rows
+        if row["method"] == "xfeat" and row["set"].startswith("all ")
+    }
 
 
 def main() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covis.errors import BundleError
+from covis.export.bundle import replacing_bundle, write_description
 from covis.export.onnx_graph import read_weights, write_graph
 from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat
 from covis.runtime.bundle import Bundle
@@ -169,15 +166,9 @@ def export_xfeat(
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
-    if not (folder / "bundle.json").is_file() and (
-        folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    ):
-        raise BundleError(f"{folder}: is there and is no bundle; it is left alone.")
     folded = fold_norms(net)
     size = torch.export.Dim
-    with tempfile.TemporaryDirectory(dir=_existing(folder.parent)) as work:
-        new = Path(work) / "bundle"
-        new.mkdir()
+    with replacing_bundle(folder) as new:
         write_graph(
             DetectGraph(folded),
             {"image": torch.rand(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE)},
@@ -200,27 +191,19 @@ def export_xfeat(
             new / "refine.onnx",
             half,
         )
-        bundle = Bundle(
-            name=name,
-            architecture="xfeat",
-            graphs={"detect": "detect.onnx", "refine": "refine.onnx"},
-            licence=licence,
-            source=source,
-            folder=new,
-            training=training or {},
-            metrics=metrics or {},
+        write_description(
+            Bundle(
+                name=name,
+                architecture="xfeat",
+                graphs={"detect": "detect.onnx", "refine": "refine.onnx"},
+                licence=licence,
+                source=source,
+                folder=new,
+                training=training or {},
+                metrics=metrics or {},
+            )
         )
-        text = json.dumps(bundle.describe(), indent=2) + "\n"
-        (new / "bundle.json").write_text(text, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
     return Bundle.read(folder)
-
-
-def _existing(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:

@@ -77,10 +77,10 @@ HARD = Difficulty(
 )
 
 WITH_TEACHER = (
-    Stage(0.50, 256, 5, 3e-3, 8e-4, MILD, imitation=1.0),
-    Stage(0.25, 384, 4, 8e-4, 1e-4, MILD, imitation=1.0),
-    Stage(0.05, 384, 4, 1e-4, 2e-4, HARD, imitation=1.0, correspondence=0.1, freeze_norms=True),
-    Stage(0.20, 384, 4, 2e-4, 1e-6, HARD, imitation=0.5, correspondence=0.3, freeze_norms=True),
+    Stage(0.55, 256, 5, 3e-3, 8e-4, MILD, imitation=1.0),
+    Stage(0.28, 384, 4, 8e-4, 1e-4, MILD, imitation=1.0),
+    Stage(0.01, 384, 4, 1e-4, 2e-4, HARD, imitation=1.0, correspondence=0.2, freeze_norms=True),
+    Stage(0.16, 384, 4, 2e-4, 1e-6, HARD, imitation=1.0, correspondence=0.2, freeze_norms=True),
 )
 WITHOUT_TEACHER = (
     Stage(0.40, 256, 5, 1e-3, 1e-3, MILD, correspondence=1.0),
@@ -92,7 +92,7 @@ WITHOUT_TEACHER = (
 class Recipe:
     """Everything a run depends on besides its photos."""
 
-    steps: int = 10_000
+    steps: int = 9_000
     seed: int = 0
     ema: float = 0.998
     warmup: int = 200
