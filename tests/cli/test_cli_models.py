@@ -48,7 +48,7 @@ def test_doctor_tells_versions_formats_and_what_is_missing(
     assert all(found["versions"][name] for name in ("covis", "numpy", "opencv", "poselib"))
     assert found["formats"]["JPEG"]
     assert found["problems"] == []
-    assert any("torch" in hint and "covis[train]" in hint for hint in found["hints"])
+    assert any("torch" in hint and ".[train]" in hint for hint in found["hints"])
     text = covis("doctor")
     assert text.exit_code == 0
     assert "8 of 9 matches right" in text.stdout
@@ -127,7 +127,7 @@ def test_exception_without_torch_says_how_to_get_it(
     write_bundle(tmp_path / "home" / "models" / "mine")
     result = covis(*arguments)
     assert result.exit_code == 2
-    assert "pip install 'covis[train]'" in result.stderr
+    assert "pip install '.[train]'" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

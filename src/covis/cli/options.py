@@ -45,7 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 DEFAULT_MAX_SIZE = 960
 DEFAULT_MAX_KEYPOINTS = 4096
 
-TRAIN_EXTRA = "pip install 'covis[train]'"
+TRAIN_EXTRA = "in covis' folder: python -m pip install '.[train]'"
 _TRAIN_MODULES = ("torch", "onnx", "onnxscript", "safetensors")
 
 
