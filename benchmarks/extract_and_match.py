@@ -194,7 +194,7 @@ def prepare(threads: int, folder: Path) -> tuple[list[Contest], Callable[[], flo
         Contest(
             "two photos, sparse",
             "kornia match_xfeat",
-            lambda: nearest(sparse(images[0]), sparse(images[1])),
+            lambda: nearest(*sparse.batch(images)),
             peer_sparse,
             2 * NETWORK_GFLOP + product * found[0] * found[1],
             2.5,
@@ -202,7 +202,7 @@ def prepare(threads: int, folder: Path) -> tuple[list[Contest], Callable[[], flo
         Contest(
             "two photos, semi-dense, 10,000 points",
             "kornia match_xfeat_star",
-            lambda: refined(dense(images[0]), dense(images[1])),
+            lambda: refined(*dense.batch(images)),
             peer_dense,
             dense_networks + product * cells[0] * cells[1] + REFINEMENT_GFLOP * refinements,
             2.8,

@@ -64,7 +64,7 @@ def match(
         image_a = load_image(a, max_size=max_size, mask=mask_a)
         image_b = load_image(b, max_size=max_size, mask=mask_b)
     with _timed(seconds, "extract"):
-        features_a, features_b = extract(image_a), extract(image_b)
+        features_a, features_b = extract.batch([image_a, image_b])
     with _timed(seconds, "match"):
         found = find(features_a, features_b)
     with _timed(seconds, "geometry"):
