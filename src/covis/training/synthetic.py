@@ -93,7 +93,7 @@ def render_pair(
     bend = _bend(size, difficulty, rng)
     if bend is not None:
         # An empty second map in place of None would keep OpenCV busy for ever.
-        x, y = cv2.split(_pixel_grid(size) + bend)
+        x, y = cv2.split(pixel_grid(size) + bend)
         canvases[1] = cv2.remap(canvases[1], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     points0, visible = _correspondences(to_views, labels, bend, size)
     views = np.stack([degrade(canvas, difficulty.light, rng) for canvas in canvases])
@@ -107,7 +107,7 @@ def _correspondences(
     size: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Follow each cell of view 1 back through its plane into view 0."""
-    points1 = _pixel_grid(size)[::CELL, ::CELL].astype(np.float64)
+    points1 = pixel_grid(size)[::CELL, ::CELL].astype(np.float64)
     if bend is not None:
         points1 = points1 + bend[::CELL, ::CELL]
     label1 = _lookup(labels[1], points1)
@@ -245,7 +245,7 @@ def _backdrop(photo: Pixels, size: int, rng: np.random.Generator) -> Pixels:
 
 
 @cache
-def _pixel_grid(size: int) -> NDArray[np.float32]:
+def pixel_grid(size: int) -> NDArray[np.float32]:
     """(S, S, 2): each pixel's own (x, y)."""
     axis = np.arange(size, dtype=np.float32)
     return np.stack(np.meshgrid(axis, axis), axis=-1)

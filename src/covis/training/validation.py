@@ -16,7 +16,7 @@ from covis.features.xfeat import peaks, sample_descriptors
 from covis.geometry import estimate_geometry
 from covis.matching.nearest import mutual_nearest
 from covis.nets.xfeat import XFeat
-from covis.training.synthetic import CELL, Difficulty, Pair, render_pair
+from covis.training.synthetic import CELL, Difficulty, Pair, pixel_grid, render_pair
 
 SIZE = 480
 KEYPOINTS = 1000
@@ -44,7 +44,8 @@ def validate(
         pair = render_pair(photos, SIZE, flat, np.random.default_rng((seed, index, 2)))
         points0, points1 = _match(graph, pair)
         # From the middle of pixels to OpenCV's and the renderer's corners: both shift alike.
-        truth, _ = cv2.findHomography(pair.points0[pair.visible], _cells(pair)[pair.visible])
+        cells = pixel_grid(SIZE)[::CELL, ::CELL]
+        truth, _ = cv2.findHomography(pair.points0[pair.visible], cells[pair.visible])
         size = (SIZE, SIZE)
         found = estimate_geometry(points0, points1, "homography", size0=size, size1=size)
         errors.append(
@@ -57,12 +58,6 @@ def validate(
     homography = float(np.mean([area_under_curve(errors, t) for t in THRESHOLDS]))
     share = float(np.mean(correct))
     return {"homography": homography, "correct": share, "score": (homography + share) / 2}
-
-
-def _cells(pair: Pair) -> NDArray[np.float32]:
-    """(S/8, S/8, 2): the pixel of view 1 that each correspondence is given for."""
-    axis = np.arange(pair.visible.shape[0], dtype=np.float32) * CELL
-    return np.stack(np.meshgrid(axis, axis), axis=-1)
 
 
 def _match(graph: DetectGraph, pair: Pair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
