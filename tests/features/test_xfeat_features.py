@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from covis import Extractor, load_image
 from covis.features import xfeat
-from covis.features.xfeat import XFeat, best_cells, best_first, peaks, sample_descriptors
+from covis.features.xfeat import XFeat, best_cells, peaks, sample_descriptors
 from covis.types import Image
 
 quick = settings(max_examples=25, deadline=None)
@@ -237,14 +237,6 @@ def test_peaks_ties_go_to_the_upper_then_the_left():
     xy, scores = peaks(heat, np.ones((4, 8), np.float32), 3, 0.05)
     assert (scores == 0.5).all()
     assert xy.tolist() == [[12, 12], [30, 12], [20, 20]]
-
-
-@quick
-@given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 40))
-def test_best_first(values, count):
-    scores = np.array(values, np.float32)
-    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
-    assert best_first(scores, count).tolist() == expected
 
 
 def test_best_cells():

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from covis.errors import ArgumentError
+from covis.features.aliked import Aliked
 from covis.features.sift import extract_sift
+from covis.features.superpoint import SuperPoint
 from covis.features.xfeat import XFeat
 from covis.images import MaskSource, Source, load_image
 from covis.runtime.bundle import find_bundle
@@ -17,6 +19,13 @@ DEFAULT_MAX_SIZE = 960
 wide) is just above four times that, so its JPEG decodes at a quarter of its size."""
 
 SIFT_LICENCE = "Apache-2.0 (OpenCV's SIFT)"
+
+NETWORKS: dict[str, type[XFeat] | type[Aliked] | type[SuperPoint]] = {
+    "xfeat": XFeat,
+    "aliked": Aliked,
+    "superpoint": SuperPoint,
+}
+"""By the architecture of a bundle."""
 
 
 class Extractor:
@@ -33,7 +42,7 @@ class Extractor:
         max_keypoints: int = 4096,
         max_size: int | None = DEFAULT_MAX_SIZE,
         semi_dense: bool = False,
-        threshold: float = 0.05,
+        threshold: float | None = None,
         threads: int | None = None,
     ) -> None:
         """Load the model.
@@ -44,7 +53,7 @@ class Extractor:
         max_size: larger images are shrunk to this longest side, in pixels; None for never.
             Keypoints always refer to the full size.
         semi_dense: XFeat*'s features, for the matcher "semi-dense".
-        threshold: least probability of a sparse keypoint; the published value by default.
+        threshold: least score of a sparse keypoint; the published one of the network by default.
         threads: processor threads; all by default.
 
         Raises ArgumentError on a value out of range, BundleError when the model is not there.
@@ -54,8 +63,8 @@ class Extractor:
         if max_size is not None and max_size < 1:
             raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
         self.max_keypoints, self.max_size = max_keypoints, max_size
-        self.semi_dense, self.threshold = semi_dense, threshold
-        self._net: XFeat | None = None
+        self.semi_dense = semi_dense
+        self._net: XFeat | Aliked | SuperPoint | None = None
         if features == "sift":
             if semi_dense:
                 raise ArgumentError("SIFT has no semi-dense features; use features='xfeat'.")
@@ -63,11 +72,17 @@ class Extractor:
             return
         self.source = DEFAULT_FEATURES if features == "xfeat" else features
         bundle = find_bundle(self.source)
-        if bundle.architecture != "xfeat":
+        if bundle.architecture not in NETWORKS:
             raise ArgumentError(
                 f"'{bundle.name}' is a bundle for {bundle.architecture}, not for features."
             )
-        self._net = XFeat(bundle, threads)
+        self._net = NETWORKS[bundle.architecture](bundle, threads)
+        if semi_dense and not isinstance(self._net, XFeat):
+            raise ArgumentError(
+                f"'{bundle.name}' ({bundle.architecture}) has no semi-dense features; "
+                "use features='xfeat'."
+            )
+        self._threshold = self._net.THRESHOLD if threshold is None else threshold
         self.model, self.licence = bundle.name, bundle.licence
 
     def __call__(self, image: Source, mask: MaskSource | None = None) -> Features:
@@ -86,8 +101,9 @@ class Extractor:
         if self._net is None:
             return [extract_sift(image, self.max_keypoints) for image in loaded]
         if self.semi_dense:
+            assert isinstance(self._net, XFeat)
             return [self._net.semi_dense(image, self.max_keypoints) for image in loaded]
-        return self._net.sparse(loaded, self.max_keypoints, self.threshold)
+        return self._net.sparse(loaded, self.max_keypoints, self._threshold)
 
     def _load(self, image: Source, mask: MaskSource | None = None) -> Image:
         return load_image(image, max_size=self.max_size, mask=mask)

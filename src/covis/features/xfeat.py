@@ -8,12 +8,12 @@ i * W / W' instead: its keypoints are ours less half of W / W'.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from covis.features.detection import best_first, mask_at
 from covis.images import to_grey
 from covis.runtime.bundle import Bundle
 from covis.runtime.onnx import OnnxGraph
@@ -32,6 +32,8 @@ GATHER = 512
 
 class XFeat:
     """The XFeat of one bundle, on images."""
+
+    THRESHOLD = 0.05
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle = bundle
@@ -97,7 +99,7 @@ class XFeat:
                     ((np.arange(n) * CELL + 0.5) * size).astype(np.float32).astype(np.float64)
                     for n, size in zip(reliability.shape[:0:-1], step, strict=True)
                 )
-                mask = _mask_at(image.mask, columns, rows, (image.height, image.width))
+                mask = mask_at(image.mask, columns, rows, (image.height, image.width))
             count = max(int(max_keypoints * share), 1)
             cells, scores = best_cells(reliability[0], count, mask)
             parts.append(
@@ -149,7 +151,7 @@ def peaks(
     found = (heat == largest) & (heat > threshold)
     if mask is not None:
         rows, columns = (np.arange(size) + 0.5 for size in heat.shape)
-        found &= ~_mask_at(mask, columns, rows, heat.shape)
+        found &= ~mask_at(mask, columns, rows, heat.shape)
     flat = np.flatnonzero(found)
     xy = np.column_stack([flat % heat.shape[1], flat // heat.shape[1]])
     taps, weights = _taps(xy, heat.shape, reliability.shape, _linear)
@@ -172,16 +174,6 @@ def best_cells(
     order = candidates[best_first(scores[candidates], count)]
     width = reliability.shape[1]
     return np.column_stack([order % width, order // width]), scores[order]
-
-
-def best_first(scores: FloatArray, count: int) -> NDArray[np.intp]:
-    """Indices of the `count` largest scores, largest first, equal ones in their order."""
-    if count < len(scores):
-        least = np.partition(scores, len(scores) - count)[len(scores) - count] if count else np.inf
-        candidates = np.flatnonzero(scores >= least)
-    else:
-        candidates = np.arange(len(scores))
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
 
 
 def sample_descriptors(
@@ -246,16 +238,3 @@ def _taps(
     weights = down[:, :, None] * across[:, None, :]
     shape = len(xy), taps.shape[1] * taps.shape[2]
     return taps.reshape(shape), weights.reshape(shape).astype(np.float32)
-
-
-def _mask_at(
-    mask: BoolArray,
-    columns: NDArray[np.floating[Any]],
-    rows: NDArray[np.floating[Any]],
-    size: tuple[int, ...],
-) -> BoolArray:
-    """The mask's pixels under a lattice of points of an image of `size`, (height, width)."""
-    height, width = mask.shape
-    x = np.minimum((columns * width / size[1]).astype(np.intp), width - 1)
-    y = np.minimum((rows * height / size[0]).astype(np.intp), height - 1)
-    return np.asarray(mask[np.ix_(y, x)])

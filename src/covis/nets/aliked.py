@@ -39,7 +39,7 @@ class DeformableConv(nn.Module):
         """
         height, width = x.shape[-2:]
         size = torch.tensor([height, width], dtype=x.dtype, device=x.device)
-        limit = size.amax() / 4
+        limit = size.amax(dim=0) / 4
         offsets = self.offset_conv(x).minimum(limit).maximum(-limit).unflatten(1, (9, 2))
         steps = torch.arange(-1, 2, dtype=x.dtype, device=x.device)
         rows = torch.arange(height, dtype=x.dtype, device=x.device)
@@ -193,8 +193,9 @@ class ALIKED(nn.Module):
         keypoints are counted from its corner, and nothing lies beyond it.
         """
         corner, size = box[:2], box[2:]
-        limit = size.amax().to(keypoints.dtype) / 4
-        patches = self._pixels(maps, corner + self._patch_pixels(keypoints, size))
+        limit = size.amax(dim=0).to(keypoints.dtype) / 4
+        pixels, lengths = self._pixels(maps, corner + self._patch_pixels(keypoints, size))
+        patches = pixels / lengths
         side = self.desc_head.kernel
         offsets = self.desc_head.offsets(patches.mT.unflatten(2, (side, side)), limit)
         return self.desc_head.aggregate(
@@ -228,13 +229,14 @@ class ALIKED(nn.Module):
                 inside = ((xy >= 0) & (xy < size)).all(dim=-1)
                 weight = (after if right else before)[..., 0] * (after if down else before)[..., 1]
                 xy = xy.minimum(size - 1).maximum(torch.zeros_like(size))
-                part = self._pixels(maps, corner + xy) * (weight * inside)[..., None]
+                pixels, lengths = self._pixels(maps, corner + xy)
+                part = pixels * ((weight * inside)[..., None] / lengths)
                 total = part if total is None else total + part
         assert total is not None
         return total
 
-    def _pixels(self, maps: Sequence[Tensor], xy: Tensor) -> Tensor:
-        """The unit features [..., dim] of pixels [..., 2] of the network's input."""
+    def _pixels(self, maps: Sequence[Tensor], xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [..., dim] of pixels [..., 2] of the network's input, and lengths [..., 1]."""
         height, width = maps[0].shape[:2]
         x, y = xy.reshape(-1, 2).unbind(1)
         parts = [maps[0].flatten(0, 1).index_select(0, y * width + x)]
@@ -243,8 +245,8 @@ class ALIKED(nn.Module):
             down = y.to(level.dtype) * ((rows - 1) / (height - 1))
             right = x.to(level.dtype) * ((columns - 1) / (width - 1))
             parts.append(_bilinear(level, right, down))
-        joined = F.normalize(torch.cat(parts, dim=1), dim=1)
-        return joined.unflatten(0, xy.shape[:-1])
+        joined = torch.cat(parts, dim=1).unflatten(0, xy.shape[:-1])
+        return joined, torch.linalg.vector_norm(joined, dim=-1, keepdim=True).clamp(min=1e-12)
 
 
 def _bilinear(level: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,100 @@
+"""ALIKED: score map -> keypoints (section III-B of arXiv 2304.03608), descriptors at them.
+
+The network sees the image at its size, padded to multiples of 32 with its border. A pixel i of
+the image is the point i + 0.5; the official code reports i: its keypoints are ours less half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from covis.features.detection import best_first, bilinear, clear_border, suppress
+from covis.runtime.bundle import Bundle
+from covis.runtime.onnx import OnnxGraph
+from covis.types import Features, FloatArray, Image
+
+SIZE_MULTIPLE = 32
+RADIUS = 2
+TEMPERATURE = 0.1
+MAPS = ("map0", "map1", "map2", "map3")
+BLOCK = 512
+"""Keypoints described at a time: memory grows with these."""
+
+
+class Aliked:
+    """The ALIKED of one bundle, on images."""
+
+    THRESHOLD = 0.2
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self._detect = OnnxGraph(bundle.graph("detect"), threads)
+        self._describe = OnnxGraph(bundle.graph("describe"), threads)
+
+    def sparse(
+        self, images: Sequence[Image], max_keypoints: int, threshold: float
+    ) -> list[Features]:
+        """Detect and describe, one image after the other."""
+        return [self._extract(image, max_keypoints, threshold) for image in images]
+
+    def _extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
+        height, width = image.pixels.shape[:2]
+        left, right, top, bottom = (*_halves(-width), *_halves(-height))
+        padded = cv2.copyMakeBorder(image.pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
+        heat, *maps = self._detect(["scores", *MAPS], pixels=np.asarray(padded, np.uint8))
+        heat = np.ascontiguousarray(heat[top : top + height, left : left + width])
+        xy, scores = keypoints(heat, threshold)
+        if image.mask is not None:
+            x, y = (xy + np.float32(0.5)).astype(np.intp).T
+            free = ~image.mask[y, x]
+            xy, scores = xy[free], scores[free]
+        order = best_first(scores, max_keypoints)
+        xy, scores = xy[order], scores[order]
+        descriptors = np.empty((len(xy), sum(level.shape[-1] for level in maps)), np.float32)
+        for begin in range(0, len(xy), BLOCK):
+            block = slice(begin, begin + BLOCK)
+            (descriptors[block],) = self._describe(
+                ["descriptors"],
+                keypoints=xy[block],
+                box=np.array([left, top, width, height]),
+                **dict(zip(MAPS, maps, strict=True)),
+            )
+        factor = np.array([image.width / width, image.height / height], np.float32)
+        return Features(
+            keypoints=(xy + np.float32(0.5)) * factor,
+            scores=scores,
+            descriptors=descriptors,
+            width=image.width,
+            height=image.height,
+            model=self.bundle.name,
+        )
+
+
+def _halves(side: int) -> tuple[int, int]:
+    """What to add before and after a side of -`side` pixels to make it a multiple of 32."""
+    missing = side % SIZE_MULTIPLE
+    return missing // 2, missing - missing // 2
+
+
+def keypoints(heat: FloatArray, threshold: float) -> tuple[FloatArray, FloatArray]:
+    """Local maxima of the score map (H, W) above the threshold, finer than a pixel.
+
+    Returns (N, 2) float32 (x, y), the centre of the top-left pixel at 0, and the map there (N,),
+    from the top row to the bottom one. A maximum moves to the mean of its 5x5 neighbourhood,
+    weighted by the softmax of the scores with temperature 0.1. The two outermost rows and
+    columns have none.
+    """
+    found = suppress(heat, RADIUS) & (heat > threshold)
+    clear_border(found, RADIUS)
+    y, x = np.nonzero(found)
+    steps = np.arange(-RADIUS, RADIUS + 1)
+    patches = heat[y[:, None, None] + steps[:, None], x[:, None, None] + steps]
+    largest = patches.max(axis=(1, 2), keepdims=True, initial=0)
+    weights = np.exp((patches - largest) / np.float32(TEMPERATURE))
+    weights /= weights.sum(axis=(1, 2), keepdims=True)
+    across, down = weights.sum(axis=1) @ steps, weights.sum(axis=2) @ steps
+    xy = np.column_stack([x + across, y + down]).astype(np.float32)
+    return xy, bilinear(heat[..., None], xy)[:, 0]
