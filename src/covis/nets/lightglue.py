@@ -81,12 +81,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation) -> Tensor:
         """[B, N, d] -> [B, N, d]."""
+        return self.update(x, self.message(x, rotation))
+
+    def message(self, x: Tensor, rotation: Rotation) -> Tensor:
+        """What the points tell each other: [B, N, d] -> [B, N, d]."""
         weights, biases = self._parts(self.Wqkv.weight), self._parts(self.Wqkv.bias)
         first, second, v = (F.linear(x, *part) for part in zip(weights, biases, strict=True))
         first, second = (half.unflatten(-1, (2 * self.heads, -1)) for half in (first, second))
         cos, sin = (angle.unsqueeze(-2) for angle in rotation)
         qk = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(2)
-        message = self.out_proj(self.attend(qk[..., : self.dim], qk[..., self.dim :], v))
+        message: Tensor = self.out_proj(self.attend(qk[..., : self.dim], qk[..., self.dim :], v))
+        return message
+
+    def update(self, x: Tensor, message: Tensor) -> Tensor:
+        """The points after they heard the message, [B, N, d] all."""
         updated: Tensor = x + self.ffn(torch.cat([x, message], dim=-1))
         return updated
 
@@ -114,7 +122,12 @@ class CrossAttention(nn.Module):
         self.ffn = feed_forward(dim)
 
     def forward(self, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, M, d], [B, N, d] -> the same shapes.
+        """[B, M, d], [B, N, d] -> the same shapes."""
+        message0, message1 = self.messages(x0, x1)
+        return self.update(x0, message0), self.update(x1, message1)
+
+    def messages(self, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+        """What the images tell each other: [B, M, d], [B, N, d] -> the same shapes.
 
         One similarity qk0 qk1^T would serve both directions, but it has to be kept whole:
         on a CPU two fused attentions that never store it are as fast or faster (2048 points,
@@ -122,10 +135,11 @@ class CrossAttention(nn.Module):
         """
         qk0, qk1, v0, v1 = self.to_qk(x0), self.to_qk(x1), self.to_v(x0), self.to_v(x1)
         message0, message1 = self.attend(qk0, qk1, v1), self.attend(qk1, qk0, v0)
-        return self._update(x0, message0), self._update(x1, message1)
+        return self.to_out(message0), self.to_out(message1)
 
-    def _update(self, x: Tensor, message: Tensor) -> Tensor:
-        updated: Tensor = x + self.ffn(torch.cat([x, self.to_out(message)], dim=-1))
+    def update(self, x: Tensor, message: Tensor) -> Tensor:
+        """The points after they heard the message, [B, N, d] all."""
+        updated: Tensor = x + self.ffn(torch.cat([x, message], dim=-1))
         return updated
 
 

@@ -1,11 +1,15 @@
-"""Checkpoints that a kill at any moment cannot spoil."""
+"""What a run leaves on the disk; a kill at any moment cannot spoil it."""
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import nn
 
 from covis.errors import TrainingError
 from covis.files import replacing
@@ -26,3 +30,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: not a readable checkpoint ({error}). Start again with another --out."
         ) from error
     return state
+
+
+def save_weights(net: nn.Module, path: Path) -> None:
+    """Write the weights with the official key names, whole or not at all."""
+    with replacing(path) as file:
+        file.write(save({k: v.contiguous().cpu() for k, v in net.state_dict().items()}))
+
+
+def write_curve(curve: list[dict[str, float]], path: Path) -> None:
+    """Write the validation results, a line each."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.DictWriter(text, curve[0].keys())
+        writer.writeheader()
+        writer.writerows(curve)
+        text.detach()

@@ -36,6 +36,8 @@ class Difficulty:
     """The largest ratio of scales between the views, either way."""
     tilt: float = 35.0
     """The largest angle between a plane's normal and a view's axis."""
+    shift: float = 0.12
+    """How far each camera may look past the scene's middle, in its distance."""
     bend: float = 0.03
     """Thin-plate displacement, as a share of the view's side."""
     bend_probability: float = 0.3
@@ -154,7 +156,7 @@ def _cameras(
         rotation = roll @ turn
         target = np.array([0.0, 0.0, 1.0])
         centre = target - rotation.T @ target
-        centre[:2] += rng.uniform(-0.12, 0.12, 2)
+        centre[:2] += rng.uniform(-difficulty.shift, difficulty.shift, 2)
         focal = size * rng.uniform(0.9, 1.4) * zoom ** (sign * 0.5)
         intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1.0]])
         projections.append(intrinsics @ np.column_stack([rotation, -rotation @ centre]))

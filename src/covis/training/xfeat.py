@@ -8,8 +8,6 @@ resumed sees the same pairs, and ends with the same weights, as one that was not
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -24,13 +22,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from covis.errors import TrainingError
-from covis.files import replacing
 from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
-from covis.training.checkpoint import load_checkpoint, save_checkpoint
+from covis.training.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+    write_curve,
+)
 from covis.training.losses import (
     descriptor_loss,
     imitation_loss,
@@ -460,19 +461,3 @@ def train(
         if run.step % recipe.checkpoint_every == 0 or last:
             save()
     return out / "best.safetensors"
-
-
-def save_weights(net: XFeat, path: Path) -> None:
-    """Write the weights with the official key names, whole or not at all."""
-    with replacing(path) as file:
-        file.write(save({k: v.contiguous().cpu() for k, v in net.state_dict().items()}))
-
-
-def write_curve(curve: list[dict[str, float]], path: Path) -> None:
-    """Write the validation results, a line each."""
-    with replacing(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.DictWriter(text, curve[0].keys())
-        writer.writeheader()
-        writer.writerows(curve)
-        text.detach()
