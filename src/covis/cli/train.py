@@ -18,39 +18,106 @@ def _main() -> None:
     pass
 
 
-@app.command("xfeat")
-def train_xfeat(
-    photos: Annotated[Path, typer.Option(metavar="DIR", help="A folder of photographs.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where weights and the curve go.")],
-    teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Published XFeat weights to imitate first."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Updates.", show_default="the recipe's")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the whole run.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
-    ] = False,
-) -> None:
-    """Train XFeat; 'covis weights import' makes a model of the result."""
-    with options.needing_train_extra():
-        import torch
+Photos = Annotated[Path, typer.Option(metavar="DIR", help="A folder of photographs.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where weights and the curve go.")]
+Steps = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Updates.", show_default="the recipe's")
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the whole run.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 
-        from covis.training.xfeat import train
+
+def check_device(device: str) -> None:
+    """Raises ArgumentError when PyTorch cannot use it."""
+    import torch
+
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ArgumentError(f"the device '{device}' cannot be used: {reason}") from None
+
+
+@app.command("xfeat")
+def train_xfeat(
+    photos: Photos,
+    out: Out,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Published XFeat weights to imitate first."),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    resume: Resume = False,
+) -> None:
+    """Train XFeat; 'covis weights import' makes a model of the result."""
+    with options.needing_train_extra():
+        from covis.training.xfeat import train
+    check_device(device)
     best = train(
         photos,
         out,
         teacher=teacher,
         steps=steps,
         seed=seed,
+        resume=resume,
+        device=device,
+        report=typer.echo,
+    )
+    typer.echo(f"The best weights are in {best}.")
+
+
+@app.command("lightglue")
+def train_lightglue(
+    photos: Photos,
+    out: Out,
+    features: Annotated[
+        str, typer.Option(metavar="NAME", help="What it is to match: a model, or sift.")
+    ] = "xfeat",
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Published LightGlue weights of the same sizes to imitate first."
+        ),
+    ] = None,
+    scenes: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Real scenes with depth, in MegaDepth's layout."),
+    ] = None,
+    layers: Annotated[int, typer.Option(min=1, help="The paper's network has 9.")] = 6,
+    dim: Annotated[int, typer.Option(min=2, help="Width; the paper's is 256.")] = 96,
+    heads: Annotated[int, typer.Option(min=1, help="The paper's network has 4.")] = 1,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    save_memory: Annotated[
+        bool, typer.Option("--save-memory", help="Gradient checkpointing: a third slower.")
+    ] = False,
+    resume: Resume = False,
+) -> None:
+    """Train LightGlue; 'covis export lightglue' makes a model of the result."""
+    if dim % (2 * heads):
+        raise ArgumentError(f"--dim {dim} is no multiple of twice --heads {heads}.")
+    with options.needing_train_extra():
+        from covis.training.lightglue import Recipe, train
+    check_device(device)
+    recipe = Recipe(
+        steps=steps or Recipe.steps,
+        seed=seed,
+        dim=dim,
+        layers=layers,
+        heads=heads,
+        recompute=save_memory,
+    )
+    best = train(
+        photos,
+        out,
+        features=features,
+        teacher=teacher,
+        scenes=scenes,
+        recipe=recipe,
         resume=resume,
         device=device,
         report=typer.echo,

@@ -202,6 +202,11 @@ class TokenConfidence(nn.Module):
         confidence: Tensor = self.token(x.detach()).squeeze(-1)
         return confidence
 
+    def logits(self, x: Tensor) -> Tensor:
+        """[B, N, d] -> [B, N], before the sigmoid; no gradient reaches the points."""
+        logits: Tensor = self.token[0](x.detach()).squeeze(-1)
+        return logits
+
 
 class LightGlue(nn.Module):
     """The network, in the parts that the adaptive loop calls one by one.
@@ -250,10 +255,22 @@ class LightGlue(nn.Module):
         x0, x1 = self.transformers[index](x0, x1, rotation0, rotation1)
         return x0, x1
 
+    def attentions(self, index: int) -> tuple[SelfAttention, CrossAttention]:
+        """The two halves of layer `index`."""
+        layer = self.transformers[index]
+        assert isinstance(layer, Layer)
+        return layer.self_attn, layer.cross_attn
+
     def assignment(self, index: int) -> MatchAssignment:
         """The assignment head of layer `index`."""
         head = self.log_assignment[str(index)]
         assert isinstance(head, MatchAssignment)
+        return head
+
+    def confidence(self, index: int) -> TokenConfidence:
+        """The confidence head of layer `index`, any but the last."""
+        head = self.token_confidence[str(index)]
+        assert isinstance(head, TokenConfidence)
         return head
 
     def forward(

@@ -42,6 +42,7 @@ from covis.training.matching_losses import (
     trace,
 )
 from covis.training.photos import load_photos
+from covis.training.scenes import Scenes
 from covis.training.schedule import stage_at
 from covis.training.synthetic import Difficulty
 
@@ -49,6 +50,9 @@ REUSE = 4
 """Steps that a pair takes part in: rendering it costs as much as learning from it."""
 GAP = 16
 """Steps between two of them."""
+SCENE_SIZE = 1024
+"""Longest side that photos of scenes are shrunk to, in pixels."""
+VALIDATION_SIZE, VALIDATION_KEYPOINTS = 400, 512
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Stage:
     """Share of the pairs on which every attention is given the teacher's states."""
     truth: float = 0.0
     """Weight of the published loss, over all layers."""
+    real: float = 0.0
+    """Share of the pairs taken from real scenes, where there are some."""
     confidence: bool = False
     """Learn the confidences, and nothing else."""
 
@@ -79,13 +85,13 @@ HARD = Difficulty(rotation=40, zoom=2.2, tilt=50, shift=0.25, planes_probability
 WITH_TEACHER = (
     Stage(0.12, 320, 256, 8, 3e-2, 1e-2, MILD, imitation=1.0, fed=1.0),
     Stage(0.28, 320, 256, 8, 1e-2, 5e-3, HARD, imitation=1.0, fed=0.5, truth=0.1),
-    Stage(0.25, 400, 512, 4, 5e-3, 2e-3, HARD, imitation=1.0, fed=0.25, truth=0.3),
-    Stage(0.30, 400, 512, 4, 2e-3, 5e-5, HARD, imitation=0.1, truth=1.0),
-    Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, confidence=True),
+    Stage(0.25, 400, 512, 4, 5e-3, 2e-3, HARD, imitation=1.0, fed=0.25, truth=0.3, real=0.5),
+    Stage(0.30, 400, 512, 4, 2e-3, 5e-5, HARD, imitation=0.1, truth=1.0, real=0.8),
+    Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
 )
 WITHOUT_TEACHER = (
-    Stage(0.95, 400, 512, 4, 2e-3, 5e-5, HARD, truth=1.0),
-    Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, confidence=True),
+    Stage(0.95, 400, 512, 4, 2e-3, 5e-5, HARD, truth=1.0, real=0.8),
+    Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
 )
 
 
@@ -148,10 +154,10 @@ def as_nearest_neighbour(net: LightGlue) -> None:
         if isinstance(net.input_proj, nn.Linear):
             nn.init.orthogonal_(net.input_proj.weight)
             nn.init.zeros_(net.input_proj.bias)
-        for layer in net.transformers:
-            for attention in (layer.self_attn, layer.cross_attn):
-                nn.init.zeros_(attention.ffn[-1].weight)
-                nn.init.zeros_(attention.ffn[-1].bias)
+        for index in range(net.layers):
+            for attention in net.attentions(index):
+                for parameter in attention.ffn[-1].parameters():
+                    nn.init.zeros_(parameter)
         for index in map(int, net.log_assignment):
             head = net.assignment(index)
             # Descriptors of unit length: similarities of -20..20 for the softmax.
@@ -173,6 +179,7 @@ class Run:
         teacher: LightGlue | None,
         device: torch.device,
         *,
+        scenes: Scenes | None = None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -185,10 +192,12 @@ class Run:
         self.held_out = [photos[i] for i in order[: recipe.held_out]]
         self.photos = [photos[i] for i in order[recipe.held_out :]]
         self.recipe, self.device, self.rank, self.ranks = recipe, device, rank, ranks
-        most = max(stage.keypoints for stage in recipe.stages)
+        most = max(VALIDATION_KEYPOINTS, *(stage.keypoints for stage in recipe.stages))
         # Even the weakest peaks, so that every view has as many features as are asked for.
-        self.extract = Extractor(
-            features, max_keypoints=most, max_size=None, threshold=0.0, threads=1
+        self.scenes = scenes
+        self.extract, self.extract_scene = (
+            Extractor(features, max_keypoints=most, max_size=size, threshold=0.0, threads=1)
+            for size in (None, SCENE_SIZE)
         )
         example = self.extract(self.photos[0])
         self.scale_orientation = example.scales is not None
@@ -211,7 +220,8 @@ class Run:
         self.teacher = teacher
         self.average.load_state_dict(self.net.state_dict())
         self.average.requires_grad_(False)
-        matrices, rest = [], []
+        matrices: list[Tensor] = []
+        rest: list[Tensor] = []
         for name, parameter in self.net.named_parameters():
             inner = name.startswith("transformers") and parameter.ndim == 2
             (matrices if inner else rest).append(parameter)
@@ -245,12 +255,23 @@ class Run:
         """The pairs that are new at `step`, which may lie before the first."""
         stage, _ = self.recipe.at(max(step, 0))
         rng = np.random.default_rng((self.recipe.seed, self.rank, step + REUSE * GAP))
-        return [
-            render_labelled(
-                self.photos, self.extract, stage.size, stage.keypoints, stage.difficulty, rng
-            )
-            for _ in range(max(stage.pairs // REUSE, 1))
-        ]
+        pairs = []
+        for _ in range(max(stage.pairs // REUSE, 1)):
+            # Depth maps have gaps; what is rendered keeps the labels clean.
+            if self.scenes and stage.real and rng.random() < stage.real:
+                pairs.append(self.scenes.labelled(self.extract_scene, stage.keypoints, rng))
+            else:
+                pairs.append(
+                    render_labelled(
+                        self.photos,
+                        self.extract,
+                        stage.size,
+                        stage.keypoints,
+                        stage.difficulty,
+                        rng,
+                    )
+                )
+        return pairs
 
     def batches(self, ahead: int = 4) -> Iterator[Batch]:
         """Batches from the present step to the last, rendered ahead in threads."""
@@ -330,8 +351,7 @@ class Run:
         for index in range(last):
             x = own.states[2 * index + 2]
             here, _ = best_partners(self.average.assignment(index), x)
-            token: Any = self.net.token_confidence[str(index)]
-            losses.append(confidence_loss(token, x, here, final))
+            losses.append(confidence_loss(self.net.confidence(index), x, here, final))
         return {"confidence": torch.stack(losses).mean()}
 
     def validate(self, net: LightGlue) -> dict[str, float]:
@@ -341,10 +361,11 @@ class Run:
         mutual nearest neighbours: the floor.
         """
         if not self._validation:
-            stage = self.recipe.stages[-2]
             rng = np.random.default_rng((self.recipe.seed, 2))
             self._validation = [
-                render_labelled(self.held_out, self.extract, stage.size, stage.keypoints, HARD, rng)
+                render_labelled(
+                    self.held_out, self.extract, VALIDATION_SIZE, VALIDATION_KEYPOINTS, HARD, rng
+                )
                 for _ in range(self.recipe.validation_pairs)
             ]
         counts, floor = np.zeros(3), np.zeros(3)
@@ -355,10 +376,10 @@ class Run:
             with torch.no_grad():
                 own = trace(net, batch.descriptors, batch.positions)
                 best, log_p = best_partners(net.assignment(net.layers - 1), own.states[-1])
-            best = torch.where(log_p > np.log(0.1), best, -1).cpu().numpy()
-            rows = np.arange(len(best[0]))
-            mutual = (best[0] >= 0) & (best[1][best[0]] == rows)
-            counts += pair.judge(np.column_stack([rows, best[0]])[mutual])
+            partner0, partner1 = torch.where(log_p > np.log(0.1), best, -1).cpu().numpy()
+            rows = np.arange(len(partner0))
+            mutual = (partner0 >= 0) & (partner1[partner0] == rows)
+            counts += pair.judge(np.column_stack([rows, partner0])[mutual])
         return _rates("", counts) | _rates("nearest_", floor)
 
 
@@ -386,6 +407,7 @@ def train(
     *,
     features: str = "xfeat",
     teacher: Path | None = None,
+    scenes: Path | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     device: str = "cpu",
@@ -396,7 +418,8 @@ def train(
 
     out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names) and
     `curve.csv`. teacher: published weights of the same sizes for such descriptors, to imitate
-    first. Under `torchrun` every process draws its own pairs, and gradients are averaged.
+    first. scenes: a folder in MegaDepth's layout, to learn from real scenes too. Under
+    `torchrun` every process draws its own pairs, and gradients are averaged.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
     not given, there is none to resume or it began otherwise; BundleError when the features or
@@ -411,7 +434,7 @@ def train(
     recipe = recipe or Recipe()
     if teacher is None:
         recipe = replace(recipe, stages=WITHOUT_TEACHER)
-    began_with = repr((recipe, features, teacher is not None))
+    began_with = repr((recipe, features, teacher is not None, scenes is not None))
     saved = load_checkpoint(checkpoint) if resume else None
     if saved is not None and saved["began_with"] != began_with:
         raise TrainingError(
@@ -428,6 +451,7 @@ def train(
         features,
         None if teacher is None else load_official(teacher),
         torch.device(device),
+        scenes=None if scenes is None else Scenes(scenes),
         rank=rank,
         ranks=ranks,
     )

@@ -48,12 +48,12 @@ def trace(
     states, messages = [x], []
 
     def attend_self(index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        attention = net.transformers[index].self_attn
+        attention, _ = net.attentions(index)
         message = attention.message(x, rotation)
         return attention.update(x, message), message
 
     def attend_cross(index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        attention = net.transformers[index].cross_attn
+        _, attention = net.attentions(index)
         message = torch.cat(attention.messages(x[:pairs], x[pairs:]))
         return attention.update(x, message), message
 
@@ -140,5 +140,5 @@ def best_partners(head: MatchAssignment, x: Tensor) -> tuple[Tensor, Tensor]:
 def confidence_loss(token: TokenConfidence, x: Tensor, here: Tensor, final: Tensor) -> Tensor:
     """Cross-entropy of each point's confidence [2 B, N, d] that its partner is already the last
     layer's; here, final: [2 B, N], from `best_partners`."""
-    logits = token.token[0](x.detach()).squeeze(-1)
+    logits = token.logits(x)
     return F.binary_cross_entropy_with_logits(logits.float(), (here == final).float())
