@@ -63,6 +63,8 @@ class Features:
     orientations: (N,) float32, radians clockwise as seen; None where the method has none.
     pixel_sizes: (N, 2) float32, how many full-size pixels (x, y) a pixel of the network's
         input covers at each feature; only semi-dense features have them, to be refined.
+    global_descriptor: (G,) float32, unit length, of the whole image, to search with; None where
+        the model has none.
     """
 
     keypoints: FloatArray
@@ -74,6 +76,7 @@ class Features:
     scales: FloatArray | None = None
     orientations: FloatArray | None = None
     pixel_sizes: FloatArray | None = None
+    global_descriptor: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -101,6 +104,7 @@ class Features:
         """
         n, f32 = arrays["keypoints"].shape[:1] if "keypoints" in arrays else (), np.float32
         dimension = arrays["descriptors"].shape[1:] if "descriptors" in arrays else ()
+        whole = arrays["global_descriptor"].shape[:1] if "global_descriptor" in arrays else ()
         check = _Stored(arrays, f"{name}: not the features of an image")
         return cls(
             keypoints=check.array("keypoints", f32, (*n, 2)),
@@ -112,6 +116,7 @@ class Features:
             scales=check.optional("scales", f32, n),
             orientations=check.optional("orientations", f32, n),
             pixel_sizes=check.optional("pixel_sizes", f32, (*n, 2)),
+            global_descriptor=check.optional("global_descriptor", f32, whole),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from covis.export.bundle import replacing_bundle, write_description
 from covis.export.onnx_graph import read_weights, write_graph
+from covis.features.xfeat import GLOBAL, GLOBAL_DIMENSION
+from covis.nets.delg import Delg, XFeatBackbone
 from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat
 from covis.runtime.bundle import Bundle
 
@@ -19,8 +21,10 @@ DETECT_OUTPUTS = ["keypoints", "features", "reliability", "keypoint_logits"]
 OFFSET_TEMPERATURE = 3.0
 NORM_EPSILON = 1e-5
 
+Net = TypeVar("Net", bound=nn.Module)
 
-def fold_norms(net: XFeat) -> XFeat:
+
+def fold_norms(net: Net) -> Net:
     """A copy whose batch norms are folded into the layers before them; evaluation mode."""
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):
@@ -105,18 +109,20 @@ class DetectGraph(nn.Module):
     features: [B, H/8, W/8, 64], not normalised.
     reliability: [B, H/8, W/8].
     keypoint_logits: [B, 65, H/8, W/8].
+    global: [B, G], unit length, only with `search`: what makes it of the network's pyramid.
     """
 
-    def __init__(self, folded: XFeat) -> None:
+    def __init__(self, folded: XFeat, search: nn.Module | None = None) -> None:
         super().__init__()
-        self.net = copy.deepcopy(folded)
+        self.net, self.search = copy.deepcopy(folded), search
         self.net.block1[0] = FirstAtHalf(folded.block1[0])
         self.net.block1[1] = SecondAtHalf(folded.block1[1])
         self.net.keypoint_head[0] = CellsAsConvolution(folded.keypoint_head[0])
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         grey = self.net.normalise(image)
-        features = self.net.fuse(self.net.pyramid(grey))
+        pyramid = self.net.pyramid(grey)
+        features = self.net.fuse(pyramid)
         logits = self.net.keypoint_head(grey)
         # The runtime's softmax is fast over the last axis only.
         cells = logits.permute(0, 2, 3, 1).softmax(dim=3)[..., :-1]
@@ -126,6 +132,7 @@ class DetectGraph(nn.Module):
             features.permute(0, 2, 3, 1),
             self.net.heatmap_head(features)[:, 0],
             logits,
+            *([] if self.search is None else [self.search(pyramid)]),
         )
 
 
@@ -158,21 +165,24 @@ def export_xfeat(
     source: str,
     training: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    search: Delg | None = None,
     half: bool = False,
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
+    search: its backbone's layers on top of XFeat and its head give global descriptors, too.
     half: store the weights as float16, half the size.
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
     folded = fold_norms(net)
+    head = None if search is None else search_head(search)
     size = torch.export.Dim
     with replacing_bundle(folder) as new:
         write_graph(
-            DetectGraph(folded),
+            DetectGraph(folded, head),
             {"image": torch.rand(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE)},
-            DETECT_OUTPUTS,
+            [*DETECT_OUTPUTS, *([] if head is None else [GLOBAL])],
             {
                 "image": {
                     0: size("batch"),
@@ -201,9 +211,16 @@ def export_xfeat(
                 folder=new,
                 training=training or {},
                 metrics=metrics or {},
+                settings={} if search is None else {GLOBAL_DIMENSION: search.dimension},
             )
         )
     return Bundle.read(folder)
+
+
+def search_head(delg: Delg) -> nn.Module:
+    """What a DELG on XFeat adds to XFeat's pyramid for a global descriptor, norms folded."""
+    assert isinstance(delg.backbone, XFeatBackbone)
+    return fold_norms(nn.Sequential(delg.backbone.deepen, delg.head))
 
 
 def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:

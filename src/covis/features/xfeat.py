@@ -26,6 +26,8 @@ SEMI_DENSE_SCALES = ((0.6, 0.2), (1.3, 0.8))
 """Scale of the image and share of the features, for each pass of the semi-dense extraction."""
 BATCH = 4
 """Images that go through the network at a time: more take memory and save nothing."""
+GLOBAL, GLOBAL_DIMENSION = "global", "global_dimension"
+"""The output of a bundle that also describes images as a whole, and the setting that says so."""
 GATHER = 512
 """Descriptors sampled at a time; larger blocks fall out of the cache."""
 
@@ -38,6 +40,9 @@ class XFeat:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle = bundle
         self._detect = OnnxGraph(bundle.graph("detect"), threads)
+        self._outputs = ["keypoints", "features", "reliability"]
+        if GLOBAL_DIMENSION in bundle.settings:
+            self._outputs.append(GLOBAL)
 
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float
@@ -54,9 +59,8 @@ class XFeat:
             for begin in range(0, len(members), BATCH)
         ]
         for members in batches:
-            heat, maps, reliability = self._detect(
-                ["keypoints", "features", "reliability"],
-                image=np.stack([greys[index] for index in members])[:, None],
+            heat, maps, reliability, *wholes = self._detect(
+                self._outputs, image=np.stack([greys[index] for index in members])[:, None]
             )
             for row, index in enumerate(members):
                 image = images[index]
@@ -72,6 +76,7 @@ class XFeat:
                     width=image.width,
                     height=image.height,
                     model=self.bundle.name,
+                    global_descriptor=wholes[0][row] if wholes else None,
                 )
         return [features for features in results if features is not None]
 

@@ -19,22 +19,31 @@ def photo_paths(folder: Path) -> list[Path]:
     return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
 
 
+def read_photo(path: Path, max_side: int = 640, min_side: int = 128) -> NDArray[Any] | None:
+    """Decode to BGR (H, W, 3), longest side at most `max_side`.
+
+    None when it does not decode, or a side would be under `min_side`.
+    """
+    photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if photo is None:
+        return None
+    scale = max_side / max(photo.shape[:2])
+    if scale < 1:
+        if min(photo.shape[:2]) * scale < min_side - 1:
+            return None
+        photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return photo if min(photo.shape[:2]) >= min_side else None
+
+
 def load_photos(folder: Path, max_side: int = 640, min_side: int = 128) -> Iterator[NDArray[Any]]:
-    """Decode the pictures under `folder` to BGR (H, W, 3), longest side at most `max_side`.
+    """The pictures under `folder` that `read_photo` takes, decoded.
 
-    Pictures that do not decode, or with a side under `min_side`, are left out.
-
-    Raises TrainingError when none is left.
+    Raises TrainingError when there is none.
     """
     found = 0
     for path in photo_paths(folder):
-        photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if photo is None:
-            continue
-        scale = max_side / max(photo.shape[:2])
-        if scale < 1:
-            photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        if min(photo.shape[:2]) >= min_side:
+        photo = read_photo(path, max_side, min_side)
+        if photo is not None:
             found += 1
             yield photo
     if not found:

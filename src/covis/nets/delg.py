@@ -1,0 +1,269 @@
+"""DELG: one network for global and local features (Cao et al., ECCV 2020, arXiv 2001.05027).
+
+The backbone gives a shallow map S and a deep one D. D makes the global descriptor, S the local
+ones; what the local branch learns never reaches the backbone (section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from covis.errors import BundleError
+from covis.nets.weights import load_strictly, read_state_dict
+from covis.nets.xfeat import XFeat
+
+GEM_POWER = 3.0
+LOCAL_DIMENSION, ATTENTION_CHANNELS = 128, 512
+RESNET_DIMENSION = 2048
+LIGHT_DIMENSION, LIGHT_LOCAL, LIGHT_ATTENTION = 256, 32, 128
+DEEP_CHANNELS = 384
+"""Of D on XFeat."""
+RESNETS = {"resnet50": "microsoft/resnet-50", "resnet101": "microsoft/resnet-101"}
+"""And where `transformers` finds their ImageNet weights."""
+IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Maps(NamedTuple):
+    """A backbone's two maps: shallow S [B, C, h, w] and deep D [B, C', h', w'], D not negative."""
+
+    shallow: Tensor
+    deep: Tensor
+
+
+class DelgOutput(NamedTuple):
+    """What DELG gives for images.
+
+    global_descriptor: [B, G], unit length.
+    local: [B, L, h, w], local descriptors with signs, not normalised.
+    attention: [B, 1, h, w], above 0, how much a place tells.
+    shallow, reconstruction: [B, C, h, w], S without its gradient and S', for the losses.
+    """
+
+    global_descriptor: Tensor
+    local: Tensor
+    attention: Tensor
+    shallow: Tensor
+    reconstruction: Tensor
+
+
+class ReceptiveField(NamedTuple):
+    """Where the cells of a map look, in pixels of the input, alike for x and y.
+
+    Cell i sees start + i * stride up to that plus size; pixel 0 reaches from 0 to 1, so that
+    the middle of what the cell sees is start + i * stride + size / 2, and its centre is 0.5.
+    """
+
+    size: int = 1
+    stride: int = 1
+    start: int = 0
+
+    def then(self, layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> ReceptiveField:
+        """The field of what `layer` gives on a map with this field."""
+        kernel, stride, padding = (
+            value if isinstance(value, int) else int(value[0])  # type: ignore[arg-type]
+            for value in (layer.kernel_size, layer.stride, layer.padding)
+        )
+        return ReceptiveField(
+            self.size + (kernel - 1) * self.stride,
+            self.stride * stride,
+            self.start - padding * self.stride,
+        )
+
+    @staticmethod
+    def through(modules: Iterable[nn.Module]) -> ReceptiveField:
+        """The field after every convolution and pooling in `modules`, which follow each other."""
+        field = ReceptiveField()
+        for module in modules:
+            for layer in module.modules():
+                if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                    field = field.then(layer)
+        return field
+
+
+def gem(maps: Tensor, power: float = GEM_POWER) -> Tensor:
+    """Generalised mean over the places of maps that are not negative: [B, C, h, w] -> [B, C]."""
+    return maps.clamp(min=1e-6).pow(power).mean(dim=(2, 3)).pow(1 / power)
+
+
+class GlobalHead(nn.Module):
+    """GeM pooling and a "whitening" layer: D [B, C, h, w] -> [B, G], unit length (3.1)."""
+
+    def __init__(self, channels: int, dimension: int) -> None:
+        super().__init__()
+        self.whiten = nn.Linear(channels, dimension)
+
+    def forward(self, deep: Tensor) -> Tensor:
+        return F.normalize(self.whiten(gem(deep)), dim=1)
+
+
+class Attention(nn.Module):
+    """S' [B, C, h, w] -> [B, 1, h, w], above 0 (3.2)."""
+
+    def __init__(self, channels: int, hidden: int = ATTENTION_CHANNELS) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, 1, 1),
+        )
+
+    def forward(self, reconstruction: Tensor) -> Tensor:
+        return F.softplus(self.layers(reconstruction))
+
+
+class ResNetBackbone(nn.Module):
+    """A ResNet of Hugging Face `transformers`; S is conv4's output, D conv5's."""
+
+    grey = False
+
+    def __init__(self, net: Any) -> None:
+        """net: a `ResNetModel`."""
+        super().__init__()
+        self.net = net
+        self.channels: tuple[int, int] = tuple(net.config.hidden_sizes[-2:])
+        for name, values in (("mean", IMAGE_MEAN), ("deviation", IMAGE_DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Maps:
+        """[B, 3, H, W], RGB in 0..1 -> S at 1/16 and D at 1/32, rounded up."""
+        found = self.net((image - self.mean) / self.deviation, output_hidden_states=True)
+        return Maps(*found.hidden_states[-2:])
+
+    def receptive_field(self) -> ReceptiveField:
+        """Of S, along the longest path: the shortcuts see the middle of it."""
+        *before, _ = self.net.encoder.stages
+        blocks = [block.layer for stage in before for block in stage.layers]
+        return ReceptiveField.through([self.net.embedder, *blocks])
+
+
+class Deepen(nn.Module):
+    """XFeat's maps at 1/16 and 1/32 -> D at 1/32, for whole images: wider than XFeat's own."""
+
+    def __init__(self, channels: int = DEEP_CHANNELS) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Conv2d(128, channels, 1), nn.ReLU())
+
+    def forward(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The three maps of `XFeat.pyramid` -> [B, C, H/32, W/32], not negative."""
+        _, x4, x5 = pyramid
+        return self.layer(torch.cat([F.avg_pool2d(x4, 2), x5], dim=1))
+
+
+class XFeatBackbone(nn.Module):
+    """XFeat as it is, frozen, so that its features stay what they are, and `Deepen` on top.
+
+    S is XFeat's map at 1/16.
+    """
+
+    grey = True
+
+    def __init__(self, net: XFeat, channels: int = DEEP_CHANNELS) -> None:
+        super().__init__()
+        self.net = net.requires_grad_(False).eval()
+        self.deepen = Deepen(channels)
+        self.channels = 64, channels
+
+    def train(self, mode: bool = True) -> XFeatBackbone:
+        """The network that is frozen keeps its norms' statistics."""
+        super().train(mode)
+        self.net.eval()
+        return self
+
+    def forward(self, image: Tensor) -> Maps:
+        """[B, C, H, W], sides multiples of 32 -> S at 1/16 and D at 1/32."""
+        with torch.no_grad():
+            pyramid = self.net.pyramid(self.net.normalise(image))
+        return Maps(pyramid[1], self.deepen(pyramid))
+
+    def receptive_field(self) -> ReceptiveField:
+        """Of S, along the convolutions; `skip1` sees less."""
+        net = self.net
+        return ReceptiveField.through([net.block1, net.block2, net.block3, net.block4])
+
+
+class Delg(nn.Module):
+    """The whole of DELG on a backbone (figure 2)."""
+
+    def __init__(
+        self,
+        backbone: ResNetBackbone | XFeatBackbone,
+        dimension: int,
+        local_dimension: int = LOCAL_DIMENSION,
+        attention_channels: int = ATTENTION_CHANNELS,
+    ) -> None:
+        super().__init__()
+        shallow, deep = backbone.channels
+        self.backbone = backbone
+        self.head = GlobalHead(deep, dimension)
+        self.encode = nn.Conv2d(shallow, local_dimension, 1)
+        self.decode = nn.Conv2d(local_dimension, shallow, 1)
+        self.attention = Attention(shallow, attention_channels)
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a global descriptor."""
+        return self.head.whiten.out_features
+
+    def forward(self, image: Tensor) -> DelgOutput:
+        """What the backbone takes, [B, C, H, W] in 0..1 -> everything."""
+        return self.heads(self.backbone(image))
+
+    def heads(self, maps: Maps) -> DelgOutput:
+        """Both branches on the backbone's maps."""
+        shallow = maps.shallow.detach()
+        local = self.encode(shallow)
+        reconstruction = F.relu(self.decode(local))
+        return DelgOutput(
+            self.head(maps.deep), local, self.attention(reconstruction), shallow, reconstruction
+        )
+
+    def learnt_state(self) -> dict[str, Tensor]:
+        """The state dict without the XFeat that is frozen."""
+        return {k: v for k, v in self.state_dict().items() if not self._is_frozen(k)}
+
+    def load_learnt(self, path: str | Path) -> None:
+        """Read what `learnt_state` gave. Raises BundleError when the file does not fit."""
+        frozen = {k: v for k, v in self.state_dict().items() if self._is_frozen(k)}
+        load_strictly(self, frozen | read_state_dict(path), path)
+
+    def _is_frozen(self, name: str) -> bool:
+        return isinstance(self.backbone, XFeatBackbone) and name.startswith("backbone.net.")
+
+
+def light_delg(net: XFeat) -> Delg:
+    """DELG on an XFeat, with random weights of its own."""
+    return Delg(XFeatBackbone(net), LIGHT_DIMENSION, LIGHT_LOCAL, LIGHT_ATTENTION)
+
+
+def load_resnet(kind: str, start: str | Path | None = None) -> ResNetBackbone:
+    """A ResNet of `RESNETS`.
+
+    start: a folder that `transformers` wrote or a name it knows, "random", or None for the
+    weights learnt on ImageNet.
+
+    Raises BundleError when those weights cannot be had or are not of this network.
+    """
+    from transformers import ResNetConfig, ResNetModel
+
+    depths = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}[kind]
+    if str(start) == "random":
+        return ResNetBackbone(ResNetModel(ResNetConfig(depths=depths)))
+    where = str(start or RESNETS[kind])
+    try:
+        net = ResNetModel.from_pretrained(where)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(
+            f"{where}: no ResNet to start from ({reason}). Give a folder that holds one in the "
+            "format of Hugging Face transformers, or 'random'."
+        ) from None
+    if list(net.config.depths) != depths:
+        raise BundleError(f"{where}: its depths are {net.config.depths}, not those of {kind}.")
+    return ResNetBackbone(net)
