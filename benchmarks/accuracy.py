@@ -6,8 +6,9 @@
 
 Methods: xfeat (the bundle in the package), sift (OpenCV, RootSIFT, ratio 0.8), another bundle's
 name or folder, or a weights file with XFeat's official key names. Each takes 4096 features an
-image and mutual nearest neighbours. With --scores, RANSAC tries the most similar matches first,
-as `covis.match` does. With --matcher semi-dense, 10,000 semi-dense features, refined.
+image and mutual nearest neighbours, or another --matcher and --max-keypoints; with --matcher
+semi-dense, 10,000 semi-dense features, refined. With --scores, RANSAC tries the most similar
+matches first, as `covis.match` does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from covis.evaluation.pairs import PairSet, read_pairs
 from covis.evaluation.two_view import MatchFunction, TwoViewResult, evaluate_two_view, pool
 from covis.features import Extractor
 from covis.matching import Matcher
-from covis.matching.matcher import MatcherName
 from covis.types import Matches
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -41,11 +41,16 @@ SIFT_RATIO = 0.8
 
 
 def make_method(
-    name: str, matcher: MatcherName, max_size: int | None, folder: Path
+    name: str,
+    matcher: str,
+    max_size: int | None,
+    folder: Path,
+    max_keypoints: int | None = None,
 ) -> MatchFunction:
     """The method of a name on the command line; extracts each image once.
 
-    folder: takes a bundle of the weights where they are a file.
+    folder: takes a bundle of the weights where they are a file. max_keypoints: the matcher's
+    own number by default.
     """
     if Path(name).is_file():
         from covis.export.xfeat import export_xfeat
@@ -55,7 +60,10 @@ def make_method(
         name = str(folder / "new")
     semi_dense = matcher == "semi-dense"
     extract = Extractor(
-        name, max_keypoints=FEATURES[matcher], max_size=max_size, semi_dense=semi_dense
+        name,
+        max_keypoints=max_keypoints or FEATURES.get(matcher, FEATURES["nearest"]),
+        max_size=max_size,
+        semi_dense=semi_dense,
     )
     cached = functools.cache(extract)
     match = Matcher(matcher, features=name, max_ratio=SIFT_RATIO if name == "sift" else None)
@@ -136,7 +144,9 @@ def run(arguments: argparse.Namespace) -> None:
     for name in arguments.methods:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            match = make_method(name, arguments.matcher, arguments.max_size, Path(folder))
+            match = make_method(
+                name, arguments.matcher, arguments.max_size, Path(folder), arguments.max_keypoints
+            )
             if not arguments.scores:
                 match = without_scores(match)
             found = [
@@ -168,7 +178,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--methods", type=names, default=["sift", str(PUBLISHED_XFEAT), "xfeat"])
-    parser.add_argument("--matcher", choices=list(FEATURES), default="nearest")
+    parser.add_argument("--matcher", default="nearest", help="as covis.Matcher takes it")
+    parser.add_argument("--max-keypoints", type=int, help="4096, semi-dense 10,000")
     parser.add_argument("--sets", type=names, help="names of folders; all when left out")
     parser.add_argument("--max-size", type=int, help="longer side in pixels; own size if left out")
     parser.add_argument("--seeds", type=int, default=3, help="how many RANSAC seeds to average")

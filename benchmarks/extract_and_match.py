@@ -12,65 +12,23 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from contest import PEAK, Contest, race
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT.parent / "shared" / "weights" / "xfeat" / "xfeat.safetensors"
-PAUSE = 0.1
-"""Seconds between two timed calls, for either side."""
 NETWORK_GFLOP = 2.62
 """XFeat at 640x480, all heads."""
 REFINEMENT_GFLOP = 2 * (128 * 512 + 3 * 512 * 512 + 512 * 64) / 1e9
 """The refinement of one semi-dense match."""
 
-# The kernel's own figure for the process; getrusage would count its parent's memory as well.
-MEASURED_MATCH = """
-import atexit, re
-from covis.cli import app
-def peak():
-    kilobytes = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
-    print("peak", int(kilobytes) // 1024, "MB")
-atexit.register(peak)
-app()
-"""
-
-
-@dataclass
-class Contest:
-    """covis and a peer at one task, and the work that cannot be avoided."""
-
-    task: str
-    peer_name: str
-    covis: Callable[[], object]
-    peer: Callable[[], object]
-    gflop: float
-    target: float
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {"covis": [], "peer": []})
-
-    def round(self) -> None:
-        for side, call in (("covis", self.covis), ("peer", self.peer)):
-            # The threads of the call before may still be spinning for more work.
-            time.sleep(PAUSE)
-            began = time.perf_counter()
-            call()
-            self.seconds[side].append(time.perf_counter() - began)
-
-    def row(self, gflops: float) -> str:
-        ours, theirs = (statistics.median(self.seconds[side]) for side in ("covis", "peer"))
-        limit = self.gflop / gflops
-        return (
-            f"| {self.task} | {ours * 1e3:.1f} ms | {theirs * 1e3:.1f} ms ({self.peer_name}) | "
-            f"{theirs / ours:.2f} (at least {self.target}) | "
-            f"{limit * 1e3:.1f} ms, {ours / limit:.2f} times it |"
-        )
+MEASURED_MATCH = PEAK + "from covis.cli import app; app()"
 
 
 def main() -> None:
@@ -84,28 +42,12 @@ def main() -> None:
         sys.exit(f"{WEIGHTS} is not there: both sides need the official XFeat weights.")
 
     with tempfile.TemporaryDirectory() as folder:
-        contests, gemm = prepare(options.threads, Path(folder))
-        for contest in contests:
-            contest.round()
-            contest.seconds = {"covis": [], "peer": []}
-        rates: list[float] = []
-        for _ in range(options.rounds):
-            rates.append(gemm())
-            for contest in contests:
-                contest.round()
-    gflops = statistics.median(rates)
-    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, medians of")
-    print(f"{options.rounds} interleaved rounds; matrix product (1024^3): {gflops:.0f} GFLOP/s\n")
-    print("| task | covis | peer | times as fast | machine's limit, covis' distance |")
-    print("| --- | --- | --- | --- | --- |")
-    for contest in contests:
-        print(contest.row(gflops))
-    print()
+        race(prepare(options.threads, Path(folder)), options.rounds, options.threads)
     photos()
 
 
-def prepare(threads: int, folder: Path) -> tuple[list[Contest], Callable[[], float]]:
-    """Load both sides and their inputs; returns the contests and the GEMM rate's measurement."""
+def prepare(threads: int, folder: Path) -> list[Contest]:
+    """Load both sides and their inputs."""
     import cv2
     import numpy as np
     import torch
@@ -174,7 +116,7 @@ def prepare(threads: int, folder: Path) -> tuple[list[Contest], Callable[[], flo
     product = 2 * 64 / 1e9
     # The two scales of the semi-dense extraction, 0.6 and 1.3.
     dense_networks = 2 * NETWORK_GFLOP * (0.6**2 + 1.3**2)
-    contests = [
+    return [
         Contest(
             "extract, 640x480, 4096 keypoints",
             "kornia XFeat",
@@ -208,15 +150,6 @@ def prepare(threads: int, folder: Path) -> tuple[list[Contest], Callable[[], flo
             2.8,
         ),
     ]
-    a, b = torch.rand(2, 1024, 1024)
-
-    def gemm() -> float:
-        began = time.perf_counter()
-        for _ in range(5):
-            a @ b
-        return 5 * 2 * 1024**3 / 1e9 / (time.perf_counter() - began)
-
-    return contests, gemm
 
 
 def photos() -> None:
