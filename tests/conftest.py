@@ -61,6 +61,58 @@ def random_bundle(random_net, models):
 
 
 @pytest.fixture(scope="session")
+def random_aliked():
+    """A small ALIKED with random weights, batch-norm statistics far from 0 and 1, wide offsets."""
+    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    from covis.nets.aliked import ALIKED, DeformableConv
+
+    torch.manual_seed(5)
+    net = ALIKED((4, 4, 8, 8), 16, positions=4).eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.1, 0.6)
+        if isinstance(module, DeformableConv):
+            module.offset_conv.weight.data *= 5
+    net.desc_head.offset_conv[2].weight.data *= 20
+    net.score_head[6].weight.data *= 20
+    return net
+
+
+@pytest.fixture(scope="session")
+def aliked_bundle(random_aliked, models):
+    """`random_aliked` as a bundle in the folder of `models`."""
+    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+    from covis.export.aliked import export_aliked
+
+    return export_aliked(random_aliked, models / "aliked", name="aliked", licence="-", source="-")
+
+
+@pytest.fixture(scope="session")
+def random_superpoint():
+    """SuperPoint with random weights that find something everywhere."""
+    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    from covis.nets.superpoint import SuperPoint
+
+    torch.manual_seed(6)
+    net = SuperPoint().eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return net
+
+
+@pytest.fixture(scope="session")
+def superpoint_bundle(random_superpoint, models):
+    """`random_superpoint` as a bundle in the folder of `models`."""
+    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+    from covis.export.superpoint import export_superpoint
+
+    folder = models / "superpoint"
+    return export_superpoint(random_superpoint, folder, name="superpoint", licence="-", source="-")
+
+
+@pytest.fixture(scope="session")
 def texture():
     """(480, 640, 3) uint8 with detail at every scale."""
     return draw_texture(480, 640)

@@ -9,7 +9,10 @@ from covis.types import Features, Image
 
 
 def extract_sift(image: Image, max_keypoints: int) -> Features:
-    """Detect and describe with SIFT; descriptors (N, 128) are square-rooted and of unit length."""
+    """Detect and describe with SIFT; descriptors (N, 128) are square-rooted and of unit length.
+
+    Scales are OpenCV's diameters, twice the deviation of the Gaussian, and orientations its angles.
+    """
     grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
     mask = None if image.mask is None else np.where(image.mask, 0, 255).astype(np.uint8)
     # Without the precise upscale OpenCV places everything a quarter of a pixel too far right and

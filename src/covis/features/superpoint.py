@@ -84,7 +84,7 @@ def sample_descriptors(cells: FloatArray, xy: NDArray[np.intp]) -> FloatArray:
     """Descriptors of cells (h, w, D) at pixels (N, 2), bilinear: (N, D) of unit length.
 
     The official code places pixel x at (x - 3.5) / (8 w - 4.5) of the way from the centre of the
-    first cell to the centre of the last; so does this.
+    first cell to the centre of the last, half a cell short of the border; so does this.
     """
     last = np.array(cells.shape[1::-1]) - 1
     places = (xy - (CELL - 1) / 2) / (CELL * (last + 1) - (CELL + 1) / 2) * last

@@ -219,21 +219,11 @@ class ALIKED(nn.Module):
         self, maps: Sequence[Tensor], points: Tensor, corner: Tensor, size: Tensor
     ) -> Tensor:
         """Features [N, P, dim] at points [N, P, 2] of the box, bilinear, 0 beyond it."""
-        base = points.floor()
-        after = points - base
-        before = 1 - after
-        total: Tensor | None = None
-        for right in range(2):
-            for down in range(2):
-                xy = base.long() + torch.tensor([right, down], device=points.device)
-                inside = ((xy >= 0) & (xy < size)).all(dim=-1)
-                weight = (after if right else before)[..., 0] * (after if down else before)[..., 1]
-                xy = xy.minimum(size - 1).maximum(torch.zeros_like(size))
-                pixels, lengths = self._pixels(maps, corner + xy)
-                part = pixels * ((weight * inside)[..., None] / lengths)
-                total = part if total is None else total + part
-        assert total is not None
-        return total
+        xy, weights = _corners(points)
+        weights = weights * ((xy >= 0) & (xy < size)).all(dim=-1)
+        xy = xy.minimum(size - 1).maximum(torch.zeros_like(size))
+        pixels, lengths = self._pixels(maps, corner + xy)
+        return (pixels * (weights[..., None] / lengths)).sum(dim=-2)
 
     def _pixels(self, maps: Sequence[Tensor], xy: Tensor) -> tuple[Tensor, Tensor]:
         """Features [..., dim] of pixels [..., 2] of the network's input, and lengths [..., 1]."""
@@ -244,26 +234,22 @@ class ALIKED(nn.Module):
             rows, columns = level.shape[:2]
             down = y.to(level.dtype) * ((rows - 1) / (height - 1))
             right = x.to(level.dtype) * ((columns - 1) / (width - 1))
-            parts.append(_bilinear(level, right, down))
+            near, weights = _corners(torch.stack([right, down], dim=1))
+            # On the last row or column the next one has no weight.
+            place = near[..., 1].clamp(max=rows - 1) * columns + near[..., 0].clamp(max=columns - 1)
+            taken = level.flatten(0, 1).index_select(0, place.flatten()).unflatten(0, (-1, 4))
+            parts.append((taken * weights[..., None]).sum(dim=1))
         joined = torch.cat(parts, dim=1).unflatten(0, xy.shape[:-1])
         return joined, torch.linalg.vector_norm(joined, dim=-1, keepdim=True).clamp(min=1e-12)
 
 
-def _bilinear(level: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """[h, w, C] at points [K] inside it -> [K, C]."""
-    rows, columns = level.shape[:2]
-    pixels = level.flatten(0, 1)
-    left, top = x.floor(), y.floor()
-    across, down = (x - left)[:, None], (y - top)[:, None]
-    x0, y0 = left.long(), top.long()
-    x1, y1 = (x0 + 1).clamp(max=columns - 1), (y0 + 1).clamp(max=rows - 1)
-
-    def at(row: Tensor, column: Tensor) -> Tensor:
-        return pixels.index_select(0, row * columns + column)
-
-    upper = at(y0, x0) * (1 - across) + at(y0, x1) * across
-    lower = at(y1, x0) * (1 - across) + at(y1, x1) * across
-    return upper * (1 - down) + lower * down
+def _corners(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The four pixels [..., 4, 2] around points [..., 2], and their bilinear weights [..., 4]."""
+    base = points.floor()
+    across, down = (points - base).unbind(-1)
+    steps = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=points.device)
+    weights = [(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down]
+    return base.long()[..., None, :] + steps, torch.stack(weights, dim=-1)
 
 
 def load_official(path: str | Path) -> ALIKED:
