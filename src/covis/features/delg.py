@@ -22,7 +22,6 @@ GLOBAL_SCALES = (2**-0.5, 1.0, 2**0.5)
 LOCAL_SCALES = (0.25, 2**-1.5, 0.5, *GLOBAL_SCALES, 2.0)
 MAX_OVERLAP = 0.9
 """Of two receptive boxes whose intersection over union is larger only the better one stays."""
-MAX_FEATURES = 1000
 LEAST_SIDE = 32
 """The network sees no image smaller than this, in pixels."""
 
@@ -44,16 +43,21 @@ class Delg:
         try:
             field = bundle.settings["receptive_field"]
             self.field = tuple(int(field[key]) for key in ("size", "stride", "start"))
-            self.threshold = float(bundle.settings.get("attention_threshold", 0.0))
+            self.THRESHOLD = float(bundle.settings.get("attention_threshold", 0.0))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{bundle.name}: the bundle does not say {error}.") from None
         self._graph = graph or OnnxGraph(bundle.graph("delg"), threads)
 
-    def extract(self, image: Image, max_features: int = MAX_FEATURES) -> Features:
-        """Global and local features, the latter by attention, best first.
+    def sparse(
+        self, images: Sequence[Image], max_keypoints: int, threshold: float
+    ) -> list[Features]:
+        """Global and local features of each image, the latter by attention, best first.
 
         `scales` of the features are the sides of their receptive boxes.
         """
+        return [self._extract(image, max_keypoints, threshold) for image in images]
+
+    def _extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
         wholes, boxes, scores, descriptors = [], [], [], []
         for scale in LOCAL_SCALES:
             scaled = _scaled(image.pixels, scale)
@@ -62,7 +66,7 @@ class Delg:
             )
             if scale in GLOBAL_SCALES:
                 wholes.append(_unit(whole[0]))
-            rows, columns = np.nonzero(attention[0] > self.threshold)
+            rows, columns = np.nonzero(attention[0] > threshold)
             factor = np.array([image.width, image.height]) / scaled.shape[1::-1]
             boxes.append(receptive_boxes(columns, rows, self.field) * np.tile(factor, 2))
             scores.append(attention[0, rows, columns])
@@ -73,7 +77,7 @@ class Delg:
             shown = ~_masked(image, centres)
             box, score, descriptor = box[shown], score[shown], descriptor[shown]
             centres = centres[shown]
-        kept = suppress(box, score, max_features)
+        kept = suppress(box, score, max_keypoints)
         sides = box[kept, 2:] - box[kept, :2]
         return Features(
             keypoints=centres[kept].astype(np.float32),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from covis.errors import ArgumentError
 from covis.features.aliked import Aliked
+from covis.features.delg import Delg
 from covis.features.sift import extract_sift
 from covis.features.superpoint import SuperPoint
 from covis.features.xfeat import XFeat
@@ -20,10 +21,11 @@ wide) is just above four times that, so its JPEG decodes at a quarter of its siz
 
 SIFT_LICENCE = "Apache-2.0 (OpenCV's SIFT)"
 
-NETWORKS: dict[str, type[XFeat] | type[Aliked] | type[SuperPoint]] = {
+NETWORKS: dict[str, type[XFeat] | type[Aliked] | type[SuperPoint] | type[Delg]] = {
     "xfeat": XFeat,
     "aliked": Aliked,
     "superpoint": SuperPoint,
+    "delg": Delg,
 }
 """By the architecture of a bundle."""
 
@@ -64,7 +66,7 @@ class Extractor:
             raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
         self.max_keypoints, self.max_size = max_keypoints, max_size
         self.semi_dense = semi_dense
-        self._net: XFeat | Aliked | SuperPoint | None = None
+        self._net: XFeat | Aliked | SuperPoint | Delg | None = None
         if features == "sift":
             if semi_dense:
                 raise ArgumentError("SIFT has no semi-dense features; use features='xfeat'.")
