@@ -70,9 +70,10 @@ class Stage:
     imitation: float = 0.0
     """Weight of the imitation losses; 0 switches the teacher off."""
     fed: float = 0.0
-    """Share of the pairs on which every attention is given the teacher's states."""
+    """Share of the pairs on which every attention is given the teacher's states; with 1 the truth
+    teaches the heads alone."""
     truth: float = 0.0
-    """Weight of the published loss, over all layers."""
+    """Weight of the published loss, the mean over all layers."""
     real: float = 0.0
     """Share of the pairs taken from real scenes, where there are some."""
     confidence: bool = False
@@ -83,10 +84,9 @@ MILD = Difficulty(planes_probability=0.4, light=0.8, zoom=1.7, shift=0.15)
 HARD = Difficulty(rotation=40, zoom=2.2, tilt=50, shift=0.25, planes_probability=0.6, light=0.9)
 
 WITH_TEACHER = (
-    Stage(0.12, 320, 256, 8, 3e-2, 1e-2, MILD, imitation=1.0, fed=1.0),
-    Stage(0.28, 320, 256, 8, 1e-2, 5e-3, HARD, imitation=1.0, fed=0.5, truth=0.1),
-    Stage(0.25, 400, 512, 4, 5e-3, 2e-3, HARD, imitation=1.0, fed=0.25, truth=0.3, real=0.5),
-    Stage(0.30, 400, 512, 4, 2e-3, 5e-5, HARD, imitation=0.1, truth=1.0, real=0.8),
+    Stage(0.30, 320, 256, 8, 3e-2, 1.5e-3, MILD, imitation=1.0, fed=1.0, truth=0.1),
+    Stage(0.25, 400, 512, 4, 1.5e-3, 1e-3, HARD, imitation=1.0, fed=0.5, truth=0.2),
+    Stage(0.40, 400, 512, 4, 1e-3, 3e-5, HARD, imitation=0.2, truth=1.0, real=0.8),
     Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
 )
 WITHOUT_TEACHER = (
@@ -99,7 +99,7 @@ WITHOUT_TEACHER = (
 class Recipe:
     """Everything a run depends on besides its photos, features and teacher."""
 
-    steps: int = 6_000
+    steps: int = 5_000
     seed: int = 0
     dim: int = 96
     layers: int = 6
@@ -334,9 +334,11 @@ class Run:
                 parts = imitation_loss(self.net, self.teacher, own, shown)
                 losses |= {name: stage.imitation * part for name, part in parts.items()}
         if stage.truth:
+            # While every attention imitates on its own, only the heads learn from the truth.
+            states = [x.detach() if stage.fed == 1 else x for x in own.states[2::2]]
             per_layer = [
-                assignment_loss(self.net.assignment(i), own.states[2 * i + 2], batch.partners)
-                for i in range(self.net.layers)
+                assignment_loss(self.net.assignment(i), x, batch.partners)
+                for i, x in enumerate(states)
             ]
             losses["truth"] = stage.truth * torch.stack(per_layer).mean()
         return losses

@@ -75,8 +75,8 @@ def imitation_loss(
 ) -> dict[str, Tensor]:
     """How far a student's states, messages and last assignment are from its teacher's.
 
-    Both networks have the same sizes. Each part is a squared error, averaged over the
-    attentions; the unit is the variance over the points of what the teacher says there, for
+    Both networks have the same sizes. Each part is log(1 + squared error), averaged over
+    the attentions; the unit is the variance over the points of what the teacher says there, for
     states of what the attention adds.
     """
 
@@ -84,7 +84,8 @@ def imitation_loss(
         theirs = theirs.float()
         changed = theirs if before is None else theirs - before.float()
         spread = (changed - changed.mean(dim=1, keepdim=True)).square().mean().clamp(min=1e-6)
-        return F.mse_loss(ours.float(), theirs) / spread
+        # Of a network on its own states the deep layers are far off; they must not drown the rest.
+        return torch.log1p(F.mse_loss(ours.float(), theirs) / spread)
 
     last = student.layers - 1
     ours, theirs = student.assignment(last), teacher.assignment(last)
