@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from covis.geometry import Camera, estimate_geometry
     from covis.images import load_image
     from covis.matching import Matcher
+    from covis.search import Index
     from covis.types import Features, Geometry, Image, Matches
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ _HOMES = {
     "estimate_geometry": "geometry",
     "load_image": "images",
     "Matcher": "matching",
+    "Index": "search",
     "Features": "types",
     "Geometry": "types",
     "Image": "types",
@@ -38,6 +40,7 @@ __all__ = [
     "Features",
     "Geometry",
     "Image",
+    "Index",
     "Matcher",
     "Matches",
     "estimate_geometry",

@@ -130,6 +130,7 @@ def _upright_image(
     pixels: NDArray[np.uint8], size: tuple[int, int], exif: PIL.Image.Exif, name: str
 ) -> Image:
     orientation = exif.get(Base.Orientation, 1)
+    orientation = orientation if orientation in _UPRIGHT else 1
     width, height = size[::-1] if _UPRIGHT.get(orientation, (False, None))[0] else size
     return Image(
         pixels=_upright(pixels, orientation),
@@ -137,6 +138,7 @@ def _upright_image(
         height=height,
         name=name,
         focal_length=_focal_length(exif, size),
+        orientation=orientation,
     )
 
 

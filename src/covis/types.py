@@ -40,6 +40,7 @@ class Image:
     mask: (h, w) bool, True where the picture is to be ignored; None for nowhere.
     name: the path, or a word for an array, for messages.
     focal_length: in pixels of the full size, from EXIF; None where the file does not say.
+    orientation: EXIF's word for how the file's pixels were turned to get here, 1 for not at all.
     """
 
     pixels: NDArray[np.uint8]
@@ -48,6 +49,7 @@ class Image:
     mask: BoolArray | None = None
     name: str = "array"
     focal_length: float | None = None
+    orientation: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from covis import __version__
-from covis.cli import demo, doctor, match, match_many, train, weights
+from covis.cli import (
+    add,
+    demo,
+    doctor,
+    duplicates,
+    info,
+    match,
+    match_many,
+    remove,
+    search,
+    train,
+    verify,
+    weights,
+)
 from covis.errors import CovisError
 
 
@@ -57,6 +70,12 @@ def _main(
 
 app.command("match")(match.command)
 app.command("match-many")(match_many.command)
+app.command("add")(add.command)
+app.command("search")(search.command)
+app.command("duplicates")(duplicates.command)
+app.command("remove")(remove.command)
+app.command("info")(info.command)
+app.command("verify")(verify.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(weights.app, name="weights")

@@ -42,6 +42,12 @@ Threads = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
+_STORE = "A store of photos: a folder, or an address such as s3://bucket/folder."
+Store = Annotated[str, typer.Argument(metavar="STORE", help=_STORE)]
+To = Annotated[str, typer.Option("--to", metavar="STORE", help=_STORE)]
+From = Annotated[str, typer.Option("--from", metavar="STORE", help=_STORE)]
+In = Annotated[str, typer.Option("--in", metavar="STORE", help=_STORE)]
+
 DEFAULT_MAX_SIZE = 960
 DEFAULT_MAX_KEYPOINTS = 4096
 

@@ -1,0 +1,51 @@
+"""`covis duplicates`: groups of near-copies in a store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from covis.cli import options
+
+if TYPE_CHECKING:
+    from covis.search.duplicates import Copy
+
+
+def command(
+    store: options.Store, as_json: options.AsJson = False, threads: options.Threads = None
+) -> None:
+    """Find near-copies: resized, recompressed, lightly cropped, turned or mirrored photos.
+
+    Of each group the one with the most pixels comes first.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from covis.search import Index
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=1.0)
+        groups = Index(store, threads=threads).duplicates(
+            report=lambda share: progress.update(task, completed=share)
+        )
+    if as_json:
+        typer.echo(json.dumps({"groups": [[asdict(copy) for copy in group] for group in groups]}))
+        return
+    for group in groups:
+        for place, copy in enumerate(group):
+            typer.echo(f"{'    ' if place else ''}{copy.path}  {_words(copy)}")
+    copies = sum(len(group) - 1 for group in groups)
+    typer.echo(f"{len(groups)} groups, {copies} files that are copies of others.")
+
+
+def _words(copy: Copy) -> str:
+    words = f"{copy.width}x{copy.height}"
+    if copy.mirrored:
+        words += ", mirrored"
+    if copy.turn:
+        words += f", turned by {copy.turn} degrees"
+    return words

@@ -1,0 +1,112 @@
+"""`covis search`: where else a store has what a picture shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from covis.cli import options
+
+if TYPE_CHECKING:
+    from covis.search.rank import Hit
+
+
+def command(
+    query: Annotated[Path, typer.Argument(help="A picture.")],
+    source: options.In,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Hits to show.")] = 10,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,W,H", help="The part of the picture to look for, in pixels."),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="How long an answer may take once the store is open: 500ms, 2s, or none.",
+        ),
+    ] = "500ms",
+    rotate: Annotated[
+        Literal["none", "auto"],
+        typer.Option(help="auto: look for the picture turned, too, where upright finds nothing."),
+    ] = "none",
+    candidates: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Pictures to check closely at most.")
+    ] = 100,
+    matcher: Annotated[
+        str, typer.Option(metavar="NAME", help="What checks them: nearest, or LightGlue weights.")
+    ] = "nearest",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Draw the hits into this picture."),
+    ] = None,
+    as_json: options.AsJson = False,
+    threads: options.Threads = None,
+) -> None:
+    """Find the photos that show what a picture shows, and say why."""
+    box, seconds = _region(region), _seconds(budget)
+
+    from covis.search import Index
+
+    index = Index(source, matcher=matcher, threads=threads)
+    index.load()
+    found = index.search(query, k, region=box, budget=seconds, rotate=rotate, candidates=candidates)
+    if output is not None:
+        from covis.draw import save_picture
+        from covis.search.sheet import draw_sheet
+
+        save_picture(draw_sheet(query, found), output)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+        return
+    for rank, hit in enumerate(found.hits, 1):
+        typer.echo(f"{rank:3}  {hit.path}")
+        typer.echo(f"     {_reason(hit)}")
+    if not found.hits:
+        typer.echo(f"{source} holds no pictures.")
+    total = 1000 * found.seconds["total"]
+    typer.echo(
+        f"{found.checked} of {found.candidates} candidates checked, {found.images} pictures, "
+        f"{total:.0f} ms."
+    )
+    if output is not None:
+        typer.echo(f"Drawn in {output}.")
+
+
+def _reason(hit: Hit) -> str:
+    words = [f"similarity {hit.similarity:.3f}"]
+    if hit.matches is None:
+        words.append("not checked")
+    else:
+        verdict = hit.verdict.label if hit.verdict is not None else "no verdict"
+        words += [verdict, f"{hit.inliers} inliers of {len(hit.matches)}"]
+        if hit.matches.turn:
+            words.append(f"turned by {hit.matches.turn} degrees")
+        if hit.regions is not None and verdict == "same":
+            words.append("at {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
+    if hit.copies:
+        words.append(f"{len(hit.copies)} more files")
+    return ", ".join(words)
+
+
+def _region(text: str | None) -> tuple[float, float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no region; give x,y,width,height.") from None
+    return x, y, width, height
+
+
+def _seconds(text: str) -> float | None:
+    if text == "none":
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s)", text)
+    if found is None or float(found[1]) == 0:
+        raise typer.BadParameter(f"'{text}' is no time; give for example 500ms, 2s or none.")
+    return float(found[1]) / (1000 if found[2] == "ms" else 1)

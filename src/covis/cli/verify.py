@@ -1,0 +1,50 @@
+"""`covis verify`: whether a store is whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from covis.cli import options
+
+SHOWN = 20
+
+
+def command(
+    store: options.Store,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove pictures that no file has any more.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Read all of a store, and look whether its files are as they were.
+
+    Exits with 1 if something is wrong with the store itself.
+    """
+    from covis.search import Index
+
+    found = Index(store).verify(repair=repair)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        typer.echo(f"{found.images} pictures and {found.files} files read.")
+        lists = (
+            (found.problems, "problems", "covis add PHOTOS --to STORE mends most."),
+            (found.gone, "files are gone", "covis remove --missing --from STORE forgets them."),
+            (found.changed, "files changed", "covis add PHOTOS --to STORE takes them up."),
+            (list(found.failed.values()), "files could not be used", "covis add tries again."),
+        )
+        for entries, what, remedy in lists:
+            if entries:
+                typer.echo(f"{len(entries)} {what}; {remedy}")
+                for entry in entries[:SHOWN]:
+                    typer.echo(f"    {entry}")
+                if len(entries) > SHOWN:
+                    typer.echo(f"    and {len(entries) - SHOWN} more; --json lists all.")
+        if not found.problems:
+            typer.echo("The store is whole.")
+    if found.problems:
+        raise typer.Exit(1)

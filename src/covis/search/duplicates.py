@@ -1,0 +1,244 @@
+"""Near-copies in a store: resized, recompressed, lightly cropped, turned and mirrored ones.
+
+Candidates are pairs with similar global vectors, which survive a crop, and pairs whose thumbnails
+agree in one of the eight ways a picture can be turned and mirrored. Each is then checked by local
+matches: most of both pictures must show the same under one homography. Stored features are for
+one way up, so turned and mirrored pictures are extracted again, from their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ImageError
+from covis.features.extractor import Extractor
+from covis.features.rotated import turn_image
+from covis.geometry import estimate_geometry
+from covis.images import load_image
+from covis.matching import Matcher
+from covis.search.store import THUMBNAIL, Store, fixed, reported
+from covis.types import Features, FloatArray, Image, Matrix
+
+NEIGHBOURS = 10
+"""Most similar pictures that each one is compared with."""
+MIN_SIMILARITY = 0.85
+"""Of the global vectors of two pictures that are compared."""
+MIN_CORRELATION = 0.9
+"""Of the thumbnails of two pictures that are compared."""
+MIN_FLATNESS = 4.0
+"""Thumbnails with a smaller standard deviation, of 255, look alike without being so."""
+MIN_INLIERS = 20
+MIN_OVERLAP = 0.5
+"""What both pictures show, over what either shows, of a near-copy."""
+BLOCK = 1024
+KEPT_IN_MEMORY = 64
+
+Way = tuple[int, bool]
+WAYS: tuple[Way, ...] = tuple(
+    (turn, mirrored) for mirrored in (False, True) for turn in (0, 90, 180, 270)
+)
+"""How a picture may stand to its copy: clockwise turn in degrees, after it was mirrored or not."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A member of a group: mirrored where it says so, then turned clockwise by `turn` degrees, it
+    looks like the group's first."""
+
+    path: str
+    width: int
+    height: int
+    turn: int = 0
+    mirrored: bool = False
+
+
+Group = tuple[Copy, ...]
+"""Near-copies, the one with the most pixels first."""
+
+
+def find_groups(
+    store: Store, extract: Extractor, report: Callable[[float], None] | None = None
+) -> list[Group]:
+    """All groups of a store, the largest first; see `Index.duplicates`."""
+    store.refresh()
+    pictures = _Pictures(store, extract)
+    match = Matcher("nearest")
+    links: dict[int, list[tuple[int, Way]]] = {}
+    for one, other, way in _candidates(store, report):
+        if _connected(links, one, other):
+            continue
+        first, second = pictures.features(one), pictures.features(other, way)
+        if second is not None and first is not None and _is_copy(match, first, second):
+            links.setdefault(one, []).append((other, way))
+            links.setdefault(other, []).append((one, _inverse(way)))
+    return sorted(pictures.groups(links), key=lambda group: (-len(group), group[0].path))
+
+
+class _Pictures:
+    """What is known of the pictures, by their place in the table."""
+
+    def __init__(self, store: Store, extract: Extractor) -> None:
+        self._store, self._extract = store, extract
+        with reported(store.uri):
+            rows = store.images.to_table(columns=["content", "width", "height"], with_row_id=True)
+        self._rows = rows["_rowid"].to_pylist()
+        self._contents = rows["content"].to_pylist()
+        self._sizes = list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
+        self._paths: dict[str, list[str]] = {}
+        with reported(store.uri):
+            for batch in store.files.to_batches(columns=["path", "content"]):
+                for row in batch.to_pylist():
+                    self._paths.setdefault(row["content"], []).append(row["path"])
+        self.features = lru_cache(KEPT_IN_MEMORY)(self._features)
+
+    def _features(self, place: int, way: Way = (0, False)) -> Features | None:
+        """Those of a picture mirrored and turned; None where its file is gone or has changed."""
+        if way == (0, False):
+            return self._store.features([self._rows[place]])[0][1]
+        for path in self._paths.get(self._contents[place], []):
+            try:
+                image = load_image(path, max_size=self._extract.max_size)
+            except ImageError:
+                continue
+            if (image.width, image.height) == self._sizes[place]:
+                return self._extract(turn_image(_mirrored(image, way[1]), way[0]))
+        return None
+
+    def groups(self, links: dict[int, list[tuple[int, Way]]]) -> Iterator[Group]:
+        """Linked pictures, and those that several files have."""
+        seen: set[int] = set()
+        for place, content in enumerate(self._contents):
+            if place in seen or not (place in links or len(self._paths.get(content, [])) > 1):
+                continue
+            ways = {place: (0, False)}
+            queue = [place]
+            for here in queue:
+                for there, way in links.get(here, []):
+                    if there not in ways:
+                        ways[there] = _after(way, ways[here])
+                        queue.append(there)
+            seen |= set(ways)
+            yield self._group(ways)
+
+    def _group(self, ways: dict[int, Way]) -> Group:
+        best = max(ways, key=lambda place: self._sizes[place][0] * self._sizes[place][1])
+        back = _inverse(ways[best])
+        ordered = sorted(ways, key=lambda place: (place != best, place))
+        return tuple(
+            Copy(path, *self._sizes[place], *_after(ways[place], back))
+            for place in ordered
+            for path in sorted(self._paths.get(self._contents[place], []))
+        )
+
+
+def _candidates(
+    store: Store, report: Callable[[float], None] | None
+) -> Iterator[tuple[int, int, Way]]:
+    """Pairs of places in the table, the first one smaller, and how the second stands to it."""
+    with reported(store.uri):
+        rows = store.images.to_table(columns=["vector", "thumbnail"])
+    vectors = fixed(rows["vector"], np.float32)
+    thumbnails = fixed(rows["thumbnail"], np.float32)
+    flat = thumbnails.std(axis=1) < MIN_FLATNESS
+    turned = [_standardised(_stood(thumbnails, way), flat) for way in WAYS]
+    for begin in range(0, len(vectors), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        yield from _above(vectors[block], vectors, begin, MIN_SIMILARITY, (0, False))
+        for way, stood in zip(WAYS, turned, strict=True):
+            yield from _above(turned[0][block], stood, begin, MIN_CORRELATION, way)
+        if report is not None:
+            report(min(1.0, (begin + BLOCK) / len(vectors)))
+
+
+def _above(
+    block: FloatArray, others: FloatArray, begin: int, least: float, way: Way
+) -> Iterator[tuple[int, int, Way]]:
+    """Of each row, the later ones that are most alike, and enough so."""
+    similarity = block @ others[begin:].T
+    for row, values in enumerate(similarity):
+        values[: row + 1] = -1
+        near = np.flatnonzero(values >= least)
+        for column in near[np.argsort(-values[near], kind="stable")][:NEIGHBOURS]:
+            yield begin + row, begin + int(column), way
+
+
+def _stood(thumbnails: FloatArray, way: Way) -> FloatArray:
+    """(N, 256) thumbnails as those of the pictures mirrored and turned."""
+    squares = thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL)
+    if way[1]:
+        squares = squares[:, :, ::-1]
+    return np.rot90(squares, -way[0] // 90, axes=(1, 2)).reshape(-1, THUMBNAIL**2)
+
+
+def _standardised(thumbnails: FloatArray, flat: NDArray[np.bool_]) -> FloatArray:
+    """Rows of mean 0 and length 1, whose products are correlations; zeros where flat."""
+    centred = thumbnails - thumbnails.mean(axis=1, keepdims=True)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    centred[flat] = 0
+    return np.ascontiguousarray(centred)
+
+
+def _is_copy(match: Matcher, features0: Features, features1: Features) -> bool:
+    found = match(features0, features1)
+    size0, size1 = (features0.width, features0.height), (features1.width, features1.height)
+    model = estimate_geometry(
+        found.points0,
+        found.points1,
+        "homography",
+        size0=size0,
+        size1=size1,
+        scores=found.scores,
+        max_iterations=1000,
+    )
+    if model.matrix is None or model.inliers.sum() < MIN_INLIERS:
+        return False
+    return _overlap(model.matrix, size0, size1) >= MIN_OVERLAP
+
+
+def _overlap(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -> float:
+    """The area that both pictures show over the area that either does, in pixels of image 1."""
+    (w0, h0), (w1, h1) = size0, size1
+    corners = np.array([[0, 0, 1], [w0, 0, 1], [w0, h0, 1], [0, h0, 1]], np.float64) @ h_1from0.T
+    if not (corners[:, 2] > 0).all():
+        return 0.0
+    outline = (corners[:, :2] / corners[:, 2:]).astype(np.float32)
+    frame = np.array([[0, 0], [w1, 0], [w1, h1], [0, h1]], np.float32)
+    if not cv2.isContourConvex(outline):
+        return 0.0
+    both, _ = cv2.intersectConvexConvex(outline, frame)
+    either = cv2.contourArea(outline) + w1 * h1 - both
+    return float(both / either)
+
+
+def _mirrored(image: Image, mirrored: bool) -> Image:
+    if not mirrored:
+        return image
+    return replace(image, pixels=np.ascontiguousarray(image.pixels[:, ::-1]))
+
+
+def _inverse(way: Way) -> Way:
+    turn, mirrored = way
+    # A mirrored turn is its own inverse.
+    return way if mirrored else ((360 - turn) % 360, False)
+
+
+def _after(first: Way, then: Way) -> Way:
+    """One way of standing and then another, as one."""
+    turn = -first[0] if then[1] else first[0]
+    return (turn + then[0]) % 360, first[1] != then[1]
+
+
+def _connected(links: dict[int, list[tuple[int, Way]]], one: int, other: int) -> bool:
+    seen, queue = {one}, [one]
+    for here in queue:
+        for there, _ in links.get(here, []):
+            if there not in seen:
+                seen.add(there)
+                queue.append(there)
+    return other in seen

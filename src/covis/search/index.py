@@ -1,0 +1,267 @@
+"""The public index: add photos to a store, search them, and keep the store in order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from covis.errors import ArgumentError
+from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
+from covis.images import Source
+from covis.matching import Matcher
+from covis.runtime.bundle import find_bundle
+from covis.search.collect import Added, LocalEngine, Report, add
+from covis.search.duplicates import Group, find_groups
+from covis.search.pooling import global_vector
+from covis.search.rank import CANDIDATES, Found, Ranker
+from covis.search.store import Identity, Store
+from covis.search.verify import Checked, check
+
+DEFAULT_KEYPOINTS = 1000
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a store holds.
+
+    images: pictures by content. files: paths that have one. failed: paths without. stored: bytes
+    of the tables, old versions and all. memory: bytes of the global vectors, which a search holds.
+    """
+
+    uri: str
+    identity: Identity
+    images: int
+    files: int
+    failed: int
+    stored: int
+    memory: int
+
+    @property
+    def bytes_per_image(self) -> float:
+        return self.stored / max(self.images, 1)
+
+    def forecast(self, images: int) -> tuple[int, int]:
+        """Bytes on the disk and bytes of memory that so many images take."""
+        return round(self.bytes_per_image * images), 4 * self.identity.vector * images
+
+
+class Index:
+    """Photos in a store, to be searched.
+
+    >>> index = Index("photos.covis")  # doctest: +SKIP
+    >>> index.add(["photos/"])  # doctest: +SKIP
+    >>> index.search("query.jpg").hits[0].path  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str],
+        *,
+        features: str | None = None,
+        max_keypoints: int | None = None,
+        max_size: int | None = None,
+        matcher: str = "nearest",
+        threads: int | None = None,
+    ) -> None:
+        """Open a store, or say where to make one.
+
+        store: a folder, or an address such as s3://bucket/folder. It is made by the first `add`.
+        features: the model, see `Extractor`. max_keypoints: features an image at most.
+        max_size: larger images are shrunk to this longest side, in pixels; 0 for never.
+            None, for each of these: what the store was made with, for a new one "xfeat", 1,000
+            and 960.
+        matcher: what re-ranks, see `Matcher`. threads: processor threads, all by default.
+
+        Raises CovisError when the store cannot be read.
+        """
+        self.uri = os.fspath(store)
+        self._given = (features, max_keypoints, max_size)
+        self._matcher, self._threads = matcher, threads
+        self._store = Store.find(store)
+
+    @property
+    def store(self) -> Store:
+        """Its tables. Raises ArgumentError where there are none yet."""
+        if self._store is None:
+            self._store = Store.open(self.uri)
+        return self._store
+
+    def __len__(self) -> int:
+        """How many pictures there are; files with the same content are one."""
+        self.store.refresh()
+        return int(self.store.images.count_rows())
+
+    def add(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        report: Report | None = None,
+        engine: str = "local",
+        address: str | None = None,
+    ) -> Added:
+        """Add the pictures in folders, at any depth, and single files.
+
+        A file that is there already, by path, size and time or by its content, is not extracted
+        again; one that changed replaces its former self; one that cannot be used is noted with
+        the reason and tried again next time. It may be killed at any moment and run again, by
+        several processes at once too: each picture is stored once.
+
+        report: called with each path and, where it failed, why.
+        engine: "local", or "ray" to decode and extract on a Ray cluster at `address` (None for
+            this machine); it must see the files under the same paths.
+
+        Raises ArgumentError for a path that is not there, or where the store was made with
+        another model or setting; CovisError when it cannot be written.
+        """
+        self._make()
+        if engine == "local":
+            return add(self.store, paths, LocalEngine(self._extractor), report)
+        if engine != "ray":
+            raise ArgumentError(f"no engine '{engine}'; there are: local, ray.")
+        from covis.search.ray_engine import RayEngine
+
+        return add(self.store, paths, RayEngine(self._extractor, address), report)
+
+    def load(self) -> None:
+        """Open the model and the store, and read the global vectors; `search` does so, too."""
+        self._ranker.load()
+
+    def search(
+        self,
+        query: Source,
+        k: int = 10,
+        *,
+        region: tuple[float, float, float, float] | None = None,
+        budget: float | None = 0.5,
+        rotate: str = "none",
+        candidates: int = CANDIDATES,
+    ) -> Found:
+        """The k pictures that most likely show what the query shows, best first.
+
+        query: what `load_image` takes. region: (x, y, width, height) of it to look for, in its
+            pixels.
+        budget: seconds that the answer may take, decoding the query included; None for as long
+            as checking all candidates takes.
+        rotate: "auto" to try the query turned by 90, 180 and 270 degrees as well where upright
+            it finds nothing that is certain.
+        candidates: how many of the globally most similar pictures are checked at most.
+
+        Raises ImageError for a query that cannot be used, ArgumentError on a value out of range,
+        or where the store was made with other weights than those at hand.
+        """
+        began = time.perf_counter()
+        return self._ranker.search(query, k, region, budget, rotate, candidates, began)
+
+    def duplicates(self, *, report: Any = None) -> list[Group]:
+        """Groups of near-copies: resized, recompressed, lightly cropped, turned or mirrored.
+
+        report: called with the share that is done, 0..1.
+
+        Mirrored and turned ones are checked in their files, which must still be there.
+        """
+        self._check_model()
+        return find_groups(self.store, self._extractor, report)
+
+    def remove(self, paths: Iterable[str | os.PathLike[str]] = (), *, missing: bool = False) -> int:
+        """Forget files, and whole folders, by their paths; returns how many files went.
+
+        missing: those that are no longer there, as well. Pictures that no file has any more go.
+        """
+        store = self.store
+        store.refresh()
+        gone = {os.path.abspath(path) for path in paths}
+        known = store.column(store.files, "path")
+        chosen = [
+            path
+            for path in known
+            if path in gone
+            or any(path.startswith(folder.rstrip(os.sep) + os.sep) for folder in gone)
+            or (missing and not os.path.exists(path))
+        ]
+        store.remove(chosen)
+        store.tidy()
+        return len(chosen)
+
+    def info(self) -> Info:
+        """What the store holds, and what it takes."""
+        store = self.store
+        store.refresh()
+        images, files = store.images.count_rows(), store.files.count_rows()
+        failed = store.files.count_rows("content IS NULL")
+        memory = 4 * store.identity.vector * images
+        return Info(self.uri, store.identity, images, files - failed, failed, store.size(), memory)
+
+    def failures(self) -> dict[str, str]:
+        """The files that could not be used, and why."""
+        rows = self.store.files.to_table(filter="content IS NULL", columns=["path", "error"])
+        return {row["path"]: row["error"] for row in rows.to_pylist()}
+
+    def verify(self, *, repair: bool = False) -> Checked:
+        """Read all of the store and say what is wrong with it, and which files are no longer so.
+
+        repair: remove pictures that no file has, which a killed run can leave.
+        """
+        self.store.refresh()
+        if repair:
+            self.store.drop_unnamed()
+        return check(self.store)
+
+    @cached_property
+    def _extractor(self) -> Extractor:
+        features, max_keypoints, max_size = self._given
+        if self._store is not None:
+            identity = self._store.identity
+            features = features or identity.features
+            max_keypoints = max_keypoints or identity.max_keypoints
+            max_size = (identity.max_size or 0) if max_size is None else max_size
+        max_size = DEFAULT_MAX_SIZE if max_size is None else max_size
+        return Extractor(
+            features or "xfeat",
+            max_keypoints=max_keypoints or DEFAULT_KEYPOINTS,
+            max_size=max_size or None,
+            threads=self._threads,
+        )
+
+    @cached_property
+    def _ranker(self) -> Ranker:
+        self._check_model()
+        matcher = Matcher(self._matcher, features=self._extractor.source, threads=1)
+        return Ranker(self.store, self._extractor, matcher)
+
+    @cached_property
+    def _identity(self) -> Identity:
+        """What the extractor at hand makes."""
+        extract = self._extractor
+        probe = extract(np.random.RandomState(0).randint(0, 256, (64, 64)).astype(np.uint8))
+        return Identity(
+            features=extract.model,
+            weights=_weights_digest(extract.source),
+            max_keypoints=extract.max_keypoints,
+            max_size=extract.max_size,
+            pooled=probe.global_descriptor is None,
+            descriptor=probe.descriptors.shape[1],
+            vector=len(global_vector(probe)),
+        )
+
+    def _make(self) -> None:
+        self._store = Store.make(self.uri, self._identity)
+
+    def _check_model(self) -> None:
+        self.store.identity.check(self._identity, self.uri)
+
+
+def _weights_digest(source: str) -> str:
+    if source == "sift":
+        return ""
+    bundle = find_bundle(source)
+    digest = hashlib.sha256()
+    for role in sorted(bundle.graphs):
+        digest.update(bundle.graph(role).read_bytes())
+    return digest.hexdigest()[:16]

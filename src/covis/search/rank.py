@@ -1,0 +1,350 @@
+"""Candidates by their global vectors, then the most promising ones by local matches.
+
+A candidate counts as found when the verdict on its matches says so: these come first, the one
+with the most inliers at the top. All others follow by global similarity, checked or not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError
+from covis.features.extractor import Extractor
+from covis.features.rotated import TURNS, turn_back, turn_image
+from covis.geometry import estimate_geometry
+from covis.geometry.verdict import judge
+from covis.images import Source, load_image
+from covis.matching import Matcher
+from covis.runtime.onnx import cpu_threads
+from covis.search.pooling import global_vector
+from covis.search.store import Store
+from covis.types import Features, FloatArray, Image, Matches, Verdict
+
+CANDIDATES = 100
+SAMPLES = 1000
+"""Models that are tried at most when a candidate is checked."""
+FETCHED = 16
+"""Candidates whose features are read at a time."""
+RESERVE = 0.02
+"""Seconds of the budget left for the answer itself."""
+
+Region = tuple[float, float, float, float]
+Rotate = Literal["none", "auto"]
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """A picture that may show what the query shows.
+
+    path: a file that has it. copies: others with the same content.
+    similarity: of the global vectors, -1..1. width, height: of the upright picture in pixels.
+    matches: query -> picture, with geometry and verdict; `matches.turn` says by how many degrees
+        clockwise the picture was turned against the query. None where there was no time to check.
+    """
+
+    path: str
+    copies: tuple[str, ...]
+    similarity: float
+    width: int
+    height: int
+    matches: Matches | None
+
+    @property
+    def inliers(self) -> int:
+        return 0 if self.matches is None else int(self.matches.inliers.sum())
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return None if self.matches is None else self.matches.verdict
+
+    @property
+    def regions(self) -> tuple[Region, Region] | None:
+        """(x, y, width, height) around the inliers in the query and in the picture."""
+        if self.matches is None or not self.inliers:
+            return None
+        points = self.matches.points0, self.matches.points1
+        return tuple(_box(p[self.matches.inliers]) for p in points)  # type: ignore[return-value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and words, ready for JSON."""
+        verdict, regions = self.verdict, self.regions
+        return {
+            "path": self.path,
+            "copies": list(self.copies),
+            "similarity": self.similarity,
+            "checked": self.matches is not None,
+            "matches": 0 if self.matches is None else len(self.matches),
+            "inliers": self.inliers,
+            "verdict": None if verdict is None else verdict.label,
+            "probability": None if verdict is None else verdict.probability,
+            "turn": 0 if self.matches is None else self.matches.turn,
+            "query_region": None if regions is None else list(regions[0]),
+            "region": None if regions is None else list(regions[1]),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The answer to a search, best hit first.
+
+    images: in the store. candidates: taken by their global vectors. checked: those whose local
+    features were matched in the time there was. seconds: by stage, and in `total`.
+    """
+
+    hits: list[Hit]
+    images: int
+    candidates: int
+    checked: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and words, ready for JSON."""
+        return {**vars(self), "hits": [hit.to_dict() for hit in self.hits]}
+
+
+class Ranker:
+    """Searches one store; the global vectors stay in memory."""
+
+    def __init__(self, store: Store, extract: Extractor, match: Matcher) -> None:
+        self._store, self._extract, self._match = store, extract, match
+        self._workers = cpu_threads()
+        self._version = -1
+        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
+        self._matrix: FloatArray = np.empty((0, store.identity.vector), np.float32)
+
+    def load(self) -> None:
+        """Take up the store as it is now."""
+        self._store.refresh()
+        version = self._store.images.version
+        if version != self._version and not self._store.has_vector_index():
+            self._rows, self._matrix = self._store.vectors()
+        self._version = version
+
+    def search(
+        self,
+        query: Source,
+        k: int,
+        region: Region | None,
+        budget: float | None,
+        rotate: str,
+        candidates: int,
+        began: float,
+    ) -> Found:
+        """See `Index.search`; the time counts from `began`."""
+        if k < 1 or candidates < 1:
+            raise ArgumentError(f"k and candidates must be 1 or more, not {k} and {candidates}.")
+        if budget is not None and not budget > 0:
+            raise ArgumentError(f"the budget must be a time above 0, not {budget}.")
+        if rotate not in get_args(Rotate):
+            raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
+        deadline = np.inf if budget is None else began + budget - RESERVE
+        clock = _Clock()
+        image, corner = _region_of(query, region, self._extract.max_size)
+        clock.lap("decode")
+        self.load()
+        clock.lap("open")
+        pool = ThreadPoolExecutor(self._workers)
+        try:
+            upright = deadline if rotate == "none" else began + (deadline - began) / 2
+            checked = self._look(image, corner, 0, candidates, upright, clock, pool)
+            if rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
+                for left, turn in zip((3, 2, 1), TURNS, strict=True):
+                    now = time.perf_counter()
+                    until = now + (deadline - now) / left
+                    checked += self._look(image, corner, turn, candidates, until, clock, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        best = _best_by_row(checked)
+        hits = self._hits(best, k)
+        clock.lap("answer")
+        clock.seconds["total"] = time.perf_counter() - began
+        return Found(
+            hits=hits,
+            images=self._store.images.count_rows(),
+            candidates=len(best),
+            checked=sum(row.matches is not None for row in best),
+            seconds=clock.seconds,
+        )
+
+    def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
+        """Row ids and similarities of the most similar pictures, best first."""
+        if self._store.has_vector_index():
+            return self._store.nearest(vector, count)
+        similarity = self._matrix @ vector
+        count = min(count, len(similarity))
+        best = np.argpartition(-similarity, count - 1)[:count] if count else np.empty(0, np.intp)
+        best = best[np.argsort(-similarity[best], kind="stable")]
+        return self._rows[best], similarity[best]
+
+    def _look(
+        self,
+        image: Image,
+        corner: tuple[float, float],
+        turn: int,
+        count: int,
+        deadline: float,
+        clock: _Clock,
+        pool: ThreadPoolExecutor,
+    ) -> list[_Candidate]:
+        """The candidates for the query turned clockwise by `turn`, checked until the deadline."""
+        features = self._extract(turn_image(image, turn))
+        clock.lap("extract")
+        rows, similarity = self.nearest(global_vector(features), count)
+        clock.lap("global")
+        candidates = [
+            _Candidate(int(row), float(value), None)
+            for row, value in zip(rows, similarity, strict=True)
+        ]
+
+        def check(stored: Features) -> Matches:
+            return self._check(features, stored, turn, corner)
+
+        done = 0
+        slowest = 0.0
+        for wave in self._waves(rows):
+            began = time.perf_counter()
+            if began + slowest > deadline:
+                break
+            for matches in pool.map(check, wave):
+                candidates[done] = replace(candidates[done], matches=matches)
+                done += 1
+            slowest = max(slowest, time.perf_counter() - began)
+        clock.lap("check")
+        return candidates
+
+    def _waves(self, rows: NDArray[np.int64]) -> Iterator[list[Features]]:
+        """The features of candidates, as many at a time as there are threads."""
+        stored = (
+            features
+            for begin in range(0, len(rows), FETCHED)
+            for _, features in self._store.features(rows[begin : begin + FETCHED].tolist())
+        )
+        while wave := list(islice(stored, self._workers)):
+            yield wave
+
+    def _check(
+        self, query: Features, stored: Features, turn: int, corner: tuple[float, float]
+    ) -> Matches:
+        """Match and judge; the points of the query are those of the whole, unturned one."""
+        found = check_pair(self._match, query, stored)
+        points0 = turn_back(found.points0, turn, (query.width, query.height))
+        points0 = points0 + np.array(corner, np.float32)
+        return replace(found, points0=points0, indices=None, turn=(360 - turn) % 360)
+
+    def _hits(self, candidates: list[_Candidate], k: int) -> list[Hit]:
+        """The first k candidates that a file has."""
+        hits: list[Hit] = []
+        ordered = iter(sorted(candidates, key=_order))
+        while len(hits) < k and (some := list(islice(ordered, k))):
+            columns = ["content", "width", "height"]
+            rows = self._store.take([each.row for each in some], columns).to_pylist()
+            paths: dict[str, list[str]] = {}
+            contents = [row["content"] for row in rows]
+            for file in self._store.named(contents, ["path", "content"]):
+                paths.setdefault(file["content"], []).append(file["path"])
+            for each, row in zip(some, rows, strict=True):
+                files = sorted(paths.get(row["content"], []))
+                if files:
+                    size = row["width"], row["height"]
+                    copies = tuple(files[1:])
+                    hits.append(Hit(files[0], copies, each.similarity, *size, each.matches))
+        return hits[:k]
+
+
+def check_pair(match: Matcher, features0: Features, features1: Features) -> Matches:
+    """Match two images' features, fit a fundamental matrix and judge."""
+    found = match(features0, features1)
+    model = estimate_geometry(
+        found.points0,
+        found.points1,
+        "fundamental",
+        size0=(features0.width, features0.height),
+        size1=(features1.width, features1.height),
+        scores=found.scores,
+        max_iterations=SAMPLES,
+    )
+    found = replace(found, geometry=model)
+    return replace(found, verdict=judge(found, features0, features1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    row: int
+    similarity: float
+    matches: Matches | None
+
+
+class _Clock:
+    """Adds up the seconds of stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def _is_certain(matches: Matches | None) -> bool:
+    return matches is not None and matches.verdict is not None and matches.verdict.label == "same"
+
+
+def _order(candidate: _Candidate) -> tuple[bool, int, float]:
+    """Certain ones first, by inliers; the others by similarity."""
+    if not _is_certain(candidate.matches):
+        return True, 0, -candidate.similarity
+    assert candidate.matches is not None
+    return False, -int(candidate.matches.inliers.sum()), -candidate.similarity
+
+
+def _best_by_row(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Each picture once, in the turn that speaks for it most."""
+    best: dict[int, _Candidate] = {}
+    for candidate in sorted(candidates, key=_order):
+        best.setdefault(candidate.row, candidate)
+    return list(best.values())
+
+
+def _region_of(
+    query: Source, region: Region | None, max_size: int | None
+) -> tuple[Image, tuple[float, float]]:
+    """The part of the query to look for, and where its top left corner lies in the query."""
+    if region is None:
+        return load_image(query, max_size=max_size), (0.0, 0.0)
+    image = load_image(query)
+    x, y, width, height = region
+    if not (
+        x >= 0 and y >= 0 and width >= 1 and height >= 1
+        and x + width <= image.width and y + height <= image.height
+    ):  # fmt: skip
+        raise ArgumentError(
+            f"the region {x:g},{y:g},{width:g},{height:g} does not lie in {image.name} of "
+            f"{image.width}x{image.height} pixels; give x,y,width,height."
+        )
+    rows, columns = image.pixels.shape[:2]
+    down, across = rows / image.height, columns / image.width
+    top, left = int(y * down), int(x * across)
+    bottom, right = int(np.ceil((y + height) * down)), int(np.ceil((x + width) * across))
+    part = Image(
+        pixels=np.ascontiguousarray(image.pixels[top:bottom, left:right]),
+        width=round((right - left) / across),
+        height=round((bottom - top) / down),
+        mask=None if image.mask is None else image.mask[top:bottom, left:right],
+        name=image.name,
+    )
+    return load_image(part, max_size=max_size), (left / across, top / down)
+
+
+def _box(points: FloatArray) -> Region:
+    low, high = points.min(axis=0), points.max(axis=0)
+    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])

@@ -1,0 +1,504 @@
+"""The store: two Lance tables in one folder or bucket, which LanceDB opens as they are.
+
+    images    a row a picture's content: size, global vector, thumbnail, local features.
+              Its key is the content's hash; its metadata says what made the features.
+    files     a row a path: its size and time, which content it has, or why it could not be used.
+
+Every commit is one file that appears whole or not at all. `images` is written before `files`, so
+a process killed between the two leaves pictures that no file names: they count as not there,
+until the next run names them. Two processes that insert one key at once are told apart by Lance:
+the second one's insert is tried again and finds it there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import DTypeLike, NDArray
+
+from covis.errors import ArgumentError, CovisError
+from covis.types import Features, FloatArray
+
+FORMAT = 1
+THUMBNAIL = 16
+"""Side of the grey thumbnail by which turned and mirrored copies are found, in pixels."""
+COMPACTED_ROWS = 4096
+MANY_FRAGMENTS = 32
+"""So many small fragments are joined into ones of COMPACTED_ROWS."""
+KEPT = timedelta(minutes=10)
+"""Older versions of the tables stay so long, for readers that are at them."""
+RETRIES = 50
+"""How often a commit is tried again when another process committed in between."""
+VECTOR_INDEX_FROM = 100_000
+"""With more images, Lance's vector index finds the candidates instead of a matrix product."""
+
+_KEY = {"lance-schema:unenforced-primary-key": "true"}
+_META = b"covis"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What made the features of a store. Others cannot be compared with them.
+
+    features: the model's name. weights: a digest of its graphs; empty for none.
+    pooled: whether the global vector was pooled from the descriptors, see `pooling`.
+    descriptor, vector: numbers in a local descriptor and in a global vector.
+    """
+
+    features: str
+    weights: str
+    max_keypoints: int
+    max_size: int | None
+    pooled: bool
+    descriptor: int
+    vector: int
+
+    def check(self, other: Identity, uri: str) -> None:
+        """Raise ArgumentError where `other`, of now, is not what made the store at `uri`."""
+        then, now = asdict(self), asdict(other)
+        if then == now:
+            return
+        if self.features == other.features and self.weights != other.weights:
+            what = f"other weights of '{self.features}' ({self.weights} then, {other.weights} now)"
+        else:
+            what = ", ".join(
+                f"{name.replace('_', ' ')} {then[name]} (now {now[name]})"
+                for name in then
+                if then[name] != now[name] and name != "weights"
+            )
+        raise ArgumentError(
+            f"{uri} was made with {what}. Add with the same, or make a new store with "
+            "'covis add PHOTOS --to ANOTHER'."
+        )
+
+
+@dataclass(frozen=True)
+class File:
+    """A row of `files`: a path and what was found there.
+
+    modified: in nanoseconds. content: the hash of the bytes; None where it could not be read.
+    error: why it could not be used; empty where it could.
+    """
+
+    path: str
+    size: int
+    modified: int
+    content: str | None
+    error: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """A row of `images`.
+
+    orientation: the EXIF value that the file had; all else refers to the upright picture.
+    vector: (G,) float32, unit length. thumbnail: (16, 16) uint8, grey.
+    """
+
+    content: str
+    orientation: int
+    focal_length: float | None
+    thumbnail: NDArray[np.uint8]
+    vector: FloatArray
+    features: Features
+
+
+class Store:
+    """The tables at one address."""
+
+    def __init__(self, uri: str, identity: Identity, images: Any, files: Any) -> None:
+        self.uri, self.identity = uri, identity
+        self.images, self.files = images, files
+
+    @staticmethod
+    def open(uri: str | os.PathLike[str]) -> Store:
+        """The store at a path or an address such as s3://bucket/folder.
+
+        Raises ArgumentError where there is none, CovisError where it cannot be read.
+        """
+        store = Store.find(uri)
+        if store is None:
+            raise ArgumentError(f"{uri}: no store there; make one: covis add PHOTOS --to {uri}.")
+        return store
+
+    @staticmethod
+    def find(uri: str | os.PathLike[str]) -> Store | None:
+        """The store at `uri`, None where there is none."""
+        uri = _address(uri)
+        if os.path.isfile(uri):
+            raise ArgumentError(f"{uri} is a file; name a folder for the store.")
+        images = _table(uri, "images")
+        if images is None:
+            return None
+        files = _table(uri, "files")
+        try:
+            values = json.loads(images.schema.metadata[_META])
+            version = values.pop("format")
+            identity = Identity(**values) if version == FORMAT else None
+        except (TypeError, KeyError, ValueError):
+            raise CovisError(f"{uri}: these tables are not covis'; name another store.") from None
+        if identity is None:
+            raise CovisError(f"{uri} has format {version}, this covis reads {FORMAT}: update it.")
+        if files is None:
+            raise CovisError(f"{uri} is damaged: its table of files is missing.")
+        return Store(uri, identity, images, files)
+
+    @staticmethod
+    def make(uri: str | os.PathLike[str], identity: Identity) -> Store:
+        """The store at `uri`, made if it is not there.
+
+        Raises ArgumentError when it was made with something else, CovisError when it cannot be
+        written.
+        """
+        uri = _address(uri)
+        store = Store.find(uri)
+        if store is None:
+            _check_free(uri)
+            meta = {_META: json.dumps({"format": FORMAT, **asdict(identity)}).encode()}
+            _create(uri, "files", _FILES)
+            _create(uri, "images", _image_schema(identity).with_metadata(meta))
+            store = Store.open(uri)
+        store.identity.check(identity, uri)
+        return store
+
+    def refresh(self) -> None:
+        """Take up what other processes committed."""
+        with reported(self.uri):
+            self.images.checkout_latest()
+            self.files.checkout_latest()
+
+    def commit(self, described: Sequence[Described], files: Sequence[File]) -> set[str]:
+        """Store pictures, then files; returns the contents that these files no longer have."""
+        with reported(self.uri):
+            if described:
+                rows = _image_rows(described, self.images.schema)
+                _insert(self.images, "content").execute(rows)
+            if not files:
+                return set()
+            before = self.files.to_table(
+                filter=_among("path", [file.path for file in files]), columns=["path", "content"]
+            )
+            latest = {file.path: file.content for file in files}
+            superseded = {
+                row["content"]
+                for row in before.to_pylist()
+                if row["content"] not in (None, latest[row["path"]])
+            }
+            columns = {
+                column.name: [getattr(file, column.name) for file in files]
+                for column in fields(File)
+            }
+            rows = pa.Table.from_pydict(columns, _FILES)
+            _insert(self.files, "path").when_matched_update_all().execute(rows)
+        return superseded
+
+    def drop_unnamed(self, contents: Iterable[str] | None = None) -> int:
+        """Remove those of the pictures (of all by default) that no file names; how many."""
+        with reported(self.uri):
+            self.refresh()
+            if contents is None:
+                contents = self.column(self.images, "content")
+                named = set(self.column(self.files, "content"))
+            else:
+                contents = list(contents)
+                named = {row["content"] for row in self.named(contents, ["content"])}
+            unnamed = sorted(set(contents) - named)
+            for chunk in _chunks(unnamed):
+                self.images.delete(_among("content", chunk))
+        return len(unnamed)
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove files by path, and the pictures that no other file names."""
+        contents: set[str] = set()
+        with reported(self.uri):
+            for chunk in _chunks(paths):
+                rows = self.files.to_table(filter=_among("path", chunk), columns=["content"])
+                contents |= set(rows["content"].to_pylist()) - {None}
+                self.files.delete(_among("path", chunk))
+        self.drop_unnamed(contents)
+
+    def present(self, contents: Sequence[str]) -> set[str]:
+        """Which of these contents are stored."""
+        with reported(self.uri):
+            found = [
+                self.images.to_table(filter=_among("content", chunk), columns=["content"])
+                for chunk in _chunks(contents)
+            ]
+        return {content for rows in found for content in rows["content"].to_pylist()}
+
+    def named(self, contents: Sequence[str], columns: list[str]) -> list[dict[str, Any]]:
+        """The rows of files that have these contents."""
+        with reported(self.uri):
+            found = [
+                self.files.to_table(filter=_among("content", chunk), columns=columns)
+                for chunk in _chunks(contents)
+            ]
+        return [row for rows in found for row in rows.to_pylist()]
+
+    def stored_files(self) -> Iterator[tuple[list[str], list[int], list[int]]]:
+        """Paths, sizes and times of the files whose pictures are stored, in blocks."""
+        with reported(self.uri):
+            contents = self.images.to_table(columns=["content"])["content"].combine_chunks()
+            columns = ["path", "size", "modified", "content"]
+            for batch in self.files.to_batches(columns=columns):
+                kept = batch.filter(pc.is_in(batch["content"], contents))
+                yield tuple(kept[name].to_pylist() for name in columns[:3])
+
+    def column(self, table: Any, name: str) -> list[Any]:
+        """One column as a list."""
+        with reported(self.uri):
+            values: list[Any] = table.to_table(columns=[name])[name].to_pylist()
+        return values
+
+    def vectors(self) -> tuple[NDArray[np.int64], FloatArray]:
+        """Row ids (N,) and global vectors (N, G) of all pictures."""
+        with reported(self.uri):
+            rows = self.images.to_table(columns=["vector"], with_row_id=True)
+        matrix = fixed(rows["vector"], np.float32)
+        return rows["_rowid"].to_numpy().astype(np.int64), matrix
+
+    def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
+        """Row ids and similarities of the pictures most similar to a vector, by Lance's index."""
+        query = {"column": "vector", "q": vector, "k": count, "metric": "dot", "nprobes": 64}
+        with reported(self.uri):
+            rows = self.images.to_table(
+                columns=["_distance"], nearest={**query, "refine_factor": 4}, with_row_id=True
+            )
+        similarity = 1 - rows["_distance"].to_numpy()
+        return rows["_rowid"].to_numpy().astype(np.int64), similarity.astype(np.float32)
+
+    def take(self, rows: Sequence[int], columns: list[str]) -> pa.Table:
+        """Columns of the pictures with these row ids, in their order."""
+        with reported(self.uri):
+            return self.images._take_rows(list(rows), columns=columns)
+
+    def features(self, rows: Sequence[int]) -> list[tuple[str, Features]]:
+        """The contents and features of the pictures with these row ids."""
+        columns = ["content", "width", "height", "keypoints", "scores", "descriptors"]
+        table = self.take(rows, columns)
+        return [_unpacked(table, row, self.identity) for row in range(table.num_rows)]
+
+    def size(self) -> int:
+        """Bytes of all files of the tables, those of older versions too."""
+        with reported(self.uri):
+            return sum(
+                sum(batch["size_bytes"].to_pylist())
+                for table in (self.images, self.files)
+                for batch in table.all_files()
+            )
+
+    def tidy(self) -> None:
+        """Join small fragments, drop old versions, take new rows into the indices."""
+        for table in (self.images, self.files):
+            try:
+                table.checkout_latest()
+                sizes = [fragment.metadata.num_rows for fragment in table.get_fragments()]
+                if sum(size < COMPACTED_ROWS for size in sizes) >= MANY_FRAGMENTS:
+                    table.optimize.compact_files(
+                        target_rows_per_fragment=COMPACTED_ROWS, batch_size=256, num_threads=1
+                    )
+                table.cleanup_old_versions(older_than=KEPT)
+            except OSError:
+                # Another process was at the same; the next run finds it to do again.
+                continue
+        self._index_vectors()
+
+    def has_vector_index(self) -> bool:
+        """Whether `nearest` has an index to go by: a large store has, once it was tidied."""
+        with reported(self.uri):
+            return self.images.count_rows() > VECTOR_INDEX_FROM and any(
+                index.name == "vector_idx" for index in self.images.describe_indices()
+            )
+
+    def _index_vectors(self) -> None:
+        with reported(self.uri):
+            count = self.images.count_rows()
+            if count <= VECTOR_INDEX_FROM:
+                return
+            if self.has_vector_index():
+                self.images.optimize.optimize_indices()
+                return
+            partitions = max(1, int(np.sqrt(count)))
+            self.images.create_index(
+                "vector", "IVF_SQ", metric="dot", num_partitions=partitions, name="vector_idx"
+            )
+            self.images.create_scalar_index("content", "BTREE", replace=True)
+            self.files.create_scalar_index("path", "BTREE", replace=True)
+            self.files.create_scalar_index("content", "BTREE", replace=True)
+
+
+def quantised(descriptors: FloatArray) -> NDArray[np.int8]:
+    """(N, D) descriptors of unit length -> (N, D) int8, each scaled to the full range.
+
+    The scales need not be kept: `restored` makes the length one again.
+    """
+    largest = np.abs(descriptors).max(axis=1, keepdims=True, initial=0)
+    return np.rint(descriptors * (127 / np.maximum(largest, 1e-12))).astype(np.int8)
+
+
+def restored(codes: NDArray[np.int8]) -> FloatArray:
+    """(N, D) int8 -> (N, D) float32 of unit length."""
+    descriptors = codes.astype(np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", descriptors, descriptors))
+    descriptors /= np.maximum(lengths, 1e-12)[:, None]
+    return descriptors
+
+
+def fixed(column: pa.ChunkedArray, dtype: DTypeLike) -> NDArray[Any]:
+    """A column of lists of one length as an array (N, length)."""
+    values = np.empty((len(column), column.type.list_size), dtype)
+    begin = 0
+    for chunk in column.chunks:
+        values[begin : begin + len(chunk)] = np.asarray(chunk.flatten()).reshape(len(chunk), -1)
+        begin += len(chunk)
+    return values
+
+
+@contextmanager
+def reported(uri: str) -> Iterator[None]:
+    """Turn what Lance raises into CovisError, one line."""
+    try:
+        yield
+    except CovisError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise CovisError(f"{uri}: the store cannot be used ({lines[0][:300]}).") from error
+
+
+_FILES = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False, metadata=_KEY),
+        pa.field("size", pa.int64()),
+        pa.field("modified", pa.int64()),
+        pa.field("content", pa.string()),
+        pa.field("error", pa.string()),
+    ]
+)
+
+
+def _image_schema(identity: Identity) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("content", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("orientation", pa.int8()),
+            pa.field("focal_length", pa.float32()),
+            pa.field("thumbnail", pa.list_(pa.uint8(), THUMBNAIL**2)),
+            pa.field("vector", pa.list_(pa.float32(), identity.vector)),
+            pa.field("keypoints", pa.list_(pa.list_(pa.float32(), 2))),
+            pa.field("scores", pa.list_(pa.float32())),
+            pa.field("descriptors", pa.list_(pa.list_(pa.int8(), identity.descriptor))),
+        ]
+    )
+
+
+def _image_rows(described: Sequence[Described], schema: pa.Schema) -> pa.Table:
+    features = [row.features for row in described]
+    ends = np.cumsum([0, *(len(f) for f in features)]).astype(np.int32)
+
+    def lists(arrays: Iterable[NDArray[Any]], width: int = 0) -> pa.Array:
+        """One list a picture, of numbers or of rows of `width` numbers."""
+        values = pa.array(np.concatenate([array.ravel() for array in arrays]))
+        if width:
+            values = pa.FixedSizeListArray.from_arrays(values, width)
+        return pa.ListArray.from_arrays(ends, values)
+
+    def blocks(arrays: Iterable[NDArray[Any]], width: int) -> pa.Array:
+        values = pa.array(np.concatenate([array.ravel() for array in arrays]))
+        return pa.FixedSizeListArray.from_arrays(values, width)
+
+    descriptor = schema.field("descriptors").type.value_type.list_size
+    columns: Mapping[str, Any] = {
+        "content": [row.content for row in described],
+        "width": [f.width for f in features],
+        "height": [f.height for f in features],
+        "orientation": [row.orientation for row in described],
+        "focal_length": [row.focal_length for row in described],
+        "thumbnail": blocks((row.thumbnail for row in described), THUMBNAIL**2),
+        "vector": blocks((row.vector for row in described), schema.field("vector").type.list_size),
+        "keypoints": lists((f.keypoints for f in features), 2),
+        "scores": lists(f.scores for f in features),
+        "descriptors": lists((quantised(f.descriptors) for f in features), descriptor),
+    }
+    return pa.Table.from_pydict(columns, schema)
+
+
+def _unpacked(table: pa.Table, row: int, identity: Identity) -> tuple[str, Features]:
+    def numbers(name: str, width: int) -> NDArray[Any]:
+        values = table[name][row].values
+        values = values.flatten() if width > 1 else values
+        return np.asarray(values).reshape(-1, width)
+
+    features = Features(
+        keypoints=numbers("keypoints", 2),
+        scores=numbers("scores", 1)[:, 0],
+        descriptors=restored(numbers("descriptors", identity.descriptor)),
+        width=table["width"][row].as_py(),
+        height=table["height"][row].as_py(),
+        model=identity.features,
+    )
+    return table["content"][row].as_py(), features
+
+
+def _address(uri: str | os.PathLike[str]) -> str:
+    uri = os.fspath(uri)
+    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
+
+
+def _check_free(uri: str) -> None:
+    """Raise ArgumentError for a folder that holds other things."""
+    if "://" in uri or not os.path.exists(uri):
+        return
+    if any(not name.endswith(".lance") for name in os.listdir(uri)):
+        raise ArgumentError(f"{uri} holds other things; name a new or empty folder for the store.")
+
+
+def _table(uri: str, name: str) -> Any | None:
+    try:
+        return lance.dataset(f"{uri}/{name}.lance")
+    except ValueError as error:
+        if "not found" in str(error):
+            return None
+        raise CovisError(f"{uri}: the store cannot be read ({error}).") from error
+    except OSError as error:
+        raise CovisError(f"{uri}: the store cannot be read ({error}).") from error
+
+
+def _create(uri: str, name: str, schema: pa.Schema) -> None:
+    """Make an empty table, unless another process just did."""
+    address = f"{uri}/{name}.lance"
+    if _table(uri, name) is not None:
+        return
+    try:
+        lance.write_dataset(schema.empty_table(), address)
+    except OSError as error:
+        if _table(uri, name) is None:
+            reason = str(error).splitlines()[0]
+            raise CovisError(f"{uri}: cannot make a store there ({reason}).") from error
+
+
+def _insert(table: Any, key: str) -> Any:
+    merge = table.merge_insert(key).when_not_matched_insert_all()
+    return merge.conflict_retries(RETRIES)
+
+
+def _among(column: str, values: Sequence[str]) -> str:
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
+
+
+def _chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    for begin in range(0, len(values), size):
+        yield values[begin : begin + size]

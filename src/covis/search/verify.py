@@ -1,0 +1,93 @@
+"""Is a store whole? Every row is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from covis.search.store import Store, fixed, reported
+
+
+@dataclass
+class Checked:
+    """How many pictures and files were looked at, and what is wrong.
+
+    problems: sentences about the store itself. gone, changed: files that are no longer there, or
+    no longer as they were when they were added. failed: files that never could be used, and why.
+    """
+
+    images: int = 0
+    files: int = 0
+    problems: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def check(store: Store) -> Checked:
+    """Read the store, and look whether its files are as they were."""
+    found = Checked()
+    with reported(store.uri):
+        contents: set[str] = set()
+        for batch in store.images.to_batches(batch_size=128):
+            found.images += batch.num_rows
+            found.problems += _wrong(pa.table(batch))
+            for content in batch["content"].to_pylist():
+                if content in contents:
+                    found.problems.append(f"picture {content} is stored twice.")
+                contents.add(content)
+        _check_files(store, contents, found)
+    return found
+
+
+def _wrong(rows: pa.Table) -> Iterator[str]:
+    """What is wrong within rows of pictures."""
+    columns = rows.combine_chunks()
+    lists = [columns[name].chunk(0) for name in ("keypoints", "scores", "descriptors")]
+    counts = [np.asarray(values.value_lengths()) for values in lists]
+    lengths = np.linalg.norm(fixed(rows["vector"], np.float32), axis=1)
+    sizes = np.column_stack([rows["width"].to_numpy(), rows["height"].to_numpy()])
+    for row, content in enumerate(rows["content"].to_pylist()):
+        keypoints = np.asarray(lists[0][row].values.flatten()).reshape(-1, 2)
+        if not counts[0][row] == counts[1][row] == counts[2][row]:
+            yield f"picture {content}: its features do not belong together."
+        elif not ((keypoints >= 0) & (keypoints <= sizes[row])).all():
+            yield f"picture {content}: keypoints lie outside of it."
+        if not (abs(lengths[row] - 1) < 1e-3 or lengths[row] == 0):
+            yield f"picture {content}: its global vector is not of unit length."
+
+
+def _check_files(store: Store, contents: set[str], found: Checked) -> None:
+    paths: set[str] = set()
+    named: set[str] = set()
+    rows: Iterator[dict[str, Any]] = (
+        row for batch in store.files.to_batches() for row in batch.to_pylist()
+    )
+    for row in rows:
+        path, content = row["path"], row["content"]
+        found.files += 1
+        if path in paths:
+            found.problems.append(f"{path} is stored twice.")
+        paths.add(path)
+        if content is None:
+            found.failed[path] = row["error"]
+            continue
+        named.add(content)
+        if content not in contents:
+            found.problems.append(f"{path}: its picture is missing; add it again.")
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.gone.append(path)
+            continue
+        if (status.st_size, status.st_mtime_ns) != (row["size"], row["modified"]):
+            found.changed.append(path)
+    found.problems += [
+        f"picture {content} has no file; 'covis verify --repair' removes it."
+        for content in sorted(contents - named)
+    ]
