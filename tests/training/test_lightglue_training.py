@@ -193,8 +193,8 @@ def test_start_matches_like_nearest_neighbours():
 
 TINY = (
     replace(WITH_TEACHER[0], share=0.4, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
-    replace(WITH_TEACHER[2], share=0.3, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
-    replace(WITH_TEACHER[4], share=0.3, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
+    replace(WITH_TEACHER[1], share=0.3, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
+    replace(WITH_TEACHER[3], share=0.3, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
 )
 TINY_RECIPE = Recipe(
     steps=6,
