@@ -123,3 +123,49 @@ def train_lightglue(
         report=typer.echo,
     )
     typer.echo(f"The best weights are in {best}.")
+
+
+@app.command("delg")
+def train_delg(
+    images: Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures.")],
+    out: Out,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CSV",
+            help="What the pictures show: a CSV file (image and label, or GLDv2's), or 'folders' "
+            "where each folder is a class. Without it each picture is its own class.",
+        ),
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="xfeat, resnet50 or resnet101.")] = "xfeat",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="What the backbone begins with: an xfeat model; a folder of Hugging Face "
+            "transformers or a name it knows; or 'random'.",
+            show_default="the xfeat of the package, or ImageNet's",
+        ),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    resume: Resume = False,
+) -> None:
+    """Train descriptors of whole images; 'torchrun -m covis train delg' uses several GPUs."""
+    with options.needing_train_extra():
+        from covis.training.delg import train
+    check_device(device)
+    bundle = train(
+        images,
+        out,
+        labels=labels,
+        backbone=backbone,
+        start=start,
+        steps=steps,
+        seed=seed,
+        device=device,
+        resume=resume,
+        report=typer.echo,
+    )
+    typer.echo(f"The best weights are in {bundle}, a model: use it with --features {bundle}.")

@@ -248,9 +248,15 @@ def load_resnet(kind: str, start: str | Path | None = None) -> ResNetBackbone:
     start: a folder that `transformers` wrote or a name it knows, "random", or None for the
     weights learnt on ImageNet.
 
-    Raises BundleError when those weights cannot be had or are not of this network.
+    Raises BundleError when those weights cannot be had or are not of this network, or
+    `transformers` is missing.
     """
-    from transformers import ResNetConfig, ResNetModel
+    try:
+        from transformers import ResNetConfig, ResNetModel
+    except ImportError:
+        raise BundleError(
+            f"{kind} needs the package transformers: python -m pip install transformers"
+        ) from None
 
     depths = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}[kind]
     if str(start) == "random":

@@ -449,6 +449,9 @@ def train(
     report(f"{len(photos)} photos, {len(photos.classes)} classes")
     cv2.setNumThreads(1)
     where = torch.device(device)
+    if device == "cuda":
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(where)
     workers = Workers.join(where)
     torch.manual_seed(seed)
     delg = build(backbone, start)
