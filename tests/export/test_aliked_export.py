@@ -11,6 +11,8 @@ pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 from covis.export.aliked import MAPS  # noqa: E402
 from covis.runtime.onnx import OnnxGraph  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def in_torch(net, pixels):
     """Scores and maps, channels last, as the bundle gives them."""

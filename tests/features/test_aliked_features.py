@@ -150,6 +150,7 @@ def test_a_maximum_moves_to_the_weighted_mean_of_its_neighbourhood():
     assert len(keypoints(heat, 0.95)[0]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("home", "aliked_bundle")
 def test_extractor(texture):
     extract = Extractor("aliked", max_keypoints=100, max_size=240, threshold=0.0)
@@ -167,6 +168,7 @@ def test_extractor(texture):
     assert len(extract(texture, mask=np.ones(texture.shape[:2], bool))) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("home", "aliked_bundle")
 def test_exception_semi_dense():
     with pytest.raises(ArgumentError, match=r"'aliked' \(aliked\) has no semi-dense features"):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]
 from safetensors.torch import save_file  # noqa: E402
 
 from covis.errors import BundleError  # noqa: E402
-from covis.nets.weights import load_strictly, read_state_dict  # noqa: E402
+from covis.nets.weights import architecture_of, load_strictly, read_state_dict  # noqa: E402
 from covis.nets.xfeat import XFeat, load_official  # noqa: E402
 
 
@@ -121,3 +121,21 @@ def test_exception_other_network(state, tmp_path):
     with pytest.raises(BundleError, match=r"other shape: skip1\.1\.bias"):
         load_strictly(net, state | {"skip1.1.bias": torch.ones(3)}, "file")
     assert torch.equal(net.state_dict()["skip1.1.weight"], before)
+
+
+def test_architecture_of(state, random_aliked, random_superpoint, tmp_path):
+    from covis.nets.lightglue import LightGlue
+
+    glue = LightGlue(16, dim=16, heads=1, layers=1).state_dict()
+    kinds = {
+        "xfeat": state,
+        "aliked": random_aliked.state_dict(),
+        "superpoint": random_superpoint.state_dict(),
+        "lightglue": {f"matcher.{name}": value for name, value in glue.items()},
+    }
+    for kind, weights in kinds.items():
+        torch.save(weights, tmp_path / "w.pt")
+        assert architecture_of(tmp_path / "w.pt") == kind
+    torch.save({"a": torch.ones(1)}, tmp_path / "w.pt")
+    with pytest.raises(BundleError, match="none of these: xfeat, aliked, superpoint, lightglue"):
+        architecture_of(tmp_path / "w.pt")

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from covis.errors import BundleError
+
+Architecture = Literal["xfeat", "aliked", "superpoint", "lightglue"]
+
+TELLING: dict[Architecture, str] = {
+    "xfeat": "block_fusion.0.layer.0.weight",
+    "aliked": "desc_head.agg_weights",
+    "superpoint": "convPa.weight",
+    "lightglue": "posenc.Wr.weight",
+}
+"""A name that only this network's published state dicts have, perhaps behind a prefix."""
+
+
+def architecture_of(path: str | Path) -> Architecture:
+    """Which network the weights in a file belong to, by their names.
+
+    Raises BundleError when the file is missing, unreadable or holds none that covis knows.
+    """
+    state = read_state_dict(path)
+    for architecture, telling in TELLING.items():
+        if any(name == telling or name.endswith(f".{telling}") for name in state):
+            return architecture
+    raise BundleError(f"{path}: holds the weights of none of these: {', '.join(TELLING)}.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
