@@ -97,14 +97,25 @@ def list_bundles(broken: list[BundleError] | None = None) -> list[Bundle]:
     return found
 
 
+def installed_bundle(name: str) -> Bundle | None:
+    """The bundle of that name in the package or among the imported ones, None where none is.
+
+    Raises BundleError when it is damaged.
+    """
+    for root in (SHIPPED, user_models()):
+        if name and (root / name / "bundle.json").is_file():
+            return Bundle.read(root / name)
+    return None
+
+
 def find_bundle(name: str) -> Bundle:
     """The bundle of that name, or the one in that folder.
 
     Raises BundleError, with the names there are, when none fits.
     """
-    for root in (SHIPPED, user_models()):
-        if name and (root / name / "bundle.json").is_file():
-            return Bundle.read(root / name)
+    bundle = installed_bundle(name)
+    if bundle is not None:
+        return bundle
     if (Path(name) / "bundle.json").is_file():
         return Bundle.read(name)
     known = ", ".join(bundle.name for bundle in list_bundles()) or "none"
