@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,8 @@ DETECT_OUTPUTS = ["keypoints", "features", "reliability", "keypoint_logits"]
 OFFSET_TEMPERATURE = 3.0
 NORM_EPSILON = 1e-5
 
-Net = TypeVar("Net", bound=nn.Module)
 
-
-def fold_norms(net: Net) -> Net:
+def fold_norms(net: XFeat) -> XFeat:
     """A copy whose batch norms are folded into the layers before them; evaluation mode."""
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):
@@ -109,7 +107,7 @@ class DetectGraph(nn.Module):
     features: [B, H/8, W/8, 64], not normalised.
     reliability: [B, H/8, W/8].
     keypoint_logits: [B, 65, H/8, W/8].
-    global: [B, G], unit length, only with `search`: what makes it of the network's pyramid.
+    global: [B, G], unit length, only with `search`: what makes it of the features.
     """
 
     def __init__(self, folded: XFeat, search: nn.Module | None = None) -> None:
@@ -121,8 +119,7 @@ class DetectGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         grey = self.net.normalise(image)
-        pyramid = self.net.pyramid(grey)
-        features = self.net.fuse(pyramid)
+        features = self.net.fuse(self.net.pyramid(grey))
         logits = self.net.keypoint_head(grey)
         # The runtime's softmax is fast over the last axis only.
         cells = logits.permute(0, 2, 3, 1).softmax(dim=3)[..., :-1]
@@ -132,7 +129,7 @@ class DetectGraph(nn.Module):
             features.permute(0, 2, 3, 1),
             self.net.heatmap_head(features)[:, 0],
             logits,
-            *([] if self.search is None else [self.search(pyramid)]),
+            *([] if self.search is None else [self.search(features)]),
         )
 
 
@@ -170,7 +167,7 @@ def export_xfeat(
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
-    search: its backbone's layers on top of XFeat and its head give global descriptors, too.
+    search: its backbone's words and its head give global descriptors, too.
     half: store the weights as float16, half the size.
 
     Raises BundleError when `folder` holds something else than a bundle.
@@ -218,9 +215,9 @@ def export_xfeat(
 
 
 def search_head(delg: Delg) -> nn.Module:
-    """What a DELG on XFeat adds to XFeat's pyramid for a global descriptor, norms folded."""
+    """What a DELG on XFeat adds to XFeat's features for a global descriptor."""
     assert isinstance(delg.backbone, XFeatBackbone)
-    return fold_norms(nn.Sequential(delg.backbone.deepen, delg.head))
+    return nn.Sequential(delg.backbone.words, delg.head).eval()
 
 
 def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
@@ -249,3 +246,10 @@ def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
         if name.startswith("fine_matcher") and name.endswith("running_mean"):
             state[name] = torch.zeros_like(state[name])
     return state
+
+
+def xfeat_of(bundle: Bundle) -> XFeat:
+    """The network of a bundle for xfeat, in evaluation mode."""
+    net = XFeat()
+    net.load_state_dict(official_state_dict(bundle))
+    return net.eval()

@@ -14,6 +14,8 @@ from torch import nn
 from covis.errors import TrainingError
 from covis.files import replacing
 
+CHECKPOINT = "checkpoint.pt"
+
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write `state` whole or not at all."""
@@ -32,10 +34,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_weights(net: nn.Module, path: Path) -> None:
+def to_resume(out: Path, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint in a run's folder, None where the run is to start.
+
+    Raises TrainingError when there is one and `resume` is not given, or none and it is.
+    """
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise TrainingError(f"{out}: holds a run already. Add --resume, or give another --out.")
+    if resume and not checkpoint.exists():
+        raise TrainingError(f"{checkpoint}: nothing to resume. Leave --resume out to start.")
+    return load_checkpoint(checkpoint) if resume else None
+
+
+def save_weights(net: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write the weights with the official key names, whole or not at all."""
+    state = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
     with replacing(path) as file:
-        file.write(save({k: v.contiguous().cpu() for k, v in net.state_dict().items()}))
+        file.write(save(state, metadata))
 
 
 def write_curve(curve: list[dict[str, float]], path: Path) -> None:

@@ -6,7 +6,6 @@ resumed sees the same views, and ends with the same weights, as one that was not
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,14 +18,13 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-import torch.distributed as parallel
 from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.export.delg import export_delg
-from covis.export.xfeat import export_xfeat, official_state_dict
+from covis.export.xfeat import export_xfeat, xfeat_of
 from covis.files import replacing
 from covis.nets.delg import (
     RESNET_DIMENSION,
@@ -40,7 +38,7 @@ from covis.nets.delg import (
 )
 from covis.nets.xfeat import SIZE_MULTIPLE, XFeat
 from covis.runtime.bundle import find_bundle
-from covis.training.checkpoint import load_checkpoint, save_checkpoint
+from covis.training.checkpoint import CHECKPOINT, save_checkpoint, to_resume
 from covis.training.delg_losses import (
     ATTENTION_WEIGHT,
     RECONSTRUCTION_WEIGHT,
@@ -52,6 +50,7 @@ from covis.training.delg_losses import (
 from covis.training.labelled import LabelledPhotos, read_csv, read_folders, read_unlabelled
 from covis.training.photos import read_photo
 from covis.training.views import CROP, HARD, SAME, Change, render_view
+from covis.training.workers import Workers, own_device
 from covis.training.xfeat import write_curve
 
 Loss = Literal["arcface", "contrast"]
@@ -124,33 +123,6 @@ class Batch(NamedTuple):
 
     views: Tensor
     labels: Tensor
-
-
-@dataclass(frozen=True)
-class Workers:
-    """The processes of `torchrun` and which one this is; one and 0 without it."""
-
-    count: int = 1
-    rank: int = 0
-
-    @staticmethod
-    def join(device: torch.device) -> Workers:
-        """Meet the others that `torchrun` started."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        if count > 1 and not parallel.is_initialized():
-            parallel.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        return Workers(count, parallel.get_rank()) if count > 1 else Workers()
-
-    @torch.no_grad()
-    def average(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes."""
-        if self.count == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        parallel.all_reduce(flat)
-        flat /= self.count
-        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
 
 
 class Run:
@@ -427,12 +399,7 @@ def train(
     it began otherwise; BundleError when `start` does not load.
     """
     out = Path(out)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
-        raise TrainingError(f"{out}: holds a run already. Add --resume, or give another --out.")
-    if resume and not checkpoint.exists():
-        raise TrainingError(f"{checkpoint}: nothing to resume. Leave --resume out to start.")
-    saved = load_checkpoint(checkpoint) if resume else None
+    saved = to_resume(out, resume)
     if saved is not None:
         steps, seed = saved["steps"], saved["seed"]
     recipe = LIGHT if backbone == "xfeat" else PUBLISHED
@@ -448,10 +415,7 @@ def train(
     photos = _read(Path(images), labels)
     report(f"{len(photos)} photos, {len(photos.classes)} classes")
     cv2.setNumThreads(1)
-    where = torch.device(device)
-    if device == "cuda":
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(where)
+    where = own_device(device)
     workers = Workers.join(where)
     torch.manual_seed(seed)
     delg = build(backbone, start)
@@ -475,7 +439,8 @@ def train(
 
     def keep() -> None:
         save_checkpoint(
-            {"run": run.state(), "steps": recipe.steps, "seed": seed, "began": began}, checkpoint
+            {"run": run.state(), "steps": recipe.steps, "seed": seed, "began": began},
+            out / CHECKPOINT,
         )
 
     if first and run.step == 0:
@@ -531,9 +496,7 @@ def _xfeat(start: str | Path | None) -> XFeat:
     bundle = find_bundle(str(start or "xfeat-covis"))
     if bundle.architecture != "xfeat":
         raise TrainingError(f"{start}: a bundle for {bundle.architecture}, not for xfeat.")
-    net = XFeat()
-    net.load_state_dict(official_state_dict(bundle))
-    return net.eval()
+    return xfeat_of(bundle)
 
 
 def _write_bundle(delg: Delg, out: Path, run: Run) -> None:

@@ -27,9 +27,10 @@ from covis.features import Extractor
 from covis.matching.nearest import mutual_nearest
 from covis.nets.lightglue import LightGlue, load_official
 from covis.training.checkpoint import (
-    load_checkpoint,
+    CHECKPOINT,
     save_checkpoint,
     save_weights,
+    to_resume,
     write_curve,
 )
 from covis.training.matching import LabelledPair, render_labelled
@@ -428,16 +429,11 @@ def train(
     the teacher do not load.
     """
     out = Path(out)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
-        raise TrainingError(f"{out}: holds a run already. Add --resume, or give another --out.")
-    if resume and not checkpoint.exists():
-        raise TrainingError(f"{checkpoint}: nothing to resume. Leave --resume out to start.")
     recipe = recipe or Recipe()
     if teacher is None:
         recipe = replace(recipe, stages=WITHOUT_TEACHER)
     began_with = repr((recipe, features, teacher is not None, scenes is not None))
-    saved = load_checkpoint(checkpoint) if resume else None
+    saved = to_resume(out, resume)
     if saved is not None and saved["began_with"] != began_with:
         raise TrainingError(
             f"{out}: this run began with other settings. Give the same options and covis that it "
@@ -485,5 +481,5 @@ def train(
             write_curve(run.curve, out / "curve.csv")
             began = time.monotonic()
         if run.step % recipe.checkpoint_every == 0 or last:
-            save_checkpoint({"run": run.state(), "began_with": began_with}, checkpoint)
+            save_checkpoint({"run": run.state(), "began_with": began_with}, out / CHECKPOINT)
     return out / "best.safetensors"

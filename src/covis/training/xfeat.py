@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from covis.errors import TrainingError
 from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
 from covis.training.checkpoint import (
-    load_checkpoint,
+    CHECKPOINT,
     save_checkpoint,
     save_weights,
+    to_resume,
     write_curve,
 )
 from covis.training.losses import (
@@ -388,12 +389,7 @@ def train(
     does not load.
     """
     out = Path(out)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
-        raise TrainingError(f"{out}: holds a run already. Add --resume, or give another --out.")
-    if resume and not checkpoint.exists():
-        raise TrainingError(f"{checkpoint}: nothing to resume. Leave --resume out to start.")
-    saved = load_checkpoint(checkpoint) if resume else None
+    saved = to_resume(out, resume)
     if saved is not None:
         steps, seed = saved["steps"], saved["seed"]
         if saved["taught"] != (teacher is not None):
@@ -431,7 +427,7 @@ def train(
                 "taught": teacher is not None,
                 "recipe": repr(recipe),
             },
-            checkpoint,
+            out / CHECKPOINT,
         )
 
     sums: dict[str, float] = {}
