@@ -20,7 +20,7 @@ T16 = ((8, 16, 32, 64), 64)
     ids=["T(16)", "N(16)", "N(32)"],
 )
 def test_published_number_of_parameters(net, published):
-    """Table II of the paper, in millions."""
+    """As the paper has them, in millions."""
     assert round(sum(p.numel() for p in net.parameters()) / 1e6, 3) == published
 
 

@@ -1,4 +1,4 @@
-"""ALIKED: score map -> keypoints (section III-B of arXiv 2304.03608), descriptors at them.
+"""ALIKED: score map -> keypoints, descriptors at them (arXiv 2304.03608).
 
 The network sees the image at its size, padded to multiples of 32 with its border. A pixel i of
 the image is the point i + 0.5; the official code reports i: its keypoints are ours less half.
@@ -59,7 +59,7 @@ class Aliked:
             (descriptors[block],) = self._describe(
                 ["descriptors"],
                 keypoints=xy[block],
-                box=np.array([left, top, width, height]),
+                box=np.array([left, top, width, height], np.int64),
                 **dict(zip(MAPS, maps, strict=True)),
             )
         factor = np.array([image.width / width, image.height / height], np.float32)

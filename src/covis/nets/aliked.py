@@ -25,7 +25,7 @@ LEVELS = 4
 
 
 class DeformableConv(nn.Module):
-    """A 3x3 convolution whose nine taps move (section III-A), without bias."""
+    """A 3x3 convolution whose nine taps move, without bias."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class ResBlock(nn.Module):
 
 
 class DescriptorHead(nn.Module):
-    """The sparse deformable descriptor head, SDDH (section III-C)."""
+    """The sparse deformable descriptor head, SDDH."""
 
     def __init__(self, dim: int, kernel: int, positions: int) -> None:
         super().__init__()
