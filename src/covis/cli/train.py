@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -169,3 +169,70 @@ def train_delg(
         report=typer.echo,
     )
     typer.echo(f"The best weights are in {bundle}, a model: use it with --features {bundle}.")
+
+
+@app.command("lift")
+def train_lift(
+    photos: Photos,
+    out: Out,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Whose features to lift: xfeat or a model of it; or a ViT, as a folder of Hugging "
+            "Face transformers or a name it knows, such as facebook/dino-vits16.",
+        ),
+    ] = "xfeat",
+    layer: Annotated[
+        int | None,
+        typer.Option(help="Of the ViT, from 0; from its end below.", show_default="the last"),
+    ] = None,
+    facet: Annotated[
+        Literal["key", "query", "value", "token"] | None,
+        typer.Option(help="Of the ViT's layer.", show_default="key"),
+    ] = None,
+    loss: Annotated[
+        Literal["cosine", "l1", "l2"], typer.Option(help="How descriptors are compared.")
+    ] = "cosine",
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="PX", help="Of the views.", show_default="the recipe's"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Views an update.", show_default="the recipe's"),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    resume: Resume = False,
+) -> None:
+    """Train LiFT, which doubles the resolution of a backbone's features, on photos alone.
+
+    'torchrun -m covis train lift' uses several GPUs.
+    """
+    from dataclasses import replace
+
+    with options.needing_train_extra():
+        from covis.training.lift import load_backbone, recipe_for, train
+    check_device(device)
+    net = load_backbone(backbone, layer, facet)
+    recipe = recipe_for(net)
+    recipe = replace(
+        recipe,
+        loss=loss,
+        seed=seed,
+        size=size or recipe.size,
+        batch=batch or recipe.batch,
+        steps=steps or recipe.steps,
+    )
+    best = train(
+        photos,
+        out,
+        backbone=net,
+        recipe=recipe,
+        resume=resume,
+        device=device,
+        report=typer.echo,
+    )
+    typer.echo(f"The best weights are in {best}.")

@@ -35,10 +35,8 @@ class XFeatMap(nn.Module):
     def __init__(self, net: XFeat, name: str) -> None:
         super().__init__()
         self.net = net.requires_grad_(False).eval()
-        described = nn.ModuleList(
-            [net.skip1, net.block1, net.block2, net.block3, net.block4, net.block5]
-            + [net.block_fusion]
-        )
+        blocks = net.block1, net.block2, net.block3, net.block4, net.block5
+        described = nn.ModuleList([net.skip1, *blocks, net.block_fusion])
         self.kind = FeatureKind(name, fingerprint(described), 0, "map", 64, STRIDE, unit=True)
 
     def normalise(self, image: Tensor) -> Tensor:
