@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import covis
-from covis import match
+from covis import Extractor, Features, Geometry, Matches, match
+from covis.api import joint_licence, match_turned
 from covis.errors import ArgumentError, BundleError, ImageError
+from covis.types import Verdict
 
 
 def test_known_homography(known_pair, warp):
@@ -74,6 +78,109 @@ def test_a_bundle_by_its_folder(random_bundle, tmp_path, monkeypatch, matcher):
     assert found.licence == "-"
 
 
+class Turned:
+    """What `match_turned` asks for, with a probability for each turn; 0.9 and more is "same"."""
+
+    def __init__(self, probabilities):
+        self.probabilities, self.asked = probabilities, []
+
+    def features(self, turn):
+        """As large as the turned picture of 40 x 30."""
+        self.asked.append(turn)
+        nothing = np.empty(0, np.float32)
+        width, height = (30, 40) if turn in (90, 270) else (40, 30)
+        return Features(nothing.reshape(0, 2), nothing, nothing.reshape(0, 8), width, height, "m")
+
+    def find(self, features_a, features_b):
+        points = np.full((9, 2), 1.5, np.float32)
+        return Matches(points, points, points[:, 0], indices=np.zeros((9, 2), np.int64))
+
+    def check(self, found, kind):
+        verdict = None
+        if kind != "none":
+            probability = self.probabilities[found.turn]
+            verdict = Verdict("same" if probability >= 0.9 else "unsure", probability)
+        geometry = Geometry(kind, np.eye(3), np.ones(9, bool))
+        return replace(found, geometry=geometry, verdict=verdict)
+
+    def match(self, geometry="homography", rotate="auto"):
+        one = self.features(0)
+        self.asked.clear()
+        return match_turned(self.find, one, one, self.features, self.check, geometry, rotate)
+
+
+@pytest.mark.parametrize("geometry", ["homography", "none"])
+def test_rotate_tries_no_turn_where_the_upright_pair_is_sure(geometry):
+    pair = Turned({0: 0.9})
+    assert pair.match(geometry).turn == 0
+    assert pair.asked == []
+
+
+def test_rotate_none_tries_no_turn():
+    pair = Turned({0: 0})
+    assert pair.match(rotate="none").turn == 0
+    assert pair.asked == []
+
+
+@pytest.mark.parametrize("geometry", ["homography", "none"])
+def test_rotate_takes_the_most_probable_turn(geometry):
+    pair = Turned({0: 0.2, 90: 0.6, 180: 0.6, 270: 0.5})
+    found = pair.match(geometry)
+    assert pair.asked == [90, 180, 270]
+    assert (found.turn, found.geometry.kind, found.indices) == (90, geometry, None)
+    assert (found.verdict is None) == (geometry == "none")
+    np.testing.assert_array_equal(found.points1[0], [1.5, 28.5])
+
+
+def test_rotate_goes_no_further_than_a_sure_turn():
+    pair = Turned({0: 0.2, 90: 0.3, 180: 0.9, 270: 0.95})
+    found = pair.match()
+    assert pair.asked == [90, 180]
+    assert found.turn == 180
+    np.testing.assert_array_equal(found.points1[0], [38.5, 28.5])
+
+
+def test_rotate_stays_upright_without_a_better_turn():
+    found = Turned(dict.fromkeys((0, 90, 180, 270), 0.3)).match()
+    assert found.turn == 0
+    assert found.indices is not None
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_rotate_rescues_a_turned_picture(known_pair, warp, times):
+    """Points, geometry and mask are those of the pictures as they were given."""
+    first, second, matrix = known_pair
+    mask = np.zeros(second.shape[:2], bool)
+    mask[:, :200] = True
+    turned, mask = (np.rot90(picture, times) for picture in (second, mask))
+    found = match(
+        first, turned, geometry="homography", max_keypoints=1000, rotate="auto", mask_b=mask
+    )
+    assert found.turn == 90 * times  # NumPy turned it the other way.
+    height, width = second.shape[:2]
+    x, y = warp(matrix, found.points0).T
+    truth = {1: (y, width - x), 2: (width - x, height - y), 3: (height - y, x)}[times]
+    error = np.linalg.norm(np.column_stack(truth) - found.points1, axis=1)
+    assert found.inliers.sum() > 100
+    assert np.median(error[found.inliers]) < 1
+    corners = np.array([[300, 100], [400, 300]], np.float64)
+    x, y = warp(matrix, corners).T
+    truth = {1: (y, width - x), 2: (width - x, height - y), 3: (height - y, x)}[times]
+    there = warp(found.geometry.matrix, corners)
+    assert np.linalg.norm(np.column_stack(truth) - there, axis=1).max() < 3
+    columns, rows = found.points1.astype(int).T
+    assert not mask[rows, columns].any()
+
+
+def test_licences_of_both():
+    extract = Extractor("sift")
+    one = Turned({0: 1.0}).match()
+    assert joint_licence(extract, one) == extract.licence
+    assert joint_licence(extract, replace(one, licence=extract.licence)) == extract.licence
+    both = joint_licence(extract, replace(one, licence="MIT"))
+    assert both == f"{extract.licence} (features), MIT (matcher)"
+
+
 def test_exceptions(tmp_path, monkeypatch):
     monkeypatch.setenv("COVIS_HOME", str(tmp_path))
     picture = np.zeros((40, 40), np.uint8)
@@ -83,6 +190,10 @@ def test_exceptions(tmp_path, monkeypatch):
         match(picture, picture, "nonsense")
     with pytest.raises(ArgumentError, match="no matcher 'magic'"):
         match(picture, picture, "sift", "magic")
+    with pytest.raises(ArgumentError, match="no rotate 'sideways'; there are: none, auto"):
+        match(picture, picture, "sift", rotate="sideways")
+    with pytest.raises(BundleError, match="no LightGlue weights are installed for 'sift'"):
+        match("nowhere.jpg", picture, "sift", "lightglue")
     with pytest.raises(ArgumentError, match="SIFT has no semi-dense features"):
         match(picture, picture, "sift", "semi-dense")
     with pytest.raises(ArgumentError, match="max_keypoints"):

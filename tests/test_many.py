@@ -19,7 +19,7 @@ import pytest
 from covis.errors import ArgumentError, CovisError
 from covis.features.extractor import Extractor
 from covis.many import PairResult, Settings, Summary, match_many, pictures_in, read_pairs
-from covis.types import Features, Matches
+from covis.types import Features, Matches, Verdict
 
 SIFT = Settings("sift", max_keypoints=200)
 
@@ -66,6 +66,8 @@ def test_every_pair_has_its_matches_and_its_line(pictures: list[Path], tmp_path:
         found = Matches.load(out / "matches" / row["file"])
         assert len(found) == int(row["matches"])
         assert int(found.inliers.sum()) == int(row["inliers"]) > 20
+        assert row["verdict"] == found.verdict.label == "same"
+        assert float(row["probability"]) == found.verdict.probability
         assert "Apache" in found.licence
     assert len(list((out / "features").iterdir())) == 4
     for path in (out / "features").iterdir():
@@ -144,8 +146,12 @@ def test_damaged_results_are_made_again(pictures: list[Path], tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "other",
-    [Settings("sift", max_keypoints=100), Settings("sift", max_keypoints=200, seed=1)],
-    ids=["max_keypoints", "seed"],
+    [
+        Settings("sift", max_keypoints=100),
+        Settings("sift", max_keypoints=200, seed=1),
+        Settings("sift", max_keypoints=200, rotate="auto"),
+    ],
+    ids=["max_keypoints", "seed", "rotate"],
 )
 def test_exception_for_other_settings(
     other: Settings, pictures: list[Path], tmp_path: Path
@@ -182,6 +188,32 @@ def test_drawings_are_added_to_what_is_there(pictures: list[Path], tmp_path: Pat
     assert summary.reused == 3
     drawings = {path.stem for path in (tmp_path / "out" / "drawings").iterdir()}
     assert drawings == {path.stem for path in (tmp_path / "out" / "matches").iterdir()}
+
+
+def test_turned_pictures_are_extracted_once(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three pictures are second in a pair, and no pair is sure."""
+    monkeypatch.setattr("covis.api.judge", lambda *_: Verdict("unsure", 0.5))
+    monkeypatch.setattr("covis.many.KEPT_IN_MEMORY", 2)
+    seen: list[tuple[int, int]] = []
+    extract = Extractor.__call__
+    monkeypatch.setattr(
+        Extractor,
+        "__call__",
+        lambda self, image: seen.append((image.width, image.height)) or extract(self, image),
+    )
+    settings = Settings("sift", max_keypoints=50, rotate="auto")
+    summary = run(pictures, tmp_path / "out", settings)
+    assert (summary.done, summary.extracted) == (6, 4)
+    assert sorted(seen) == [(120, 160)] * 6 + [(160, 120)] * 7
+    assert len(list((tmp_path / "out" / "features").iterdir())) == 13
+    for row in rows(tmp_path / "out"):
+        found = Matches.load(tmp_path / "out" / "matches" / row["file"])
+        assert found.turn == int(row["turn"])
+        assert (found.indices is None) == (found.turn > 0)
+    again = run(pictures, tmp_path / "out", settings)
+    assert (again.reused, len(seen)) == (6, 13)
 
 
 KILLED_AT = """

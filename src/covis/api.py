@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal, get_args
 
+from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
+from covis.features.rotated import TURNS, turn_back, turn_image
 from covis.geometry import Camera, estimate_geometry
+from covis.geometry.verdict import judge
 from covis.images import MaskSource, Source, load_image
-from covis.matching.matcher import Matcher, MatcherName
-from covis.types import Features, GeometryKind, Matches
+from covis.matching.matcher import DEFAULT_MATCHER, Matcher
+from covis.types import Features, GeometryKind, Matches, Verdict
+
+Rotate = Literal["none", "auto"]
 
 
 def match(
     a: Source,
     b: Source,
     features: str = "xfeat",
-    matcher: MatcherName = "nearest",
+    matcher: str = DEFAULT_MATCHER,
     geometry: GeometryKind = "fundamental",
     max_keypoints: int = 4096,
     max_size: int | None = DEFAULT_MAX_SIZE,
     *,
+    rotate: Rotate = "none",
+    full_depth: bool = False,
     mask_a: MaskSource | None = None,
     mask_b: MaskSource | None = None,
     camera_a: Camera | None = None,
@@ -34,11 +42,15 @@ def match(
 
     a, b: paths, arrays (H, W) or (H, W, 3) RGB, PIL images or `Image`s; see `load_image`.
     features: "xfeat", another bundle's name or folder, or "sift"; see `Extractor`.
-    matcher: "nearest" or "semi-dense"; see `Matcher`.
+    matcher: "nearest", "semi-dense", "lightglue", or the name or folder of LightGlue weights;
+        see `Matcher`.
     geometry: "homography" (a plane, or a camera that only turns), "fundamental" (any scene),
         "essential" (any scene, known cameras; gives the relative pose) or "none".
     max_keypoints: features an image at most. max_size: larger images are shrunk to this
         longest side first, in pixels; None for never.
+    rotate: "auto" to try b turned by 90, 180 and 270 degrees as well where the verdict is not
+        "same"; `Matches.turn` says which turn was best.
+    full_depth: let LightGlue run all its layers on all points.
     mask_a, mask_b: where to find nothing, True or nonzero.
     camera_a, camera_b: for "essential"; without them the focal length comes from EXIF or is
         guessed, and `Matches.geometry.note` says so.
@@ -59,27 +71,88 @@ def match(
             semi_dense=matcher == "semi-dense",
             threads=threads,
         )
-        find = Matcher(matcher, features=extract.source, threads=threads)
+        find = Matcher(matcher, features=extract.source, full_depth=full_depth, threads=threads)
+        find.bundle(extract.model)
     with _timed(seconds, "decode"):
         image_a = load_image(a, max_size=max_size, mask=mask_a)
         image_b = load_image(b, max_size=max_size, mask=mask_b)
     with _timed(seconds, "extract"):
         features_a, features_b = extract.batch([image_a, image_b])
-    with _timed(seconds, "match"):
-        found = find(features_a, features_b)
-    with _timed(seconds, "geometry"):
-        found = verify(
-            found,
-            features_a,
-            features_b,
-            geometry,
-            camera_a=camera_a,
-            camera_b=camera_b,
-            focal_a=image_a.focal_length,
-            focal_b=image_b.focal_length,
-            seed=seed,
-        )
-    return replace(found, seconds=seconds, licence=extract.licence)
+
+    def turned_b(turn: int) -> Features:
+        with _timed(seconds, "extract"):
+            return extract(turn_image(image_b, turn))
+
+    def timed_find(features_a: Features, features_b: Features) -> Matches:
+        with _timed(seconds, "match"):
+            return find(features_a, features_b)
+
+    def check(found: Matches, kind: GeometryKind) -> Matches:
+        with _timed(seconds, "geometry"):
+            return verify(
+                found,
+                features_a,
+                features_b,
+                kind,
+                camera_a=camera_a,
+                camera_b=camera_b,
+                focal_a=image_a.focal_length,
+                focal_b=image_b.focal_length,
+                seed=seed,
+            )
+
+    found = match_turned(timed_find, features_a, features_b, turned_b, check, geometry, rotate)
+    return replace(found, seconds=seconds, licence=joint_licence(extract, found))
+
+
+def match_turned(
+    find: Callable[[Features, Features], Matches],
+    features_a: Features,
+    features_b: Features,
+    turned_b: Callable[[int], Features],
+    check: Callable[[Matches, GeometryKind], Matches],
+    geometry: GeometryKind,
+    rotate: Rotate,
+) -> Matches:
+    """Match and verify; where they are not the "same" and `rotate` is "auto", with b turned too.
+
+    find: a `Matcher`. turned_b: a turn in degrees clockwise -> the features of b turned so.
+    check: fits a geometry of a kind and judges, see `verify`.
+
+    Turns are tried until the verdict is "same". Returns the matches of the most probable one,
+    `Matches.turn`; their points are those of b as it is. Raises ArgumentError on a `rotate` that
+    there is not.
+    """
+    if rotate not in get_args(Rotate):
+        raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
+
+    def judged(found: Matches) -> Verdict:
+        verdict = (check(found, "fundamental") if geometry == "none" else found).verdict
+        assert verdict is not None
+        return verdict
+
+    best = check(find(features_a, features_b), geometry)
+    if rotate == "none":
+        return best
+    verdict = judged(best)
+    for turn in TURNS:
+        if verdict.label == "same":
+            break
+        features = turned_b(turn)
+        found = find(features_a, features)
+        points1 = turn_back(found.points1, turn, (features.width, features.height))
+        found = check(replace(found, points1=points1, indices=None, turn=turn), geometry)
+        new = judged(found)
+        if new.probability > verdict.probability:
+            best, verdict = found, new
+    return best
+
+
+def joint_licence(extract: Extractor, found: Matches) -> str:
+    """The terms of the features, and of the matcher's weights where they are others."""
+    if found.licence in ("", extract.licence):
+        return extract.licence
+    return f"{extract.licence} (features), {found.licence} (matcher)"
 
 
 def verify(
@@ -94,7 +167,7 @@ def verify(
     focal_b: float | None = None,
     seed: int = 0,
 ) -> Matches:
-    """Fit a geometry to matches; returns them with it. See `match` for the arguments."""
+    """Fit a geometry to matches and judge the pair. See `match` for the arguments."""
     model = estimate_geometry(
         matches.points0,
         matches.points1,
@@ -108,11 +181,12 @@ def verify(
         scores=matches.scores,
         seed=seed,
     )
-    return replace(matches, geometry=model)
+    found = replace(matches, geometry=model)
+    return replace(found, verdict=judge(found, features_a, features_b))
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - began
+    seconds[stage] = seconds.get(stage, 0) + time.perf_counter() - began

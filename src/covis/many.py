@@ -2,7 +2,8 @@
 
 The folder holds
     settings.json            what the results depend on
-    features/*.npz           the features of each picture, found once: `Features.load`
+    features/*.npz           the features of each picture, found once: `Features.load`;
+                             *-90.npz etc.: those of the picture turned clockwise, as turned
     matches/*.npz            the matches of each pair: `Matches.load`
     drawings/*.jpg           each pair drawn, where asked for
     summary.csv              one line a pair: counts, file, or why it was skipped
@@ -26,14 +27,15 @@ from typing import Any
 
 import numpy as np
 
-from covis.api import verify
+from covis.api import Rotate, joint_licence, match_turned, verify
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
+from covis.features.rotated import turn_image
 from covis.files import PARTIAL, read_arrays, replacing, write_arrays
 from covis.images import load_image
 from covis.matching import Matcher
-from covis.matching.matcher import MatcherName
-from covis.runtime import find_bundle
+from covis.matching.matcher import DEFAULT_MATCHER
+from covis.runtime import Bundle, find_bundle
 from covis.types import Features, GeometryKind, Matches
 
 PICTURE_SUFFIXES = frozenset(
@@ -48,26 +50,32 @@ class Settings:
     """What the results depend on; see `covis.match`."""
 
     features: str = "xfeat"
-    matcher: MatcherName = "nearest"
+    matcher: str = DEFAULT_MATCHER
     geometry: GeometryKind = "fundamental"
     max_keypoints: int = 4096
     max_size: int | None = DEFAULT_MAX_SIZE
     seed: int = 0
+    rotate: Rotate = "none"
+    full_depth: bool = False
 
 
 @dataclass(frozen=True)
 class PairResult:
     """A line of summary.csv.
 
-    matches, inliers: counts. note: what the geometry has to say. file: in `matches`.
-    skipped: why there is no result; empty where there is one.
+    matches, inliers: counts. turn: of image1, see `Matches`. file: in `matches`.
+    verdict, probability: that both show the same; empty where no geometry was asked for.
+    note: what the geometry has to say. skipped: why there is no result; empty where there is one.
     """
 
     image0: str
     image1: str
     matches: int = 0
     inliers: int = 0
+    turn: int = 0
     file: str = ""
+    verdict: str = ""
+    probability: float | None = None
     note: str = ""
     skipped: str = ""
 
@@ -177,11 +185,22 @@ class _Run:
             semi_dense=settings.matcher == "semi-dense",
             threads=threads,
         )
-        self._match = Matcher(settings.matcher, features=self._extract.source, threads=threads)
+        self._match = Matcher(
+            settings.matcher,
+            features=self._extract.source,
+            full_depth=settings.full_depth,
+            threads=threads,
+        )
+        sift = self._extract.source == "sift"
+        weights = None if sift else find_bundle(self._extract.source)
+        lightglue = self._match.bundle(self._extract.model)
+        named = settings.matcher if settings.matcher != "auto" else "nearest"
         self.identity = {
             **asdict(settings),
             "features": self._extract.model,
-            "weights": _weights_digest(self._extract.source),
+            "weights": _digest_of(weights),
+            "matcher": named if lightglue is None else lightglue.name,
+            "matcher_weights": _digest_of(lightglue),
         }
         kept = ("features", "weights", "max_keypoints", "max_size", "matcher")
         self._key = _digest(json.dumps([self.identity[name] for name in kept]).encode())[:8]
@@ -206,7 +225,18 @@ class _Run:
             return PairResult(*names, skipped=str(error))
         self.summary.done += 1
         note = found.geometry.note if found.geometry else ""
-        return PairResult(*names, len(found), int(found.inliers.sum()), file.name, note)
+        agreeing = int(found.inliers.sum())
+        verdict = found.verdict
+        return PairResult(
+            *names,
+            len(found),
+            agreeing,
+            found.turn,
+            file.name,
+            verdict.label if verdict else "",
+            verdict.probability if verdict else None,
+            note,
+        )
 
     def _pair_name(self, image0: Path, image1: Path) -> str:
         contents = [self._content(image) for image in (image0, image1)]
@@ -231,10 +261,14 @@ class _Run:
         self.summary.failed[str(image)] = why
         return ImageError(why)
 
-    def _find_features(self, image: Path) -> tuple[Features, float | None]:
-        """The features of a picture and its focal length, from the folder or from the picture."""
+    def _find_features(self, image: Path, turn: int = 0) -> tuple[Features, float | None]:
+        """The features of a picture, turned, and its focal length.
+
+        They come from the folder, or else from the picture.
+        """
         self._check(image)
-        path = self.out / "features" / f"{self._content(image)[:32]}-{self._key}.npz"
+        name = f"{self._content(image)[:32]}-{self._key}" + (f"-{turn}" if turn else "")
+        path = self.out / "features" / f"{name}.npz"
         try:
             arrays = read_arrays(path)
             focal = arrays.get("focal_length")
@@ -245,8 +279,8 @@ class _Run:
             loaded = load_image(image, max_size=self.settings.max_size)
         except ImageError as error:
             raise self._fails(image, str(error)) from None
-        features = self._extract(loaded)
-        self.summary.extracted += 1
+        features = self._extract(turn_image(loaded, turn))
+        self.summary.extracted += turn == 0
         arrays = features.to_arrays()
         if loaded.focal_length is not None:
             arrays["focal_length"] = np.array(loaded.focal_length)
@@ -256,16 +290,28 @@ class _Run:
     def _find_matches(self, image0: Path, image1: Path) -> Matches:
         features0, focal0 = self._features(image0)
         features1, focal1 = self._features(image1)
-        found = verify(
-            self._match(features0, features1),
+
+        def check(found: Matches, kind: GeometryKind) -> Matches:
+            return verify(
+                found,
+                features0,
+                features1,
+                kind,
+                focal_a=focal0,
+                focal_b=focal1,
+                seed=self.settings.seed,
+            )
+
+        found = match_turned(
+            self._match,
             features0,
             features1,
+            lambda turn: self._features(image1, turn)[0],
+            check,
             self.settings.geometry,
-            focal_a=focal0,
-            focal_b=focal1,
-            seed=self.settings.seed,
+            self.settings.rotate,
         )
-        return replace(found, licence=self._extract.licence)
+        return replace(found, licence=joint_licence(self._extract, found))
 
     def _draw(self, found: Matches, image0: Path, image1: Path, path: Path) -> None:
         if path.exists():
@@ -338,13 +384,13 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _weights_digest(source: str) -> str:
-    """Tells apart two models of one name."""
-    if source == "sift":
+def _digest_of(bundle: Bundle | None) -> str:
+    """Tells apart two models of one name; empty for none."""
+    if bundle is None:
         return ""
-    bundle = find_bundle(source)
     graphs = [bundle.graph(role).read_bytes() for role in sorted(bundle.graphs)]
-    return _digest(b"".join(graphs))[:16]
+    settings = json.dumps(bundle.settings, sort_keys=True) if bundle.settings else ""
+    return _digest(b"".join([*graphs, settings.encode()]))[:16]
 
 
 def _digest(content: bytes) -> str:

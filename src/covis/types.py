@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
@@ -25,6 +25,7 @@ BoolArray = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
 
 GeometryKind = Literal["homography", "fundamental", "essential", "none"]
+VerdictLabel = Literal["same", "different", "unsure"]
 
 DRAWN_SIZE = 1600
 """Images are shrunk to this longest side, in pixels, before they are drawn."""
@@ -143,6 +144,19 @@ class Geometry:
     translation_1from0: Matrix | None = None
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether two images show the same thing.
+
+    probability: that they do, 0..1, where both answers were as likely beforehand. label: what to
+        make of it; "same" is wrong once in a thousand pairs of different photographs, "unsure"
+        means that more pictures, more keypoints or a person must tell.
+    """
+
+    label: VerdictLabel
+    probability: float
+
+
 @dataclass(frozen=True, eq=False)
 class Matches:
     """Which points of two images show the same, best first.
@@ -150,8 +164,11 @@ class Matches:
     points0, points1: (N, 2) float32, full-size pixels of image 0 and image 1.
     scores: (N,) float32, 0..1, the matcher's confidence.
     indices: (N, 2) int64 into the two sets of features; None where points were refined away
-        from them.
+        from them, or found in a turned image.
     geometry: the model fitted to the matches; None before one was asked for.
+    verdict: whether the images show the same thing; None without a geometry.
+    turn: by how many degrees clockwise image 1 was turned to be matched; points1 are those of
+        the image as it is.
     seconds: wall time by stage. model, licence: what made them and under which terms.
     """
 
@@ -160,6 +177,8 @@ class Matches:
     scores: FloatArray
     indices: NDArray[np.int64] | None = None
     geometry: Geometry | None = None
+    verdict: Verdict | None = None
+    turn: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     licence: str = ""
@@ -177,12 +196,16 @@ class Matches:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them to an .npz file, whole or not at all, without `seconds`.
 
-        The arrays have the names of the fields; those of the geometry, which is left out where
-        there is none, begin with "geometry_". Raises CovisError when it cannot be written.
+        The arrays have the names of the fields; those of the geometry and of the verdict, which
+        are left out where there is none, begin with "geometry_" and "verdict_". Raises CovisError
+        when it cannot be written.
         """
-        arrays = _present({k: v for k, v in vars(self).items() if k not in ("geometry", "seconds")})
-        if self.geometry is not None:
-            arrays |= {f"geometry_{k}": v for k, v in _present(vars(self.geometry)).items()}
+        parts = {"geometry": self.geometry, "verdict": self.verdict}
+        plain = {k: v for k, v in vars(self).items() if k not in (*parts, "seconds")}
+        arrays = _present(plain)
+        for name, part in parts.items():
+            if part is not None:
+                arrays |= {f"{name}_{k}": v for k, v in _present(vars(part)).items()}
         write_arrays(path, arrays)
 
     @classmethod
@@ -205,12 +228,20 @@ class Matches:
                 rotation_1from0=check.optional("geometry_rotation_1from0", f64, (3, 3)),
                 translation_1from0=check.optional("geometry_translation_1from0", f64, (3,)),
             )
+        verdict = None
+        if "verdict_label" in arrays:
+            verdict = Verdict(
+                label=check.choice("verdict_label", get_args(VerdictLabel)),
+                probability=float(check.array("verdict_probability", f64, ())),
+            )
         return cls(
             points0=check.array("points0", f32, (*n, 2)),
             points1=check.array("points1", f32, (*n, 2)),
             scores=check.array("scores", f32, n),
             indices=check.optional("indices", np.int64, (*n, 2)),
             geometry=geometry,
+            verdict=verdict,
+            turn=int(check.array("turn", np.int64, ())),
             model=check.text("model"),
             licence=check.text("licence"),
         )
@@ -237,6 +268,8 @@ class Matches:
                 "rotation_1from0": _listed(geometry.rotation_1from0),
                 "translation_1from0": _listed(geometry.translation_1from0),
             },
+            "verdict": None if self.verdict is None else asdict(self.verdict),
+            "turn": self.turn,
             "seconds": dict(self.seconds),
             "model": self.model,
             "licence": self.licence,

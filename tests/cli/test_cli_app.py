@@ -12,9 +12,10 @@ import pytest
 from typer.testing import Result
 
 from covis import __version__
+from covis.api import Rotate
 from covis.cli import options
 from covis.features.extractor import DEFAULT_MAX_SIZE
-from covis.matching.matcher import MatcherName
+from covis.matching.matcher import DEFAULT_MATCHER
 from covis.types import GeometryKind
 
 Run = Callable[..., Result]
@@ -89,6 +90,7 @@ def test_what_nobody_expected_keeps_its_traceback(
 
 
 def test_options_offer_what_the_library_takes() -> None:
-    assert get_args(options.MatcherChoice) == get_args(MatcherName)
+    assert get_args(options.RotateChoice) == get_args(Rotate)
+    assert options.DEFAULT_MATCHER == DEFAULT_MATCHER
     assert get_args(options.GeometryChoice) == get_args(GeometryKind)
     assert options.DEFAULT_MAX_SIZE == DEFAULT_MAX_SIZE

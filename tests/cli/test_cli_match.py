@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ Run = Callable[..., Result]
 
 KEYS = {
     "matches", "inliers", "points0", "points1", "scores", "inlier_mask", "geometry", "seconds",
-    "model", "licence",
+    "model", "licence", "turn", "verdict",
 }  # fmt: skip
 
 
@@ -23,6 +24,7 @@ def test_match_tells_people(covis: Run, pair: tuple[Path, Path]) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert "agree with a fundamental matrix." in lines[0]
+    assert re.fullmatch(r"Verdict: the same, probability [01]\.\d{3}\.", lines[1])
     assert "Model: sift; licence: Apache-2.0" in result.stdout
     assert lines[-1] == "Drawn in drawn.png."
     assert cv2.imread("drawn.png") is not None
@@ -44,6 +46,24 @@ def test_match_tells_programs_and_nothing_else(covis: Run, pair: tuple[Path, Pat
         found["geometry"]["matrix"], [[1, 0, -10], [0, 1, -6], [0, 0, 1]], atol=0.1
     )
     assert Path("d.jpg").is_file()
+
+
+def test_match_says_how_a_picture_was_turned(covis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from covis.api import match
+
+    asked = {}
+
+    def turned(*arguments: object, rotate: str, **others: object) -> object:
+        asked["rotate"] = rotate
+        return replace(match(*arguments, **others), turn=270)
+
+    monkeypatch.setattr("covis.api.match", turned)
+    cv2.imwrite("grey.png", np.full((100, 100, 3), 128, np.uint8))
+    result = covis("match", "grey.png", "grey.png", "--features", "sift", "--rotate", "auto")
+    assert asked == {"rotate": "auto"}
+    assert "B was turned by 270 degrees clockwise to be matched" in result.stdout
 
 
 def test_match_gives_the_pose_for_essential(covis: Run, pair: tuple[Path, Path]) -> None:
@@ -79,6 +99,9 @@ def test_match_takes_masks(covis: Run, pair: tuple[Path, Path]) -> None:
         (["a.png", "b.png", "-o", "x.abc"], "suffix"),
         (["a.png", "b.png", "--mask-b", "none.png"], "none.png"),
         (["a.png", "b.png", "--matcher", "semi-dense"], "semi-dense"),
+        (["a.png", "b.png", "--matcher", "magic"], "no matcher 'magic'; there are: nearest"),
+        (["a.png", "b.png", "--matcher", "lightglue"], "no LightGlue weights are installed for"),
+        (["a.png", "b.png", "--full-depth"], "full depth is for LightGlue"),
     ],
 )
 def test_exception_in_one_line(

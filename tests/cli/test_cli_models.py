@@ -104,7 +104,74 @@ def test_weights_go_in_and_out(covis: Run, pair: tuple[Path, Path]) -> None:
     assert safetensors.load_file("w.safetensors").keys() == XFeat().state_dict().keys()
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "sift", "xfeat", "a b"])
+@pytest.fixture
+def lightglue_weights(tmp_path: Path) -> Path:
+    """One layer for descriptors of 128 numbers."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from covis.nets.lightglue import LightGlue
+
+    torch.manual_seed(0)
+    net = LightGlue(128, dim=16, heads=2, layers=1, scale_orientation=True)
+    torch.save(net.state_dict(), tmp_path / "lg.pt")
+    return tmp_path / "lg.pt"
+
+
+@pytest.mark.slow
+def test_lightglue_weights_go_in(
+    covis: Run, pair: tuple[Path, Path], lightglue_weights: Path
+) -> None:
+    name = "lightglue-sift"
+    arguments = ["weights", "import", lightglue_weights, "--name", name, "--licence", "MIT"]
+    result = covis(*arguments, "--features", "sift")
+    assert result.exit_code == 0, result.output
+    assert f"Licence: MIT. Use it with --matcher {name}." in result.stdout
+    for matcher in ("lightglue", "auto", name):
+        told = covis("match", *pair, "--features", "sift", "--matcher", matcher).stdout
+        assert (
+            "Model: sift + lightglue-sift; licence: Apache-2.0 (OpenCV's SIFT) (features), MIT"
+            in told
+        )
+    many = ["match-many", pair[0].parent, "-o", "out", "--features", "sift", "--matcher"]
+    assert covis(*many, "auto").exit_code == 0
+    settings = json.loads(Path("out/settings.json").read_text())
+    assert settings["matcher"] == name
+    assert len(settings["matcher_weights"]) == 16
+    assert "1 of them before" in covis(*many, "lightglue", "--draw").stdout
+    other = covis(*many, "nearest")
+    assert other.exit_code == 2
+    assert "matcher lightglue-sift then, nearest now" in other.stderr
+    wrong = covis("match", *pair, "--matcher", name)
+    assert wrong.exit_code == 2
+    assert "'lightglue-sift' is for features of 'sift', not of 'xfeat-covis'" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_export_lightglue(covis: Run, pair: tuple[Path, Path], lightglue_weights: Path) -> None:
+    result = covis("export", "lightglue", "--weights", lightglue_weights, "--out", "glue")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Wrote 'glue', one_file.onnx and parity.md to glue")
+    assert "matches the same" in result.stdout
+    assert "Licence: unknown" in result.stdout
+    assert {"bundle.json", "one_file.onnx", "parity.md"} < {p.name for p in Path("glue").iterdir()}
+    found = covis("match", *pair, "--features", "sift", "--matcher", "glue", "--json")
+    assert json.loads(found.stdout)["model"] == "sift + glue"
+    again = covis("export", "lightglue", "--weights", "none.pt", "--out", "glue")
+    assert (again.exit_code, again.stderr) == (2, "covis: none.pt: no such weights file.\n")
+    assert Path("glue/one_file.onnx").is_file()
+
+
+def test_exception_features_of_other_networks(covis: Run) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"convPa.weight": torch.ones(1)}, "w.pt")
+    result = covis("weights", "import", "w.pt", "--name", "new", "--features", "sift")
+    assert result.exit_code == 2
+    assert "--features is for LightGlue weights; these are superpoint's" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "", ".hidden", "sift", "xfeat", "a b", "nearest", "lightglue", "auto"]
+)
 def test_exception_for_a_name_that_is_none(covis: Run, name: str) -> None:
     result = covis("weights", "import", "w.pt", "--name", name)
     assert result.exit_code == 2
@@ -118,8 +185,9 @@ def test_exception_for_a_name_that_is_none(covis: Run, name: str) -> None:
         ["weights", "import", "w.pt", "--name", "new"],
         ["weights", "export", "mine", "--out", "w.safetensors"],
         ["train", "xfeat", "--photos", ".", "--out", "out"],
+        ["export", "lightglue", "--weights", "w.pt", "--out", "out"],
     ],
-    ids=["import", "export", "train"],
+    ids=["import", "export", "train", "export lightglue"],
 )
 def test_exception_without_torch_says_how_to_get_it(
     covis: Run, arguments: list[str], tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from covis import Matcher
-from covis.errors import BundleError
+from covis.errors import ArgumentError, BundleError
 from covis.matching.lightglue import LightGlue, Settings
 from covis.runtime import Bundle
 from covis.runtime.onnx import OnnxGraph
@@ -21,9 +22,12 @@ onnx = pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 
 from covis.export.lightglue import (  # noqa: E402
     FIXED_OUTPUTS,
+    Parity,
+    agreement,
     compare,
     default_settings,
     export_fixed_depth,
+    export_for_other_runtimes,
     export_lightglue,
     made_up_pair,
     parity_report,
@@ -93,9 +97,61 @@ def test_parity(net, bundle, fixed):
     assert any(row.layers[0] < 3 for row in adapted)
     assert max(row.common for row in rows) > 100
     assert {row.run for row in rows} == {"as set", "full", "one file"}
-    report = parity_report(rows)
+    report = parity_report(bundle, rows)
     assert "| full | 512 x 400 | 3 / 3 | 0 / 0 |" in report
-    assert len(report.splitlines()) == len(rows) + 4
+    assert report.count("\n| ") == len(rows) + 2
+    assert agreement(rows) in report
+
+
+def test_agreement():
+    one = Parity("full", (9, 9), (3, 3), (0, 0), (8, 7), 6, 2e-5, True)
+    two = Parity("as set", (9, 9), (3, 2), (0, 0), (4, 4), 4, 1e-5, True)
+    said = agreement([one, two])
+    assert "10 of 12 matches the same, scores within 2.0e-05" in said
+    assert "alike in 1 of 2 runs" in said
+
+
+@pytest.fixture
+def traced(bundle, fixed, monkeypatch):
+    """Puts the files of these tests where new ones would be traced; takes the arguments."""
+    given = {}
+
+    def export(net, folder, **arguments):
+        given.update(arguments)
+        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+        return Bundle.read(folder)
+
+    monkeypatch.setattr("covis.export.lightglue.export_lightglue", export)
+    monkeypatch.setattr(
+        "covis.export.lightglue.export_fixed_depth",
+        lambda net, path, **arguments: shutil.copy(fixed, path),
+    )
+    return given
+
+
+def test_export_for_other_runtimes(net, traced, tmp_path):
+    """A folder that is a bundle, a file of its own and a report at once."""
+    found, rows = export_for_other_runtimes(
+        net, tmp_path / "new", name="n", licence="MIT", source="-", full_depth=True
+    )
+    assert traced["settings"] == default_settings(net).full()
+    assert found.folder == tmp_path / "new"
+    assert {row.run for row in rows} == {"as set", "full", "one file"}
+    report = (tmp_path / "new" / "parity.md").read_text(encoding="utf-8")
+    assert report == parity_report(found, rows)
+    assert (tmp_path / "new" / "one_file.onnx").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.usefixtures("traced")
+def test_export_for_other_runtimes_is_whole_or_not_there(net, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("covis.export.lightglue.compare", broken)
+    with pytest.raises(ZeroDivisionError):
+        export_for_other_runtimes(net, tmp_path / "new", name="n", licence="-", source="-")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 7), (7, 0), (1, 1), (1, 1000), (7, 300)])
@@ -148,13 +204,58 @@ def test_a_pair_is_the_same_alone_and_in_any_batch(net, bundle):
 def test_matcher(net, bundle, home):
     one, two = pair_of(net, 200, 150)
     for name in ("glue", str(bundle.folder)):
-        matches = Matcher("lightglue", bundle=name)(one, two)
+        matches = Matcher(name)(one, two)
         expected = LightGlue.open(bundle)(one, two)
         assert len(matches) == len(expected.indices) > 20
+        assert (matches.model, matches.licence) == ("made up + glue", "Apache-2.0")
         assert (np.diff(matches.scores) <= 0).all()
         assert set(map(tuple, matches.indices)) == set(map(tuple, expected.indices))
         np.testing.assert_array_equal(matches.points0, one.keypoints[matches.indices[:, 0]])
         np.testing.assert_array_equal(matches.points1, two.keypoints[matches.indices[:, 1]])
+
+
+def test_matcher_at_full_depth(net, bundle, home):
+    one, two = pair_of(net, 200, 150)
+    expected = LightGlue.open(bundle, full=True)(one, two)
+    assert expected.layers > LightGlue.open(bundle)(one, two).layers
+    matches = Matcher("glue", full_depth=True)(one, two)
+    np.testing.assert_array_equal(np.sort(matches.scores), np.sort(expected.scores))
+
+
+@pytest.fixture
+def glued_home(bundle, tmp_path, monkeypatch):
+    """COVIS_HOME with the weights installed for features "made-up", whose kind is "made"."""
+    folder = tmp_path / "home" / "models" / "lightglue-made-up"
+    shutil.copytree(bundle.folder, folder)
+    about = json.loads((folder / "bundle.json").read_text())
+    about |= {"name": "lightglue-made-up", "settings": about["settings"] | {"features": "made"}}
+    (folder / "bundle.json").write_text(json.dumps(about))
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.usefixtures("glued_home")
+def test_matcher_finds_the_weights_for_the_features(net):
+    one, two = (replace(features, model="made-up") for features in pair_of(net, 50, 60))
+    for matcher in ("lightglue", "auto", "lightglue-made-up"):
+        assert Matcher(matcher).bundle("made-up").name == "lightglue-made-up"
+        assert Matcher(matcher)(one, two).model == "made-up + lightglue-made-up"
+    assert Matcher("auto", max_ratio=0.9)(one, two).model == "made-up"
+    other = replace(one, model="made-other")
+    assert Matcher("auto")(other, other).model == "made-other"
+    assert Matcher("auto").bundle("made-other") is None
+    with pytest.raises(BundleError, match=r"installed for 'made-other'.*'lightglue-made-other'"):
+        Matcher("lightglue")(other, other)
+
+
+@pytest.mark.usefixtures("glued_home")
+def test_matcher_takes_the_features_it_is_for(net):
+    """Weights for "made" take "made" and "made-..."; no others, whatever their size."""
+    (one, _), matcher = pair_of(net, 5, 5), Matcher("lightglue-made-up")
+    for model in ("made", "made-other"):
+        assert len(matcher(*[replace(one, model=model)] * 2)) > 0
+    for model in ("madeira", "up", "mad"):
+        with pytest.raises(ArgumentError, match=f"for features of 'made', not of '{model}'"):
+            matcher(*[replace(one, model=model)] * 2)
 
 
 def test_scale_orientation_full_depth_only_half_precision(tmp_path):

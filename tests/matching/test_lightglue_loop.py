@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from covis import Features, Matcher
+from covis import Features
 from covis.errors import ArgumentError, BundleError
 from covis.matching import lightglue
 from covis.matching.lightglue import LightGlue, Settings
@@ -267,14 +267,3 @@ def test_exception_bundles(tmp_path):
         LightGlue.open(xfeat)
     with pytest.raises(BundleError, match="x: no settings for LightGlue"):
         LightGlue.open(replace(xfeat, architecture="lightglue"))
-
-
-def test_exception_matcher():
-    with pytest.raises(ArgumentError, match="needs a bundle"):
-        Matcher("lightglue")
-    with pytest.raises(ArgumentError, match="and no other, needs a bundle"):
-        Matcher("nearest", bundle="x")
-    with pytest.raises(ArgumentError, match="for the matcher 'nearest'"):
-        Matcher("lightglue", bundle="x", max_ratio=0.9)
-    with pytest.raises(BundleError, match="no model named 'nowhere'"):
-        Matcher("lightglue", bundle="nowhere")

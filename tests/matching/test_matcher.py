@@ -69,6 +69,25 @@ def test_options_reach_the_matching():
 def test_exception_unknown_matcher():
     with pytest.raises(ArgumentError, match=r"no matcher 'magic'; there are: nearest, semi-dense"):
         Matcher("magic")
+    with pytest.raises(ArgumentError, match="'xfeat-covis' is a bundle for xfeat, no matcher"):
+        Matcher("xfeat-covis")
+
+
+def test_exception_options_of_other_matchers():
+    for matcher in ("semi-dense", "lightglue"):
+        with pytest.raises(ArgumentError, match="min_similarity and max_ratio are for"):
+            Matcher(matcher, max_ratio=0.9)
+    for matcher in ("nearest", "semi-dense"):
+        with pytest.raises(ArgumentError, match="full depth is for LightGlue"):
+            Matcher(matcher, full_depth=True)
+
+
+def test_exception_no_weights_for_the_features(tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path))
+    with pytest.raises(BundleError, match="no LightGlue weights are installed for 'm'"):
+        Matcher("lightglue")(features(3), features(3))
+    assert Matcher("auto").bundle("m") is None
+    assert Matcher("auto")(features(3), features(3)).model == "m"
 
 
 def test_exception_mixed_models():

@@ -13,6 +13,7 @@ from covis.cli import (
     demo,
     doctor,
     duplicates,
+    export,
     info,
     match,
     match_many,
@@ -79,6 +80,7 @@ app.command("verify")(verify.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(weights.app, name="weights")
+app.add_typer(export.app, name="export")
 app.add_typer(train.app, name="train")
 
 __all__ = ["app"]

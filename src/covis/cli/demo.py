@@ -28,7 +28,7 @@ def command(
         typer.Option(metavar="DIR", help="Keep the two rendered pictures in this folder."),
     ] = None,
     features: options.Features = "xfeat",
-    matcher: options.Matcher = "nearest",
+    matcher: options.Matcher = options.DEFAULT_MATCHER,
     seed: options.Seed = 0,
     threads: options.Threads = None,
 ) -> None:

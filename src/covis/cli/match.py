@@ -29,10 +29,12 @@ def command(
     ] = None,
     as_json: options.AsJson = False,
     features: options.Features = "xfeat",
-    matcher: options.Matcher = "nearest",
+    matcher: options.Matcher = options.DEFAULT_MATCHER,
     geometry: options.Geometry = "fundamental",
     max_keypoints: options.MaxKeypoints = options.DEFAULT_MAX_KEYPOINTS,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    rotate: options.Rotate = "none",
+    full_depth: options.FullDepth = False,
     mask_a: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Find nothing in A where this picture is not black."),
@@ -52,6 +54,8 @@ def command(
         geometry,
         max_keypoints,
         max_size or None,
+        rotate=rotate,
+        full_depth=full_depth,
         mask_a=mask_a,
         mask_b=mask_b,
         seed=seed,
@@ -78,6 +82,15 @@ def describe(found: Matches) -> list[str]:
     lines[0] += "."
     if geometry is not None and geometry.note:
         lines.append(geometry.note)
+    if found.verdict is not None:
+        said = {"same": "the same", "different": "different things", "unsure": "unsure"}
+        probability = found.verdict.probability
+        lines.append(f"Verdict: {said[found.verdict.label]}, probability {probability:.3f}.")
+    if found.turn:
+        lines.append(
+            f"B was turned by {found.turn} degrees clockwise to be matched; its points are those "
+            "of the picture as it is."
+        )
     stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
     lines.append(f"Time: {stages}.")
     lines.append(f"Model: {found.model}; licence: {found.licence}.")

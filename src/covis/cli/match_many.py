@@ -31,10 +31,12 @@ def command(
     ] = None,
     draw: Annotated[bool, typer.Option("--draw", help="Draw each pair as well.")] = False,
     features: options.Features = "xfeat",
-    matcher: options.Matcher = "nearest",
+    matcher: options.Matcher = options.DEFAULT_MATCHER,
     geometry: options.Geometry = "fundamental",
     max_keypoints: options.MaxKeypoints = options.DEFAULT_MAX_KEYPOINTS,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    rotate: options.Rotate = "none",
+    full_depth: options.FullDepth = False,
     seed: options.Seed = 0,
     threads: options.Threads = None,
 ) -> None:
@@ -58,7 +60,9 @@ def command(
     else:
         pictures = many.pictures_in(folder or Path())
         work, total = itertools.combinations(pictures, 2), math.comb(len(pictures), 2)
-    settings = many.Settings(features, matcher, geometry, max_keypoints, max_size or None, seed)
+    settings = many.Settings(
+        features, matcher, geometry, max_keypoints, max_size or None, seed, rotate, full_depth
+    )
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

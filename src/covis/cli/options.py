@@ -10,7 +10,7 @@ import typer
 
 from covis.errors import CovisError
 
-MatcherChoice = Literal["nearest", "semi-dense"]
+RotateChoice = Literal["none", "auto"]
 GeometryChoice = Literal["homography", "fundamental", "essential", "none"]
 
 Features = Annotated[
@@ -18,8 +18,24 @@ Features = Annotated[
     typer.Option(metavar="NAME", help="xfeat, sift, or another model: see 'covis weights list'."),
 ]
 Matcher = Annotated[
-    MatcherChoice,
-    typer.Option(help="nearest is fast; semi-dense finds more points, with less texture."),
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="nearest is fast; semi-dense finds more points, with less texture; lightglue matches "
+        "hard pairs, with the weights for the features or, by name or folder, with others; auto "
+        "is lightglue where there are weights for the features, else nearest.",
+    ),
+]
+FullDepth = Annotated[
+    bool,
+    typer.Option("--full-depth", help="Let LightGlue run all its layers on all points: slower."),
+]
+Rotate = Annotated[
+    RotateChoice,
+    typer.Option(
+        help="auto: unless the pictures show the same as they are, try the second one turned by "
+        "90, 180 and 270 degrees as well."
+    ),
 ]
 Geometry = Annotated[
     GeometryChoice,
@@ -40,6 +56,16 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Processor threads.", show_default="all"),
 ]
+Licence = Annotated[str, typer.Option(help="The terms the weights come under.")]
+MadeFor = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="LightGlue: the features that it matches: xfeat (any weights of it), xfeat-covis, "
+        "sift, ... Without it, only the size of descriptors is checked.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 _STORE = "A store of photos: a folder, or an address such as s3://bucket/folder."
@@ -48,6 +74,9 @@ To = Annotated[str, typer.Option("--to", metavar="STORE", help=_STORE)]
 From = Annotated[str, typer.Option("--from", metavar="STORE", help=_STORE)]
 In = Annotated[str, typer.Option("--in", metavar="STORE", help=_STORE)]
 
+UNKNOWN_LICENCE = "unknown: ask whoever gave you the file"
+
+DEFAULT_MATCHER = "nearest"
 DEFAULT_MAX_SIZE = 960
 DEFAULT_MAX_KEYPOINTS = 4096
 

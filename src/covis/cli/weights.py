@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covis.cli import options
 from covis.errors import ArgumentError, BundleError
 
-RESERVED = ("xfeat", "sift")
-"""Names that `--features` gives a meaning of its own."""
+if TYPE_CHECKING:
+    from covis.nets.weights import Architecture
+    from covis.runtime import Bundle
 
-UNKNOWN_LICENCE = "unknown: ask whoever gave you the file"
+RESERVED = ("xfeat", "sift", "nearest", "semi-dense", "lightglue", "auto")
+"""Names that `--features` and `--matcher` give a meaning of their own."""
 
 app = typer.Typer(help="List models; import and export official weights.", no_args_is_help=True)
 
@@ -45,18 +47,11 @@ def list_models(as_json: options.AsJson = False) -> None:
 def import_weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors, .pt or .pth file.")],
     name: Annotated[str, typer.Option(help="What to call the model.")],
-    licence: Annotated[
-        str,
-        typer.Option(
-            help="The terms the weights come under; Apache-2.0 for XFeat's official ones."
-        ),
-    ] = UNKNOWN_LICENCE,
-    architecture: Annotated[
-        Literal["xfeat"], typer.Option(help="The network they belong to.")
-    ] = "xfeat",
+    licence: options.Licence = options.UNKNOWN_LICENCE,
+    features: options.MadeFor = "",
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
 ) -> None:
-    """Make a model of official weights."""
+    """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's or LightGlue's."""
     from covis.runtime import user_models
     from covis.runtime.bundle import SHIPPED
 
@@ -68,13 +63,54 @@ def import_weights(
     if folder.exists() and not force:
         raise ArgumentError(f"there is a model '{name}' in {folder}; --force replaces it.")
     with options.needing_train_extra():
-        from covis.export.xfeat import export_xfeat
-        from covis.nets.xfeat import load_official
+        from covis.nets.weights import architecture_of
 
-        net = load_official(file)
-        bundle = export_xfeat(net, folder, name=name, licence=licence, source=file.name)
+        architecture = architecture_of(file)
+        if features and architecture != "lightglue":
+            raise ArgumentError(f"--features is for LightGlue weights; these are {architecture}'s.")
+        bundle = _make_bundle(architecture, file, folder, name, licence, features)
+    option = "--matcher" if architecture == "lightglue" else "--features"
     typer.echo(f"Imported '{bundle.name}' ({architecture}) into {bundle.folder}.")
-    typer.echo(f"Licence: {bundle.licence}. Use it with --features {bundle.name}.")
+    typer.echo(f"Licence: {bundle.licence}. Use it with {option} {bundle.name}.")
+
+
+def _make_bundle(
+    architecture: Architecture, file: Path, folder: Path, name: str, licence: str, features: str
+) -> Bundle:
+    source = file.name
+    known = licence != options.UNKNOWN_LICENCE
+    if architecture == "aliked":
+        from covis.export import aliked
+        from covis.nets.aliked import load_official as load_aliked
+
+        licence = licence if known else aliked.LICENCE
+        net = load_aliked(file)
+        return aliked.export_aliked(net, folder, name=name, licence=licence, source=source)
+    if architecture == "superpoint":
+        from covis.export import superpoint
+        from covis.nets.superpoint import load_official as load_superpoint
+
+        licence = licence if known else superpoint.LICENCE
+        points = load_superpoint(file)
+        return superpoint.export_superpoint(
+            points, folder, name=name, licence=licence, source=source
+        )
+    if architecture == "lightglue":
+        from covis.export.lightglue import export_lightglue
+        from covis.nets.lightglue import load_official as load_lightglue
+
+        return export_lightglue(
+            load_lightglue(file),
+            folder,
+            name=name,
+            licence=licence,
+            source=source,
+            features=features,
+        )
+    from covis.export.xfeat import export_xfeat
+    from covis.nets.xfeat import load_official as load_xfeat
+
+    return export_xfeat(load_xfeat(file), folder, name=name, licence=licence, source=source)
 
 
 @app.command("export")

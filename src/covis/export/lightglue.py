@@ -130,8 +130,10 @@ def export_lightglue(
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
-    features: the name of the features it matches, for people. settings: thresholds other than
-    the published ones, which `default_settings` gives. half: store the weights as float16.
+    features: the kind of features it matches, or the model's name where it is for one only;
+        `Matcher` refuses others; "" for all whose descriptors have the right size.
+    settings: thresholds other than the published ones, which `default_settings` gives.
+    half: store the weights as float16.
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
@@ -209,8 +211,13 @@ def _count(name: str) -> Any:
     return torch.export.Dim("points1" if name.endswith("1") else "points0")
 
 
-def export_fixed_depth(net: LightGlue, path: Path, *, threshold: float = 0.1) -> None:
-    """Write the whole matcher to one ONNX file of standard operators; see `FixedDepth`."""
+def export_fixed_depth(
+    net: LightGlue, path: Path, *, threshold: float = 0.1, half: bool = False
+) -> None:
+    """Write the whole matcher to one ONNX file of standard operators; see `FixedDepth`.
+
+    half: store the weights as float16.
+    """
     example: dict[str, Tensor] = {}
     for image, points in enumerate((3, 5)):
         example[f"keypoints{image}"] = torch.rand(points, net.posenc.Wr.in_features)
@@ -218,7 +225,7 @@ def export_fixed_depth(net: LightGlue, path: Path, *, threshold: float = 0.1) ->
         example[f"size{image}"] = torch.tensor([640.0, 480.0])
     dynamic = {name: None if "size" in name else {0: _count(name)} for name in example}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_graph(FixedDepth(net, threshold), example, FIXED_OUTPUTS, dynamic, path, half=False)
+    write_graph(FixedDepth(net, threshold), example, FIXED_OUTPUTS, dynamic, path, half)
     model = onnx.load(path)
     for node in model.graph.node:
         if node.op_type == "Reshape":
@@ -226,6 +233,41 @@ def export_fixed_depth(net: LightGlue, path: Path, *, threshold: float = 0.1) ->
             del node.attribute[:]
             node.attribute.append(onnx.helper.make_attribute("allowzero", 1))
     onnx.save(model, path)
+
+
+def export_for_other_runtimes(
+    net: LightGlue,
+    folder: Path,
+    *,
+    name: str,
+    licence: str,
+    source: str,
+    features: str = "",
+    half: bool = False,
+    full_depth: bool = False,
+) -> tuple[Bundle, list[Parity]]:
+    """Write a bundle, `one_file.onnx` of fixed depth beside it, and `parity.md`: whole or not at
+    all; what was there is replaced.
+
+    See `export_lightglue`. full_depth: let the bundle never stop early nor prune.
+    """
+    settings = default_settings(net)
+    with replacing_bundle(folder) as new:
+        bundle = export_lightglue(
+            net,
+            new,
+            name=name,
+            licence=licence,
+            source=source,
+            features=features,
+            settings=settings.full() if full_depth else settings,
+            half=half,
+        )
+        one_file = new / "one_file.onnx"
+        export_fixed_depth(net, one_file, threshold=settings.threshold, half=half)
+        rows = compare(net, bundle, one_file)
+        (new / "parity.md").write_text(parity_report(bundle, rows), encoding="utf-8")
+    return Bundle.read(folder), rows
 
 
 @dataclass(frozen=True)
@@ -292,8 +334,20 @@ def compare(
     return rows
 
 
-def parity_report(rows: Sequence[Parity]) -> str:
-    """What `compare` found as a table in Markdown."""
+def agreement(rows: Sequence[Parity]) -> str:
+    """What `compare` found, in a sentence."""
+    common = sum(row.common for row in rows)
+    largest = max(sum(row.matches[backend] for row in rows) for backend in range(2))
+    same = sum(row.layers[0] == row.layers[1] and row.alike for row in rows)
+    difference = max(row.difference for row in rows)
+    return (
+        f"PyTorch and ONNX Runtime: {common} of {largest} matches the same, scores within "
+        f"{difference:.1e}, stopped and pruned alike in {same} of {len(rows)} runs."
+    )
+
+
+def parity_report(bundle: Bundle, rows: Sequence[Parity]) -> str:
+    """What `compare` found, in Markdown."""
     lines = [PARITY_HEADINGS, ["---"] * len(PARITY_HEADINGS)]
     for row in rows:
         both = (" / ".join(map(str, pair)) for pair in (row.layers, row.pruned, row.matches))
@@ -301,7 +355,15 @@ def parity_report(rows: Sequence[Parity]) -> str:
         points = " x ".join(map(str, row.points))
         lines.append([row.run, points, *both, str(row.common), f"{row.difference:.1e}", alike])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"# PyTorch / ONNX Runtime\n\n{table}\n"
+    return f"""# {bundle.name}: PyTorch / ONNX Runtime
+
+{agreement(rows)}
+
+Made-up pairs; "as set" is the bundle with its own thresholds, "full" the bundle at full depth and
+width, "one file" `one_file.onnx`. Counts are those of PyTorch / ONNX Runtime.
+
+{table}
+"""
 
 
 def made_up_pair(

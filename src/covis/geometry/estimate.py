@@ -199,26 +199,40 @@ def _doubt(
         return f"no model: the matches agree on none that {model.sample} of them support"
     if any(_distance_from_a_line(x[inliers]) < threshold for x in (x0, x1)):
         return f"degenerate matches: they lie on one line, which does not determine {model.name}"
-    if kind == "homography":
-        chance = math.pi * threshold**2 / math.prod(size1)
-    else:
-        chance = max(2 * threshold * math.hypot(*size) / math.prod(size) for size in (size0, size1))
-    if len(x0) > model.sample and _log10_false_alarms(len(x0), count, model, min(chance, 1)) >= 0:
+    checked = len(x0) > model.sample
+    if checked and log10_false_alarms(kind, len(x0), count, threshold, size0, size1) >= 0:
         return f"too weak: {count} of {len(x0)} matches agree, as many as chance would bring"
     return ""
 
 
-def _log10_false_alarms(count: int, inliers: int, model: _Model, chance: float) -> float:
+def log10_false_alarms(
+    kind: GeometryKind,
+    count: int,
+    inliers: int,
+    threshold: float,
+    size0: tuple[int, int],
+    size1: tuple[int, int],
+) -> float:
     """How many models with as many inliers are expected among unrelated matches, as log10.
 
-    The a-contrario bound of Moisan and Stival (2004): `chance` is the probability that a match
-    agrees with a model by accident.
+    The a-contrario bound of Moisan and Stival (2004), in which a match agrees with a model by
+    accident as often as its threshold's neighbourhood fills the picture. 0 for as few matches as
+    determine the model: none is left to be surprised by.
+
+    kind: not "none". count: of all matches. threshold: in pixels, see `estimate_geometry`.
     """
+    model = _MODELS[kind]
+    if count <= model.sample:
+        return 0.0
+    if kind == "homography":
+        chance = math.pi * threshold**2 / math.prod(size1)
+    else:
+        chance = max(2 * threshold * math.hypot(*size) / math.prod(size) for size in (size0, size1))
     return (
         math.log10(model.solutions * (count - model.sample))
         + _log10_choose(count, inliers)
         + _log10_choose(inliers, model.sample)
-        + (inliers - model.sample) * math.log10(chance)
+        + (inliers - model.sample) * math.log10(min(chance, 1))
     )
 
 

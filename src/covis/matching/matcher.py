@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Literal, get_args
+from pathlib import Path
 
 import numpy as np
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, BundleError
 from covis.matching.lightglue import LightGlue
 from covis.matching.nearest import mutual_nearest
 from covis.matching.semi_dense import Refiner
-from covis.runtime.bundle import find_bundle
+from covis.runtime.bundle import Bundle, find_bundle, installed_bundle, list_bundles
 from covis.types import Features, Matches
 
-MatcherName = Literal["nearest", "semi-dense"]
-"""The matchers that need no weights of their own."""
+MATCHERS = ("nearest", "semi-dense", "lightglue", "auto")
 
-MATCHERS = (*get_args(MatcherName), "lightglue")
+DEFAULT_MATCHER = "nearest"
 
 MIN_CONFIDENCE = 0.25
 """Refined matches below it are dropped; the published value."""
@@ -32,10 +31,10 @@ class Matcher:
 
     def __init__(
         self,
-        matcher: MatcherName | Literal["lightglue"] = "nearest",
+        matcher: str = DEFAULT_MATCHER,
         *,
         features: str | None = None,
-        bundle: str | None = None,
+        full_depth: bool = False,
         min_similarity: float | None = None,
         max_ratio: float | None = None,
         threads: int | None = None,
@@ -43,39 +42,54 @@ class Matcher:
         """Set the matcher up.
 
         matcher: "nearest", mutual nearest neighbours; "semi-dense", the same on semi-dense
-            features and then refined to sub-pixel accuracy (XFeat*); "lightglue", a network that
-            was trained for one kind of features.
+            features and then refined to sub-pixel accuracy (XFeat*); "lightglue", the network
+            with the weights that are installed for the features, "lightglue-" and their name;
+            the name or the folder of other LightGlue weights; or "auto", LightGlue where
+            weights for the features are installed and no threshold below is given, else
+            "nearest".
         features: the bundle that the semi-dense features come from; needed only for one that was
             opened by its folder, others are found by the features' own word.
-        bundle: the name or the folder of LightGlue's weights; needed for it alone.
-        min_similarity, max_ratio: see `mutual_nearest`; neither is set in the paper.
+        full_depth: let LightGlue run all its layers on all points, which is slower.
+        min_similarity, max_ratio: of "nearest", see `mutual_nearest`; neither is set in the paper.
         threads: processor threads; all by default.
 
-        Raises ArgumentError on an unknown matcher, thresholds where they mean nothing or a
-        missing bundle, BundleError on a bundle that is not LightGlue's.
+        Raises ArgumentError on an unknown matcher or on options that it does not have,
+        BundleError on a bundle that is not LightGlue's.
         """
-        if matcher not in MATCHERS:
-            raise ArgumentError(f"no matcher '{matcher}'; there are: {', '.join(MATCHERS)}.")
-        if matcher == "semi-dense" and (min_similarity, max_ratio) != (None, None):
+        thresholds = (min_similarity, max_ratio) != (None, None)
+        if matcher == "auto" and thresholds:
+            matcher = "nearest"
+        if matcher == "semi-dense" and thresholds:
             raise ArgumentError(
                 "min_similarity and max_ratio are for descriptors of unit length; semi-dense ones "
                 "are not. Leave them out: refinement drops what does not fit."
             )
+        if matcher != "nearest" and thresholds:
+            raise ArgumentError("min_similarity and max_ratio are for the matcher 'nearest'.")
+        if matcher in ("nearest", "semi-dense") and full_depth:
+            raise ArgumentError(f"full depth is for LightGlue; '{matcher}' has no layers.")
         self.matcher = matcher
-        self._bundle = features
+        self._named = None if matcher in MATCHERS else _lightglue_bundle(matcher)
+        self._full_depth = full_depth
+        self._features = features
         self._min_similarity, self._max_ratio = min_similarity, max_ratio
         self._threads = threads
         self._refiners: dict[str, Refiner] = {}
-        if matcher == "lightglue" and (min_similarity, max_ratio) != (None, None):
-            raise ArgumentError("min_similarity and max_ratio are for the matcher 'nearest'.")
-        if (matcher == "lightglue") != (bundle is not None):
-            raise ArgumentError("the matcher 'lightglue', and no other, needs a bundle of weights.")
-        self._lightglue: LightGlue | None = None
-        if bundle is not None:
-            self._lightglue = LightGlue.open(find_bundle(bundle), threads=threads)
+        self._lightglues: dict[str, tuple[Bundle, LightGlue] | None] = {}
+
+    def bundle(self, model: str) -> Bundle | None:
+        """The LightGlue weights that features of `model` are matched with, None where none are.
+
+        They are loaded here, if not before. Raises BundleError when none are installed,
+        ArgumentError when they are for other features.
+        """
+        loaded = self._load(model)
+        return None if loaded is None else loaded[0]
 
     def __call__(self, features0: Features, features1: Features) -> Matches:
         """Match two sets of features of one model.
+
+        `Matches.licence` is that of LightGlue's weights, where they were used.
 
         Raises ArgumentError when the models differ, when semi-dense matching is given
         sparse features or the other way about, or when LightGlue is given others than its own.
@@ -94,9 +108,13 @@ class Matcher:
                     f"Extractor(semi_dense={semi_dense})."
                 )
         began = time.perf_counter()
-        if self._lightglue is not None:
-            found = self._lightglue(features0, features1)
+        model, licence = features0.model, ""
+        loaded = self._load(model)
+        if loaded is not None:
+            bundle, lightglue = loaded
+            found = lightglue(features0, features1)
             indices, scores = found.indices, found.scores
+            model, licence = f"{model} + {bundle.name}", bundle.licence
         else:
             indices, scores = mutual_nearest(
                 features0.descriptors,
@@ -117,10 +135,62 @@ class Matcher:
             scores=np.clip(scores[order], 0, 1),
             indices=None if semi_dense else indices[order],
             seconds={"match": time.perf_counter() - began},
-            model=features0.model,
+            model=model,
+            licence=licence,
         )
+
+    def _load(self, model: str) -> tuple[Bundle, LightGlue] | None:
+        if model not in self._lightglues:
+            bundle = self._find(model)
+            loaded = None
+            if bundle is not None:
+                _check_fits(bundle, model)
+                opened = LightGlue.open(bundle, full=self._full_depth, threads=self._threads)
+                loaded = bundle, opened
+            self._lightglues[model] = loaded
+        return self._lightglues[model]
+
+    def _find(self, model: str) -> Bundle | None:
+        if self._named is not None or self.matcher in ("nearest", "semi-dense"):
+            return self._named
+        name = f"lightglue-{model}"
+        bundle = installed_bundle(name)
+        if bundle is None and self.matcher == "lightglue":
+            raise BundleError(
+                f"no LightGlue weights are installed for '{model}' (no model '{name}'): import "
+                "some with 'covis weights import', name others as the matcher, or use 'nearest'."
+            )
+        return bundle
 
     def _refiner(self, model: str) -> Refiner:
         if model not in self._refiners:
-            self._refiners[model] = Refiner(find_bundle(self._bundle or model), self._threads)
+            self._refiners[model] = Refiner(find_bundle(self._features or model), self._threads)
         return self._refiners[model]
+
+
+def _lightglue_bundle(name: str) -> Bundle:
+    """The LightGlue weights of that name or in that folder; raises ArgumentError for others."""
+    if installed_bundle(name) is None and not (Path(name) / "bundle.json").is_file():
+        known = [b.folder.name for b in list_bundles() if b.architecture == "lightglue"]
+        raise ArgumentError(
+            f"no matcher '{name}'; there are: {', '.join([*MATCHERS, *known])}, "
+            "and any folder with LightGlue weights."
+        )
+    bundle = find_bundle(name)
+    if bundle.architecture != "lightglue":
+        raise ArgumentError(f"'{bundle.name}' is a bundle for {bundle.architecture}, no matcher.")
+    return bundle
+
+
+def _check_fits(bundle: Bundle, model: str) -> None:
+    """Raise ArgumentError unless the weights are for features of `model`.
+
+    Those for "xfeat" are for "xfeat-covis" as well: what follows a hyphen tells apart weights
+    of one kind of features. Those for "" are for any whose descriptors have the right size.
+    """
+    kind = bundle.settings.get("features", "")
+    if kind and model != kind and not model.startswith(f"{kind}-"):
+        raise ArgumentError(
+            f"the matcher '{bundle.name}' is for features of '{kind}', not of '{model}'; "
+            "use those, or another matcher."
+        )

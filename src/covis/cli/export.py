@@ -1,0 +1,67 @@
+"""`covis export`: models as files, to run elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covis.cli import options
+
+app = typer.Typer(
+    help="Write models as ONNX files, to run elsewhere ('weights import' is for use in covis).",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def _main() -> None:
+    pass
+
+
+@app.command("lightglue")
+def export_lightglue(
+    weights: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="LightGlue weights: .safetensors, .pt or .pth."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    features: options.MadeFor = "",
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to call the model.", show_default="the folder's name"),
+    ] = None,
+    licence: options.Licence = options.UNKNOWN_LICENCE,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store float16, half the size; compute in float32.")
+    ] = False,
+    full_depth: Annotated[
+        bool,
+        typer.Option("--full-depth", help="Never stop early nor drop points, in the bundle too."),
+    ] = False,
+) -> None:
+    """Write LightGlue weights as ONNX files.
+
+    DIR takes a bundle, the steps of the adaptive matcher for covis (--matcher DIR);
+    one_file.onnx, the whole matcher at fixed depth in standard operators, for any other runtime;
+    and parity.md, both compared with PyTorch.
+    """
+    with options.needing_train_extra():
+        from covis.export.lightglue import agreement, export_for_other_runtimes
+        from covis.nets.lightglue import load_official
+
+        bundle, rows = export_for_other_runtimes(
+            load_official(weights),
+            out,
+            name=name or out.resolve().name,
+            licence=licence,
+            source=weights.name,
+            features=features,
+            half=half,
+            full_depth=full_depth,
+        )
+    size = sum(path.stat().st_size for path in bundle.folder.iterdir()) / 2**20
+    typer.echo(f"Wrote '{bundle.name}', one_file.onnx and parity.md to {out} ({size:.1f} MiB).")
+    typer.echo(agreement(rows))
+    typer.echo(f"Licence: {bundle.licence}. Use it with --matcher {out}.")

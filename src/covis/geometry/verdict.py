@@ -1,0 +1,157 @@
+"""Do two pictures show the same? One probability, from what the geometry of their matches says.
+
+A pair with a model is judged by three numbers that any matcher and any kind of geometry have:
+
+- surprise: -log10 of how many models with as many inliers chance would bring (see
+  `log10_false_alarms`), which makes 30 inliers of a homography and 60 of a fundamental matrix
+  comparable;
+- share: of the matches, how many are inliers;
+- coverage: of the 8 x 8 cells of a picture, in how many an inlier lies; the lesser of the two.
+
+Their logarithms add up to the log-odds, with weights that are not negative: more of any never
+makes a pair less likely. A pair without a model is the less likely the more keypoints its pictures
+have, log-odds -w log(1 + keypoints / 100): without any the odds are even.
+
+The weights were fitted to pairs rendered from photographs, and pairs of different photographs,
+by `python -m covis.training.verdict`; they lie in `verdict.json`, with what they were fitted to.
+Before the pictures are seen the odds are even. Where pairs that show the same are rare, as among
+all pairs of a large folder, the probability is lower by what they are rarer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from covis.errors import CovisError
+from covis.geometry.estimate import default_threshold, log10_false_alarms
+from covis.types import Features, FloatArray, Matches, Matrix, Verdict, VerdictLabel
+
+CALIBRATION = Path(__file__).with_suffix(".json")
+GRID = 8
+"""Cells along each side of a picture whose coverage is counted."""
+FEW_KEYPOINTS = 100
+"""With so many keypoints in each picture, that no model was found begins to mean something."""
+
+
+class Evidence(NamedTuple):
+    """What a probability is computed from; see above.
+
+    keypoints: in the picture that has fewer. model: whether there is one; without it the other
+    numbers are zero.
+    """
+
+    keypoints: int
+    model: bool = False
+    surprise: float = 0.0
+    share: float = 0.0
+    coverage: float = 0.0
+
+    def terms(self) -> Matrix:
+        """What the weights multiply: (4,) with a model, the first 1; (1,) without."""
+        if not self.model:
+            return np.array([-math.log1p(self.keypoints / FEW_KEYPOINTS)])
+        least = 1 / GRID**2
+        return np.array(
+            [
+                1.0,
+                math.log1p(self.surprise),
+                math.log(max(self.share, 1e-4)),
+                math.log(max(self.coverage, least)),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The weights, and where the labels begin.
+
+    with_model: (4,), the constant's, the surprise's, the share's, the coverage's.
+    without_model: of the keypoints.
+    same: the least probability that is called so. different: the largest.
+    least: no probability is nearer to 0 or 1 than this; there were no more pairs to tell.
+    """
+
+    with_model: tuple[float, ...]
+    without_model: float
+    same: float
+    different: float
+    least: float
+
+    @classmethod
+    def read(cls, path: Path = CALIBRATION) -> Self:
+        """Read what `covis.training.verdict` wrote. Raises CovisError for any other file."""
+        try:
+            stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            names = ("without_model", "same", "different", "least")
+            return cls(tuple(map(float, stored["with_model"])), *(float(stored[n]) for n in names))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CovisError(
+                f"{path}: not a calibration of the verdict ({error!r}); install covis again."
+            ) from error
+
+    def probability(self, evidence: Evidence) -> float:
+        weights = self.with_model if evidence.model else (self.without_model,)
+        log_odds = float(evidence.terms() @ np.array(weights))
+        return min(max(1 / (1 + math.exp(-log_odds)), self.least), 1 - self.least)
+
+    def label(self, probability: float) -> VerdictLabel:
+        if probability >= self.same:
+            return "same"
+        return "different" if probability <= self.different else "unsure"
+
+
+def judge(matches: Matches, features0: Features, features1: Features) -> Verdict | None:
+    """Whether two pictures show the same, by their matches and the geometry fitted to them.
+
+    matches: with the geometry that `estimate_geometry` finds at its default threshold.
+
+    None where no geometry was asked for: bare matches tell too little.
+    """
+    evidence = find_evidence(matches, features0, features1)
+    if evidence is None:
+        return None
+    calibration = _shipped()
+    probability = calibration.probability(evidence)
+    return Verdict(calibration.label(probability), probability)
+
+
+def find_evidence(matches: Matches, features0: Features, features1: Features) -> Evidence | None:
+    """What `judge` goes by; None where no geometry was asked for."""
+    geometry = matches.geometry
+    if geometry is None or geometry.kind == "none":
+        return None
+    keypoints = min(len(features0), len(features1))
+    if geometry.matrix is None:
+        return Evidence(keypoints)
+    size0, size1 = (features0.width, features0.height), (features1.width, features1.height)
+    inliers = geometry.inliers
+    count = int(inliers.sum())
+    threshold = default_threshold(geometry.kind, size0, size1)
+    alarms = log10_false_alarms(geometry.kind, len(matches), count, threshold, size0, size1)
+    return Evidence(
+        keypoints,
+        model=True,
+        surprise=max(-alarms, 0.0),
+        share=count / len(matches),
+        coverage=min(
+            _coverage(matches.points0[inliers], size0), _coverage(matches.points1[inliers], size1)
+        ),
+    )
+
+
+def _coverage(points: FloatArray, size: tuple[int, int]) -> float:
+    """The share of a picture's cells that (N, 2) points lie in, 0..1."""
+    cells = np.clip(points / np.array(size) * GRID, 0, GRID - 1).astype(np.int64)
+    return len(np.unique(cells, axis=0)) / GRID**2
+
+
+@cache
+def _shipped() -> Calibration:
+    return Calibration.read()
