@@ -34,7 +34,8 @@ def test_exception_unknown_model(tmp_path, monkeypatch):
 
 
 def test_exception_bundle_for_something_else(tmp_path):
-    about = {"name": "other", "architecture": "lightglue", "graphs": {}, "licence": "-", "source": "-"}
+    about = {"name": "other", "architecture": "lightglue", "graphs": {}}
+    about |= {"licence": "-", "source": "-"}
     (tmp_path / "bundle.json").write_text(json.dumps(about))
     with pytest.raises(ArgumentError, match="'other' is a bundle for lightglue, not for features"):
         Extractor(str(tmp_path))
