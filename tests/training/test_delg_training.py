@@ -17,10 +17,19 @@ pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 from safetensors.torch import load_file  # noqa: E402
 
 from covis.errors import TrainingError  # noqa: E402
-from covis.nets.delg import light_delg  # noqa: E402
+from covis.nets.delg import Words, light_delg  # noqa: E402
 from covis.training import delg as training  # noqa: E402
 from covis.training.checkpoint import load_checkpoint  # noqa: E402
-from covis.training.delg import LIGHT, PUBLISHED, Run, Workers, train, view_size, whiten  # noqa: E402
+from covis.training.delg import (  # noqa: E402
+    LIGHT,
+    PUBLISHED,
+    Run,
+    Workers,
+    start_words,
+    train,
+    view_size,
+    whiten,
+)
 from covis.training.labelled import read_folders, read_unlabelled  # noqa: E402
 from covis.training.views import CROP, HARD, SAME, render_view  # noqa: E402
 
@@ -33,8 +42,10 @@ TINY = replace(
     held_out=2,
     checkpoint_every=2,
     validate_every=2,
-    whitening_views=6,
+    start_views=6,
 )
+
+TINY_LABELLED = replace(TINY, views=(HARD,), loss="arcface", kept=())
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +64,7 @@ def photos(tmp_path_factory):
 def tiny(monkeypatch):
     """Recipes of a few small views; the model is written elsewhere in these tests."""
     monkeypatch.setattr(training, "LIGHT", TINY)
+    monkeypatch.setattr(training, "LIGHT_LABELLED", TINY_LABELLED)
     written = []
     monkeypatch.setattr(training, "_write_bundle", lambda delg, out, run: written.append(run.best))
     return written
@@ -179,6 +191,51 @@ def test_a_step_learns_the_head_and_only_the_head(photos, random_net, loss):
         assert torch.equal(value, before[name]) == frozen, name
 
 
+def test_kept_views(photos, random_net, tmp_path):
+    """Made once, whoever asks; drawn by kind; and only the whitening layer learns from them."""
+    run = tiny_run(photos, random_net)
+    run.start_head()
+    run.keep_views(tmp_path / "views.pt", report=lambda line: None)
+    assert run.kept.shape == (9, 8, run.delg.backbone.channels[1])
+    one = run._pooled(run.photos, 3, HARD, 0, 6, 5)[0]
+    torch.testing.assert_close(run.kept[3, 5].float(), one, rtol=1e-2, atol=1e-3)
+    drawn = run.batch(2)
+    kinds = run.kept[:, :2].flatten(0, 1), run.kept[:, 2:].flatten(0, 1)
+    for views, kind in zip(drawn.views.chunk(2), kinds, strict=True):
+        assert all((kind == view).all(dim=1).any() for view in views)
+    before = {k: v.clone() for k, v in run.delg.state_dict().items()}
+    assert np.isfinite(run.train_step(drawn)["global"])
+    for name, value in run.delg.state_dict().items():
+        assert torch.equal(value, before[name]) == (not name.startswith("head.")), name
+
+    # What was done before a kill is not done again, unless the words are others.
+    whole, again = run.kept, tiny_run(photos, random_net)
+    again.delg.load_state_dict(before)
+    again._pooled = None
+    again.keep_views(tmp_path / "views.pt")
+    assert torch.equal(again.kept, whole)
+    other = tiny_run(photos, random_net)
+    other.keep_views(tmp_path / "views.pt", report=lambda line: None)
+    assert not torch.equal(other.kept, whole)
+
+
+def test_words_are_centres_of_places():
+    """Places around four directions: each is a word, and a tenth of the places counts for it."""
+    torch.manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(4, 64), dim=1)
+    noise = 0.02 * torch.randn(1000, 4, 64)
+    places = torch.nn.functional.normalize((directions + noise).flatten(0, 1), dim=1)
+    words = Words(12)
+    start_words(words, places, np.random.default_rng(0))
+    centres = words.layer.weight[:, :, 0, 0]
+    torch.testing.assert_close(centres.norm(dim=1), torch.ones(12), rtol=0, atol=1e-4)
+    assert (centres @ directions.T).amax(dim=0).min() > 0.95
+    near = torch.nn.functional.conv2d(
+        places[:, :, None, None], words.layer.weight, words.layer.bias
+    )
+    assert ((near > 0).float().mean(dim=0) - 0.1).abs().max() < 0.02
+
+
 def test_validation_is_the_same_every_time(photos, random_net):
     run = tiny_run(photos, random_net)
     assert run.validate() == run.validate()
@@ -280,9 +337,9 @@ from pathlib import Path
 import torch
 from covis.training import delg
 torch.set_num_threads(1)
-delg.LIGHT = replace(
-    delg.LIGHT, batch=4, sides=(64, 96), warmup=1, held_out=2, checkpoint_every=3,
-    validate_every=3, whitening_views=6,
+delg.LIGHT_LABELLED = replace(
+    delg.LIGHT_LABELLED, batch=4, sides=(64, 96), warmup=1, held_out=2, checkpoint_every=3,
+    validate_every=3, start_views=6,
 )
 delg._write_bundle = lambda *arguments: None
 photos, out = map(Path, sys.argv[1:])

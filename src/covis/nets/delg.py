@@ -22,8 +22,8 @@ GEM_POWER = 3.0
 LOCAL_DIMENSION, ATTENTION_CHANNELS = 128, 512
 RESNET_DIMENSION = 2048
 LIGHT_DIMENSION, LIGHT_LOCAL, LIGHT_ATTENTION = 256, 32, 128
-DEEP_CHANNELS = 384
-"""Of D on XFeat."""
+WORDS = 512
+"""Channels of D on XFeat."""
 RESNETS = {"resnet50": "microsoft/resnet-50", "resnet101": "microsoft/resnet-101"}
 """And where `transformers` finds their ImageNet weights."""
 IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -99,7 +99,11 @@ class GlobalHead(nn.Module):
         self.whiten = nn.Linear(channels, dimension)
 
     def forward(self, deep: Tensor) -> Tensor:
-        return F.normalize(self.whiten(gem(deep)), dim=1)
+        return self.describe(gem(deep))
+
+    def describe(self, pooled: Tensor) -> Tensor:
+        """[B, C] -> [B, G], unit length."""
+        return F.normalize(self.whiten(pooled), dim=1)
 
 
 class Attention(nn.Module):
@@ -143,32 +147,40 @@ class ResNetBackbone(nn.Module):
         return ReceptiveField.through([self.net.embedder, *blocks])
 
 
-class Deepen(nn.Module):
-    """XFeat's maps at 1/16 and 1/32 -> D at 1/32, for whole images: wider than XFeat's own."""
+class Words(nn.Module):
+    """XFeat's features -> D at 1/16: how far each place is within each visual word.
 
-    def __init__(self, channels: int = DEEP_CHANNELS) -> None:
+    A word is a direction of descriptors and how near a place has to be to count.
+    """
+
+    def __init__(self, words: int = WORDS) -> None:
         super().__init__()
-        self.layer = nn.Sequential(nn.Conv2d(128, channels, 1), nn.ReLU())
+        self.layer = nn.Conv2d(64, words, 1)
 
-    def forward(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """The three maps of `XFeat.pyramid` -> [B, C, H/32, W/32], not negative."""
-        _, x4, x5 = pyramid
-        return self.layer(torch.cat([F.avg_pool2d(x4, 2), x5], dim=1))
+    @staticmethod
+    def places(features: Tensor) -> Tensor:
+        """[B, 64, H/8, W/8] -> unit descriptors [B, 64, H/16, W/16], of 2 x 2 cells each."""
+        return F.normalize(F.avg_pool2d(F.normalize(features, dim=1), 2), dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, 64, H/8, W/8] -> [B, C, H/16, W/16], not negative."""
+        return F.relu(self.layer(self.places(features)))
 
 
 class XFeatBackbone(nn.Module):
-    """XFeat as it is, frozen, so that its features stay what they are, and `Deepen` on top.
+    """XFeat as it is, frozen, so that its features stay what they are, and `Words` of them.
 
-    S is XFeat's map at 1/16.
+    S is XFeat's map at 1/16. Its map at 1/32, which would be D, tells photos apart less well
+    than words of its features do.
     """
 
     grey = True
 
-    def __init__(self, net: XFeat, channels: int = DEEP_CHANNELS) -> None:
+    def __init__(self, net: XFeat, words: int = WORDS) -> None:
         super().__init__()
         self.net = net.requires_grad_(False).eval()
-        self.deepen = Deepen(channels)
-        self.channels = 64, channels
+        self.words = Words(words)
+        self.channels = 64, words
 
     def train(self, mode: bool = True) -> XFeatBackbone:
         """The network that is frozen keeps its norms' statistics."""
@@ -177,10 +189,15 @@ class XFeatBackbone(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Maps:
-        """[B, C, H, W], sides multiples of 32 -> S at 1/16 and D at 1/32."""
-        with torch.no_grad():
-            pyramid = self.net.pyramid(self.net.normalise(image))
-        return Maps(pyramid[1], self.deepen(pyramid))
+        """[B, C, H, W], sides multiples of 32 -> S and D, both at 1/16."""
+        shallow, features = self.frozen(image)
+        return Maps(shallow, self.words(features))
+
+    @torch.no_grad()
+    def frozen(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, H, W] -> S and XFeat's features [B, 64, H/8, W/8]."""
+        pyramid = self.net.pyramid(self.net.normalise(image))
+        return pyramid[1], self.net.fuse(pyramid)
 
     def receptive_field(self) -> ReceptiveField:
         """Of S, along the convolutions; `skip1` sees less."""

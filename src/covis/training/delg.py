@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +31,7 @@ from covis.nets.delg import (
     RESNETS,
     Delg,
     DelgOutput,
+    Words,
     XFeatBackbone,
     gem,
     light_delg,
@@ -38,7 +39,7 @@ from covis.nets.delg import (
 )
 from covis.nets.xfeat import SIZE_MULTIPLE, XFeat
 from covis.runtime.bundle import find_bundle
-from covis.training.checkpoint import CHECKPOINT, save_checkpoint, to_resume
+from covis.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint, to_resume
 from covis.training.delg_losses import (
     ATTENTION_WEIGHT,
     RECONSTRUCTION_WEIGHT,
@@ -80,8 +81,11 @@ class Recipe:
     """Photos kept from training for validation."""
     checkpoint_every: int = 250
     validate_every: int = 500
-    whitening_views: int = 1024
-    """Views whose principal components the whitening layer starts from; 0 for a random start."""
+    start_views: int = 1024
+    """Views whose words and principal components the head starts from; 0 for a random start."""
+    kept: tuple[int, ...] = ()
+    """How many views of each kind are made of each photo once and kept, pooled, to draw from:
+    then only the whitening layer learns. Empty: each step makes its own."""
 
     def rate_at(self, step: int) -> float:
         """The learning rate, falling linearly to 0."""
@@ -89,17 +93,26 @@ class Recipe:
 
 
 LIGHT = Recipe(
-    steps=3000,
-    batch=48,
+    steps=1000,
+    batch=256,
     sides=(256, 576),
     views=(SAME, HARD),
     loss="contrast",
     local=False,
     optimiser="adamw",
-    rate=2e-3,
-    warmup=100,
+    rate=4e-3,
+    warmup=50,
+    weight_decay=1e-3,
+    validate_every=250,
+    kept=(2, 6),
 )
-"""For XFeat's frozen network: only the head learns."""
+"""For a head on XFeat's frozen network, without labels: nearly all of its time goes into making
+eight views of each photo."""
+
+LIGHT_LABELLED = replace(
+    LIGHT, steps=3000, batch=48, views=(HARD,), loss="arcface", rate=1e-3, kept=()
+)
+"""For the same with labels: the words learn, too."""
 
 PUBLISHED = Recipe(
     steps=1_500_000,
@@ -112,14 +125,14 @@ PUBLISHED = Recipe(
     rate=0.01,
     checkpoint_every=2000,
     validate_every=20_000,
-    whitening_views=0,
+    start_views=0,
 )
 """For a ResNet: section 4.1 of the paper, 16 views on each of 16 workers."""
 
 
 class Batch(NamedTuple):
-    """Views [N, C, H, W] uint8 and their classes [N]; with several views a photo all first
-    views come before all second ones."""
+    """Views [N, C, H, W] uint8, or the pooled ones that are kept [N, C], and their classes [N];
+    with several views a photo all first views come before all second ones."""
 
     views: Tensor
     labels: Tensor
@@ -173,6 +186,10 @@ class Run:
             if recipe.optimiser == "sgd"
             else torch.optim.AdamW(self.learnt, recipe.rate, weight_decay=decay)
         )
+        self.kept: Tensor | None = None
+        """[N, K, C] float16: the views of each photo that the recipe keeps, pooled."""
+        self.held: dict[int, Tensor] = {}
+        """Pooled views for validation, where nothing below the whitening layer learns."""
         self.step = 0
         self.best = float("-inf")
         self.curve: list[dict[str, float]] = []
@@ -202,12 +219,17 @@ class Run:
         size = view_size(recipe.sides, rng)
         chosen = self._drawn(rng)
         mine = range(self.workers.rank, len(chosen), self.workers.count)
+        labels = np.tile(self.photos.labels[chosen[list(mine)]], len(recipe.views))
+        if self.kept is not None:
+            begins = np.cumsum((0, *recipe.kept))
+            drawn = [rng.integers(begin, end, len(chosen)) for begin, end in pairwise(begins)]
+            pooled = [self.kept[chosen, places][list(mine)] for places in drawn]
+            return Batch(torch.cat(pooled), torch.from_numpy(labels))
         views = [
             self.view(self.photos, index, size, change, (recipe.seed, step, place, turn))
             for turn, change in enumerate(recipe.views)
             for place, index in ((place, int(chosen[place])) for place in mine)
         ]
-        labels = np.tile(self.photos.labels[chosen[list(mine)]], len(recipe.views))
         return Batch(torch.from_numpy(np.stack(views)), torch.from_numpy(labels))
 
     def _drawn(self, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -267,13 +289,12 @@ class Run:
         return self.delg.heads(type(maps)(*(m.float() for m in maps)))
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        output, labels = self._output(batch.views), batch.labels.to(self.device)
-        losses: dict[str, Tensor] = {}
-        if self.recipe.loss == "arcface":
-            losses["global"] = self.losses["arcface"](output.global_descriptor, labels)
-        else:
-            one, other = output.global_descriptor.chunk(2)
-            losses["global"] = contrast_loss(one, other, self.scale)
+        labels = batch.labels.to(self.device)
+        if self.kept is not None:
+            pooled = batch.views.to(self.device).float()
+            return {"global": self._global_loss(self.delg.head.describe(pooled), labels)}
+        output = self._output(batch.views)
+        losses = {"global": self._global_loss(output.global_descriptor, labels)}
         if self.recipe.local:
             losses["reconstruction"] = RECONSTRUCTION_WEIGHT * reconstruction_loss(
                 output.reconstruction, output.shallow
@@ -283,33 +304,90 @@ class Run:
             )
         return losses
 
+    def _global_loss(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        if self.recipe.loss == "arcface":
+            return self.losses["arcface"](descriptors, labels)
+        one, other = descriptors.chunk(2)
+        return contrast_loss(one, other, self.scale)
+
     @torch.inference_mode()
+    def _pooled(
+        self, photos: LabelledPhotos, index: int, change: Change, *seed: int, places: bool = False
+    ) -> Tensor:
+        """One view of a photo, drawn by the run's seed and `seed`, through the backbone: [1, C].
+
+        places: give the places that words are made for instead, [P, 64].
+        """
+        seeds = (self.recipe.seed, *seed, index)
+        size = view_size(self.recipe.sides, np.random.default_rng(seeds))
+        view = torch.from_numpy(self.view(photos, index, size, change, seeds))[None]
+        backbone, images = self.delg.backbone, view.to(self.device).float() / 255
+        with torch.autocast(self.device.type, torch.bfloat16):
+            if places:
+                assert isinstance(backbone, XFeatBackbone)
+                found = backbone.words.places(backbone.frozen(images)[1].float())
+                return found[0].flatten(1).T.contiguous()
+            return gem(backbone(images).deep.float())
+
+    def start_head(self) -> None:
+        """Begin with words that are the centres of what views show and with the principal
+        components of pooled views, each scaled to the same variance."""
+        self.delg.eval()
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, 0, 1))
+        drawn = [int(index) for index in rng.integers(0, len(self.photos), recipe.start_views)]
+        changes = [recipe.views[place % len(recipe.views)] for place in range(len(drawn))]
+        look = list(zip(drawn, changes, range(len(drawn)), strict=True))
+        if isinstance(self.delg.backbone, XFeatBackbone):
+            places = [
+                self._pooled(self.photos, index, change, 0, 1, place, places=True)[::8]
+                for index, change, place in look
+            ]
+            start_words(self.delg.backbone.words, torch.cat(places), rng)
+        pooled = [
+            self._pooled(self.photos, index, change, 0, 2, place) for index, change, place in look
+        ]
+        whiten(self.delg.head.whiten, torch.cat(pooled))
+
+    def keep_views(self, path: Path, report: Any = print) -> None:
+        """Make the views that the recipe keeps. `path` takes what is done, for after a kill."""
+        self.delg.eval()
+        recipe, workers = self.recipe, self.workers
+        changes = [
+            c for c, count in zip(recipe.views, recipe.kept, strict=True) for _ in range(count)
+        ]
+        channels = self.delg.backbone.channels[1]
+        kept = torch.zeros(len(self.photos), len(changes), channels, dtype=torch.float16)
+        words = {k: v.cpu() for k, v in self.delg.backbone.words.state_dict().items()}
+        begin = 0
+        if path.exists():
+            saved = load_checkpoint(path)
+            if all(torch.equal(saved["words"][k], v) for k, v in words.items()):
+                kept, begin = saved["kept"], saved["done"]
+        for index in range(begin, len(self.photos)):
+            if index % workers.count == workers.rank:
+                for place, change in enumerate(changes):
+                    kept[index, place] = self._pooled(self.photos, index, change, 0, 6, place)[0]
+            done = index + 1
+            if done % 200 == 0 or done == len(self.photos):
+                save_checkpoint({"kept": kept, "done": done, "words": words}, path)
+                report(f"views of {done} of {len(self.photos)} photos")
+        # What the others made is zero here.
+        whole = kept.float().to(self.device)
+        workers.average([whole])
+        self.kept = (whole * workers.count).half().cpu()
+
     def _described(self, photos: LabelledPhotos, change: Change, salt: int) -> Tensor:
         """Global descriptors [N, G] of one view of each photo, the same at every call."""
         self.delg.eval()
-        found = []
-        for index in range(len(photos)):
-            seed = (self.recipe.seed, salt, index)
-            size = view_size(self.recipe.sides, np.random.default_rng(seed))
-            view = torch.from_numpy(self.view(photos, index, size, change, seed)[None].copy())
-            found.append(self._output(view).global_descriptor)
-        return torch.cat(found)
-
-    @torch.inference_mode()
-    def start_whitening(self) -> None:
-        """Begin with the principal components of pooled maps, each scaled to the same variance."""
-        self.delg.eval()
-        photos, count = self.photos, self.recipe.whitening_views
-        rng = np.random.default_rng((self.recipe.seed, 0, 1))
-        pooled = []
-        for place, index in enumerate(rng.integers(0, len(photos), count)):
-            change = self.recipe.views[place % len(self.recipe.views)]
-            seed = (self.recipe.seed, 0, 1, place)
-            size = view_size(self.recipe.sides, rng)
-            view = torch.from_numpy(self.view(photos, int(index), size, change, seed)[None].copy())
-            images = view.to(self.device).float() / 255
-            pooled.append(gem(self.delg.backbone(images).deep))
-        whiten(self.delg.head.whiten, torch.cat(pooled))
+        pooled = self.held.get(salt)
+        if pooled is None:
+            views = [self._pooled(photos, index, change, 0, salt) for index in range(len(photos))]
+            pooled = torch.cat(views)
+            if self.kept is not None:
+                self.held[salt] = pooled
+        with torch.inference_mode():
+            return self.delg.head.describe(pooled)
 
     def validate(self) -> dict[str, float]:
         """Recall of held-out photos by hard views of them, among as they are and distractors."""
@@ -331,6 +409,8 @@ class Run:
         }
 
 
+WORD_ROUNDS, WORD_SHARE = 8, 0.9
+"""Rounds of k-means, and the share of places that are too far from a word to count for it."""
 DISTRACTORS = 4
 """Photos of the training set beside each held-out one when validating."""
 
@@ -342,6 +422,21 @@ def view_size(sides: tuple[int, int], rng: np.random.Generator) -> tuple[int, in
     size = longest * min(ratio, 1), longest * min(1 / ratio, 1)
     height, width = (max(int(side) // SIZE_MULTIPLE, 1) * SIZE_MULTIPLE for side in size)
     return height, width
+
+
+@torch.inference_mode()
+def start_words(words: Words, places: Tensor, rng: np.random.Generator) -> None:
+    """Make `words` the centres of unit descriptors [P, 64], by k-means on the sphere."""
+    count = words.layer.out_channels
+    centres = places[torch.from_numpy(rng.choice(len(places), count, len(places) < count))]
+    for _ in range(WORD_ROUNDS):
+        nearest = (places @ centres.T).argmax(dim=1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, places)
+        lengths = sums.norm(dim=1, keepdim=True)
+        centres = torch.where(lengths > 0, sums / lengths.clamp(min=1e-12), centres)
+    some = places[torch.from_numpy(rng.integers(0, len(places), 20_000))]
+    words.layer.weight.copy_(centres[:, :, None, None])
+    words.layer.bias.copy_(-(some @ centres.T).quantile(WORD_SHARE, dim=0))
 
 
 def whiten(layer: nn.Linear, samples: Tensor, floor: float = 0.1) -> None:
@@ -404,7 +499,7 @@ def train(
         steps, seed = saved["steps"], saved["seed"]
     recipe = LIGHT if backbone == "xfeat" else PUBLISHED
     if backbone == "xfeat" and labels is not None:
-        recipe = replace(recipe, loss="arcface", views=(HARD,))
+        recipe = LIGHT_LABELLED
     recipe = replace(recipe, seed=seed, steps=recipe.steps if steps is None else steps)
     began = repr((recipe, backbone, str(start), str(labels)))
     if saved is not None and saved["began"] != began:
@@ -422,8 +517,8 @@ def train(
     run = Run(photos, recipe, delg, where, workers)
     if saved is not None:
         run.restore(saved["run"])
-    elif recipe.whitening_views:
-        run.start_whitening()
+    elif recipe.start_views:
+        run.start_head()
     first = workers.rank == 0
     out.mkdir(parents=True, exist_ok=True)
 
@@ -443,6 +538,10 @@ def train(
             out / CHECKPOINT,
         )
 
+    if first and saved is None:
+        keep()
+    if recipe.kept:
+        run.keep_views(out / f"views-{workers.rank}.pt", report)
     if first and run.step == 0:
         measure()
     sums: dict[str, float] = {}
