@@ -32,12 +32,12 @@ def write(path: Path, pixels: Pixels) -> Path:
     return path
 
 
-@pytest.fixture(name="scene")
+@pytest.fixture(name="scene", scope="session")
 def _scene() -> Callable[..., Pixels]:
     return scene
 
 
-@pytest.fixture(name="write")
+@pytest.fixture(name="write", scope="session")
 def _write() -> Callable[[Path, Pixels], Path]:
     return write
 

@@ -8,6 +8,7 @@ one way up, so turned and mirrored pictures are extracted again, from their file
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -74,9 +75,14 @@ def find_groups(
         if _connected(links, one, other):
             continue
         first, second = pictures.features(one), pictures.features(other, way)
-        if second is not None and first is not None and _is_copy(match, first, second):
-            links.setdefault(one, []).append((other, way))
-            links.setdefault(other, []).append((one, _inverse(way)))
+        if first is None or second is None:
+            continue
+        turn = _turn_to(match, first, second)
+        if turn is None:
+            continue
+        way = _after(way, (turn, False))
+        links.setdefault(one, []).append((other, way))
+        links.setdefault(other, []).append((one, _inverse(way)))
     return sorted(pictures.groups(links), key=lambda group: (-len(group), group[0].path))
 
 
@@ -184,7 +190,11 @@ def _standardised(thumbnails: FloatArray, flat: NDArray[np.bool_]) -> FloatArray
     return np.ascontiguousarray(centred)
 
 
-def _is_copy(match: Matcher, features0: Features, features1: Features) -> bool:
+def _turn_to(match: Matcher, features0: Features, features1: Features) -> int | None:
+    """The clockwise turn that makes image 1 look like image 0; None where it is no near-copy.
+
+    0 for features that know one way up, which match in no other.
+    """
     found = match(features0, features1)
     size0, size1 = (features0.width, features0.height), (features1.width, features1.height)
     model = estimate_geometry(
@@ -197,8 +207,12 @@ def _is_copy(match: Matcher, features0: Features, features1: Features) -> bool:
         max_iterations=1000,
     )
     if model.matrix is None or model.inliers.sum() < MIN_INLIERS:
-        return False
-    return _overlap(model.matrix, size0, size1) >= MIN_OVERLAP
+        return None
+    if _overlap(model.matrix, size0, size1) < MIN_OVERLAP:
+        return None
+    middle = np.array([[size0[0] / 2, size0[1] / 2], [size0[0] / 2 + 1, size0[1] / 2]])
+    (x0, y0), (x1, y1) = cv2.perspectiveTransform(middle[:, None], model.matrix)[:, 0]
+    return round(-math.degrees(math.atan2(y1 - y0, x1 - x0)) / 90) * 90 % 360
 
 
 def _overlap(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -> float:

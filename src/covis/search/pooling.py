@@ -30,8 +30,8 @@ def pool(descriptors: FloatArray, scores: FloatArray) -> FloatArray:
     if not weights.any():
         return np.zeros(POOLED_DIMENSION, np.float32)
     # The root of what float32 rounds to nearly nothing would be noise.
-    rows = descriptors.astype(np.float64)
-    values, vectors = np.linalg.eigh((rows * (weights / weights.sum())[:, None]).T @ rows)
+    exact = descriptors.astype(np.float64)
+    values, vectors = np.linalg.eigh((exact * (weights / weights.sum())[:, None]).T @ exact)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     rows, columns = np.triu_indices(len(root))
     # What stands off the diagonal stands there twice.

@@ -1,0 +1,98 @@
+"""Groups of near-copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from covis.features.rotated import turn_image
+from covis.search import Index
+from covis.search.duplicates import WAYS, _after, _inverse, _mirrored, _overlap, _stood
+from covis.types import Image
+
+Pixels = NDArray[np.uint8]
+Scene = Callable[..., Pixels]
+Write = Callable[[Path, Pixels], Path]
+
+
+def stood(pixels: Pixels, way: tuple[int, bool]) -> Pixels:
+    """A picture mirrored and turned."""
+    image = Image(pixels, pixels.shape[1], pixels.shape[0])
+    return turn_image(_mirrored(image, way[1]), way[0]).pixels
+
+
+@pytest.mark.parametrize("one", WAYS)
+def test_ways_combine_as_the_pictures_do(one: tuple[int, bool], scene: Scene) -> None:
+    pixels = scene(0, 32, 48)
+    for other in WAYS:
+        twice = stood(stood(pixels, one), other)
+        np.testing.assert_array_equal(stood(pixels, _after(one, other)), twice)
+    np.testing.assert_array_equal(stood(stood(pixels, one), _inverse(one)), pixels)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_thumbnails_turn_as_the_pictures_do(way: tuple[int, bool], scene: Scene) -> None:
+    square = scene(1, 16, 16)
+    grey = square[:, :, 0]
+    expected = stood(square, way)[:, :, 0].reshape(1, -1)
+    np.testing.assert_array_equal(_stood(grey.reshape(1, -1).astype(np.float32), way), expected)
+
+
+def test_overlap_by_hand() -> None:
+    shift = np.array([[1, 0, 50], [0, 1, 0], [0, 0, 1]], np.float64)
+    # 50 x 100 pixels are common, 150 x 100 are in either.
+    assert _overlap(shift, (100, 100), (100, 100)) == pytest.approx(1 / 3)
+    assert _overlap(np.diag([0.5, 0.5, 1]), (100, 100), (100, 100)) == pytest.approx(1 / 4)
+    assert _overlap(np.eye(3), (100, 80), (100, 80)) == pytest.approx(1)
+    behind = np.array([[1, 0, 0], [0, 1, 0], [-0.02, 0, 1]])
+    assert _overlap(behind, (100, 100), (100, 100)) == 0
+
+
+def test_copies_of_every_kind_are_grouped(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    folder = tmp_path / "p"
+    original = scene(0, 240, 320)
+    for number in range(1, 5):
+        write(folder / f"other{number}.png", scene(number, 240, 320))
+    write(folder / "original.png", original)
+    write(folder / "again.png", original)
+    write(folder / "small.jpg", np.asarray(cv2.resize(original, (240, 180)), np.uint8))
+    write(folder / "cropped.png", original[10:220, 20:300])
+    for turn, mirrored in WAYS[1:]:
+        name = f"{turn}{'m' if mirrored else ''}.png"
+        write(folder / name, stood(original, (turn, mirrored)))
+    index.add([folder])
+    shares: list[float] = []
+    groups = index.duplicates(report=shares.append)
+    assert len(groups) == 1
+    assert shares[-1] == 1
+    found = {Path(copy.path).name: (copy.turn, copy.mirrored) for copy in groups[0]}
+    first = Path(groups[0][0].path).name
+    assert set(found) == {p.name for p in folder.iterdir() if not p.name.startswith("other")}
+    ways = {name: (0, False) for name in ("original.png", "again.png", "small.jpg", "cropped.png")}
+    for turn, mirrored in WAYS[1:]:
+        ways[f"{turn}{'m' if mirrored else ''}.png"] = (turn, mirrored)
+    # A member's way leads to the group's first, whichever that is.
+    for name, way in found.items():
+        assert way == _after(_inverse(ways[name]), ways[first]), name
+
+
+def test_different_pictures_make_no_group(filled: Index) -> None:
+    assert filled.duplicates() == []
+
+
+def test_a_turned_copy_whose_file_is_gone_is_left_out(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    original = scene(0, 240, 320)
+    write(tmp_path / "p" / "a.png", original)
+    turned = write(tmp_path / "p" / "b.png", stood(original, (0, True)))
+    index.add([tmp_path / "p"])
+    turned.unlink()
+    assert index.duplicates() == []

@@ -1,0 +1,289 @@
+"""Searching: what is found, where, in what order and in what time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError, ImageError
+from covis.search import Index
+from covis.search.rank import Ranker
+from covis.search.sheet import COLUMNS, MARGIN, TILE, draw_sheet
+from covis.types import Features
+
+Pixels = NDArray[np.uint8]
+Scene = Callable[..., Pixels]
+Write = Callable[[Path, Pixels], Path]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, scene: Scene, write: Write) -> Index:
+    """Eight scenes, larger than those of the other tests."""
+    folder = tmp_path_factory.mktemp("large")
+    for number in range(8):
+        write(folder / "photos" / f"{number}.png", scene(number, 240, 320))
+    index = Index(folder / "store", features="sift", max_keypoints=400)
+    index.add([folder / "photos"])
+    return index
+
+
+def names(found) -> list[str]:
+    return [Path(hit.path).name for hit in found.hits]
+
+
+def moved(pixels: Pixels) -> tuple[Pixels, NDArray[np.float64]]:
+    """Another view of a picture, and the map from the picture to it (pixel centres at .5)."""
+    matrix = np.array([[0.85, -0.1, 40], [0.12, 0.9, 5], [1e-4, 0, 1]])
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    whole = np.linalg.inv(half) @ matrix @ half
+    size = (pixels.shape[1], pixels.shape[0])
+    return np.asarray(cv2.warpPerspective(pixels, whole, size), np.uint8), matrix
+
+
+def rgb(pixels: Pixels) -> Pixels:
+    """The files hold what OpenCV takes for BGR."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def test_another_view_is_found_and_says_where(large: Index, scene: Scene) -> None:
+    view, matrix = moved(rgb(scene(3, 240, 320)))
+    found = large.search(view, 5, budget=None)
+    hit = found.hits[0]
+    assert names(found)[0] == "3.png"
+    assert (len(found.hits), found.images, found.candidates, found.checked) == (5, 8, 8, 8)
+    assert hit.verdict is not None
+    assert hit.verdict.label == "same"
+    assert hit.inliers > 50
+    assert hit.matches is not None
+    kept = hit.matches.inliers
+    there = cv2.perspectiveTransform(hit.matches.points1[kept][:, None].astype(np.float64), matrix)[
+        :, 0
+    ]
+    assert np.median(np.linalg.norm(there - hit.matches.points0[kept], axis=1)) < 1
+    assert all(other.inliers < hit.inliers for other in found.hits[1:])
+    assert hit.regions is not None
+    for (x, y, width, height), points in zip(
+        hit.regions, (hit.matches.points0[kept], hit.matches.points1[kept]), strict=True
+    ):
+        np.testing.assert_allclose([x, y], points.min(axis=0))
+        np.testing.assert_allclose([x + width, y + height], points.max(axis=0), atol=1e-3)
+
+
+def test_a_region_is_looked_for_and_told_in_the_whole_picture(large: Index, scene: Scene) -> None:
+    """Two scenes side by side: the region says which one is meant."""
+    both = np.concatenate([rgb(scene(1, 240, 320)), rgb(scene(5, 240, 320))], axis=1)
+    found = large.search(both, 1, region=(320, 0, 320, 240), budget=None)
+    assert names(found) == ["5.png"]
+    matches = found.hits[0].matches
+    assert matches is not None
+    shift = (matches.points0 - matches.points1)[matches.inliers]
+    np.testing.assert_allclose(np.median(shift, axis=0), [320, 0], atol=0.5)
+
+
+@pytest.fixture(scope="module")
+def upright(tmp_path_factory: pytest.TempPathFactory, scene: Scene, write: Write) -> Index:
+    """An index with the features of the package, which know one way up."""
+    folder = tmp_path_factory.mktemp("upright")
+    for number in range(3):
+        write(folder / "photos" / f"{number}.png", scene(number, 320, 448))
+    index = Index(folder / "store", max_keypoints=500)
+    index.add([folder / "photos"])
+    return index
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_turned_query_is_found_with_its_points_as_they_are(upright: Index, turn: int) -> None:
+    photo = rgb(cv2.imread(str(Path(upright.uri).parent / "photos" / "2.png")))
+    query = np.ascontiguousarray(np.rot90(photo, -turn // 90))
+    found = upright.search(query, 1, rotate="auto", budget=None)
+    assert names(found) == ["2.png"]
+    matches = found.hits[0].matches
+    assert matches is not None
+    assert matches.inliers.sum() > 100
+    assert matches.turn == turn
+    x, y = matches.points1[matches.inliers].T
+    width, height = 448, 320
+    there = {90: (height - y, x), 180: (width - x, height - y), 270: (y, width - x)}[turn]
+    apart = np.abs(np.column_stack(there) - matches.points0[matches.inliers])
+    assert np.median(apart) < 1
+
+
+def test_an_upright_query_is_not_turned(upright: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covis.search.rank.TURNS", None)
+    photo = Path(upright.uri).parent / "photos" / "1.png"
+    found = upright.search(photo, 1, rotate="auto", budget=None)
+    assert (names(found), found.hits[0].inliers > 100) == (["1.png"], True)
+
+
+def test_certain_hits_come_first_and_the_rest_by_similarity(large: Index, scene: Scene) -> None:
+    """A query of two scenes: both are certain, whatever the vector of the whole says."""
+    both = np.concatenate([rgb(scene(0, 240, 320)), rgb(scene(6, 240, 320))[:, :200]], axis=1)
+    found = large.search(both, 8, budget=None)
+    labels = [hit.verdict.label == "same" for hit in found.hits if hit.verdict is not None]
+    assert names(found)[:2] == ["0.png", "6.png"]
+    assert labels == [True, True] + [False] * 6
+    rest = [hit.similarity for hit in found.hits[2:]]
+    assert rest == sorted(rest, reverse=True)
+
+
+def test_the_budget_stops_the_checking(large: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time is what the clock says: each check takes a second of it."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    check = Ranker._check
+
+    def slow(self, *arguments):
+        now[0] += 1.0
+        return check(self, *arguments)
+
+    monkeypatch.setattr(Ranker, "_check", slow)
+    monkeypatch.setattr("covis.search.rank.cpu_threads", lambda: 1)
+    index = Index(large.uri)
+    query = Path(large.uri).parent / "photos" / "4.png"
+    found = index.search(query, 8, budget=3.5)
+    assert (found.checked, found.candidates, len(found.hits)) == (3, 8, 8)
+    assert names(found)[0] == "4.png"
+    assert [hit.matches is None for hit in found.hits].count(True) == 5
+    now[0] = 0.0
+    found = index.search(query, 8, budget=0.01)
+    assert (found.checked, names(found)[0]) == (0, "4.png")
+
+
+def test_fewer_candidates_are_the_most_similar(large: Index) -> None:
+    query = Path(large.uri).parent / "photos" / "4.png"
+    every = large.search(query, 8, budget=0.001)
+    few = large.search(query, 8, candidates=3, budget=0.001)
+    assert names(few) == names(every)[:3]
+
+
+def test_copies_are_told_and_files_that_went_are_not(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    a, b, c = (write(tmp_path / "p" / name, scene(1)) for name in ("a.png", "b.png", "c.png"))
+    write(tmp_path / "p" / "d.png", scene(2))
+    index.add([tmp_path / "p"])
+    (hit, _) = index.search(a, budget=None).hits
+    assert (hit.path, hit.copies) == (str(a), (str(b), str(c)))
+    index.remove([a])
+    (hit, _) = index.search(a, budget=None).hits
+    assert (hit.path, hit.copies) == (str(b), (str(c),))
+    # A picture that no file has, as a killed run may leave it, is no hit.
+    index.store.files.delete(f"path IN ('{b}', '{c}')")
+    assert names(index.search(a, budget=None)) == ["d.png"]
+
+
+def test_what_is_added_later_is_found(
+    filled: Index, photos: Path, write: Write, scene: Scene
+) -> None:
+    query = write(photos.parent / "query.png", scene(50))
+    assert "new.png" not in names(filled.search(query, budget=None))
+    write(photos / "new.png", scene(50))
+    Index(filled.uri).add([photos])
+    assert names(filled.search(query, 1, budget=None)) == ["new.png"]
+
+
+def test_the_same_with_lance_s_vector_index(
+    filled: Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = filled.search(photos / "2.png", budget=None)
+    monkeypatch.setattr("covis.search.store.VECTOR_INDEX_FROM", 3)
+    filled.store.tidy()
+    index = Index(filled.uri)
+    assert index.store.has_vector_index()
+    found = index.search(photos / "2.png", budget=None)
+    assert names(found)[0] == "2.png"
+    assert found.hits[0].similarity == pytest.approx(exact.hits[0].similarity, abs=0.01)
+    assert {hit.path for hit in found.hits} == {hit.path for hit in exact.hits}
+
+
+def test_an_empty_store_has_no_hits(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    (tmp_path / "p").mkdir()
+    index.add([tmp_path / "p"])
+    query = write(tmp_path / "q.png", scene(1))
+    found = index.search(query)
+    assert (found.hits, found.images) == ([], 0)
+
+
+def test_a_query_without_features_is_answered(filled: Index) -> None:
+    grey = np.full((60, 60), 128, np.uint8)
+    found = filled.search(grey, budget=None)
+    assert len(found.hits) == 6
+    assert all(hit.inliers == 0 for hit in found.hits)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"k": 0}, "must be 1 or more"),
+        ({"candidates": 0}, "must be 1 or more"),
+        ({"budget": 0}, "a time above 0"),
+        ({"rotate": "45"}, "no rotate '45'"),
+        ({"region": (0, 0, 500, 20)}, "does not lie in .* of 200x150 pixels"),
+        ({"region": (0, 0, 0, 20)}, "give x,y,width,height"),
+    ],
+)
+def test_exception_for_options_out_of_range(
+    filled: Index, photos: Path, options: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ArgumentError, match=told):
+        filled.search(photos / "0.png", **options)
+
+
+def test_exception_for_a_query_that_is_no_picture(filled: Index, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        filled.search(tmp_path / "none.png")
+
+
+def test_exception_for_a_store_of_other_weights(
+    filled: Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covis.search.index._weights_digest", lambda source: "others")
+    with pytest.raises(ArgumentError, match=r"other weights of 'sift' .* make a new store"):
+        Index(filled.uri).search(photos / "0.png")
+
+
+def test_the_sheet_has_a_tile_a_hit(large: Index, tmp_path: Path) -> None:
+    query = Path(large.uri).parent / "photos" / "4.png"
+    found = large.search(query, 3, budget=None)
+    gone = replace(found.hits[2], path=str(tmp_path / "gone.png"), matches=None)
+    sheet = draw_sheet(query, replace(found, hits=[*found.hits[:2], gone]))
+    assert sheet.shape[1] == MARGIN + COLUMNS * (TILE + MARGIN)
+    tile = (sheet.shape[0] - 3 * MARGIN) // 2
+    for row, column in ((0, 0), (0, 1), (1, 0)):
+        top, left = MARGIN + row * (tile + MARGIN), MARGIN + column * (TILE + MARGIN)
+        assert sheet[top : top + tile, left : left + TILE].std() > 5
+    assert (sheet[-100:, TILE + 2 * MARGIN :] == sheet[0, 0]).all()
+
+
+def test_hits_as_plain_words(large: Index) -> None:
+    import json
+
+    query = Path(large.uri).parent / "photos" / "4.png"
+    found = json.loads(json.dumps(large.search(query, 2, budget=None).to_dict()))
+    first = found["hits"][0]
+    assert (found["images"], first["verdict"], first["turn"]) == (8, "same", 0)
+    assert first["inliers"] <= first["matches"]
+    np.testing.assert_allclose(first["query_region"], first["region"], atol=0.1)
+
+
+def test_stored_features_are_what_the_extractor_finds(large: Index) -> None:
+    from covis.features.extractor import Extractor
+
+    path = Path(large.uri).parent / "photos" / "0.png"
+    fresh: Features = Extractor("sift", max_keypoints=400)(path)
+    rows, _ = large.store.vectors()
+    (stored,) = [
+        features
+        for (_, features) in large.store.features(rows.tolist())
+        if len(features) == len(fresh) and np.array_equal(features.keypoints, fresh.keypoints)
+    ]
+    assert (stored.width, stored.height, stored.model) == (320, 240, "sift")
