@@ -1,0 +1,131 @@
+"""LiFT: sizes, what it serves, and the files its weights come in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+from safetensors.torch import save_file  # noqa: E402
+
+from covis.errors import ArgumentError, BundleError  # noqa: E402
+from covis.nets.lift import FeatureKind, LiFT, load_lift, metadata, pad_to  # noqa: E402
+
+KIND = FeatureKind("dino-vits16", "0123456789abcdef", 11, "key", 12, 16)
+
+
+def random_lift(kind):
+    torch.manual_seed(4)
+    net = LiFT(kind).eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.1, 0.6)
+    return net
+
+
+@pytest.fixture(scope="module")
+def net():
+    return random_lift(KIND)
+
+
+def test_published_size():
+    net = LiFT(replace(KIND, channels=384))
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(1.2e6, rel=0.02)
+
+
+@pytest.mark.parametrize("patch", [8, 14, 16])
+@pytest.mark.parametrize("size", [(1, 1), (33, 50), (48, 112)])
+@torch.inference_mode()
+def test_any_size(patch, size):
+    """A cell for each patch begun, a lifted one for each half of a patch, and so on."""
+    net = random_lift(replace(KIND, patch=patch))
+    cells = [-(-side // patch) for side in size]
+    image, features = torch.rand(2, 3, *size), torch.rand(2, 12, *cells)
+    for times in (1, 2):
+        expected = [-(-side * 2**times // patch) for side in size]
+        assert list(net.lift(image, features, times).shape) == [2, 12, *expected]
+
+
+@torch.inference_mode()
+def test_padding_is_cropped_back(net):
+    """What the padded image gives, less what lies beyond the image."""
+    image, features = torch.rand(1, 3, 33, 50), torch.rand(1, 12, 3, 4)
+    padded = pad_to(image, 48, 64)
+    assert torch.equal(padded[..., 33:, :50], image[..., 32:, :].expand(-1, -1, 15, -1))
+    whole = net(padded, features)
+    assert torch.equal(net.lift(image, features), whole[..., :5, :7])
+
+
+@torch.inference_mode()
+def test_patch_14_sees_16_pixels_a_cell():
+    net = random_lift(replace(KIND, patch=14))
+    image, features = torch.rand(1, 3, 28, 42), torch.rand(1, 12, 2, 3)
+    resized = torch.nn.functional.interpolate(image, (32, 48), mode="bilinear")
+    assert torch.equal(net.lift(image, features), net(resized, features))
+
+
+@torch.inference_mode()
+def test_unit_features_stay_unit():
+    net = random_lift(replace(KIND, unit=True))
+    lifted = net.lift(torch.rand(1, 3, 32, 32), torch.rand(1, 12, 2, 2), 2)
+    torch.testing.assert_close(lifted.norm(dim=1), torch.ones(1, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 3, 2), (1, 11, 2, 2)])
+def test_exception_features_of_another_image(net, shape):
+    with pytest.raises(ArgumentError, match="do not belong to an image of 32x20"):
+        net.lift(torch.rand(1, 3, 20, 32), torch.rand(shape))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_official_state_dicts(net, tmp_path, suffix, prefix):
+    path = tmp_path / f"weights.{suffix}"
+    state = {prefix + key: value for key, value in net.state_dict().items()}
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    loaded = load_lift(path, KIND)
+    assert not loaded.training
+    assert loaded.kind == KIND
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, net.state_dict()[key])
+    with pytest.raises(BundleError, match="does not say which features"):
+        load_lift(path)
+
+
+def test_own_files_say_what_they_are_for(net, tmp_path):
+    path = tmp_path / "own.safetensors"
+    save_file(net.state_dict(), path, metadata(KIND))
+    assert load_lift(path).kind == KIND
+    assert load_lift(path, replace(KIND, backbone="another name")).kind == KIND
+
+
+OTHERS = [
+    {"fingerprint": "f" * 16},
+    {"fingerprint": "", "backbone": "dino-vitb16"},
+    {"layer": 10},
+    {"facet": "query"},
+    {"unit": True},
+]
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_exception_other_features(net, tmp_path, change):
+    path = tmp_path / "own.safetensors"
+    save_file(net.state_dict(), path, metadata(KIND))
+    with pytest.raises(BundleError, match=r"trained on dino-vits16 \(layer 11, key, patch 16\)"):
+        load_lift(path, replace(KIND, **change))
+
+
+def test_exception_other_network(net, tmp_path):
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(BundleError, match="not the weights of LiFT; other shape"):
+        load_lift(tmp_path / "w.safetensors", replace(KIND, channels=14))
+
+
+@pytest.mark.parametrize("said", ["{", "[]", '{"backbone": "x"}'])
+def test_exception_damaged_description(net, tmp_path, said):
+    save_file(net.state_dict(), tmp_path / "w.safetensors", {"covis.features": said})
+    with pytest.raises(BundleError, match="what it says of its features is damaged"):
+        load_lift(tmp_path / "w.safetensors", KIND)
