@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from covis.errors import CovisError
-from covis.types import Features, Geometry, Matches
+from covis.types import Features, Geometry, Matches, Verdict
 
 
 def some_features(count: int = 5, **changes: object) -> Features:
@@ -80,12 +80,13 @@ def test_features_come_back_as_they_were_saved(features: Features, tmp_path: Pat
         some_matches(),
         some_matches(0),
         some_matches(geometry=None, indices=None),
+        some_matches(verdict=Verdict("unsure", 0.3)),
         some_matches(geometry=Geometry("essential", None, np.zeros(4, bool), "too few")),
         some_matches(
             geometry=Geometry("essential", np.eye(3), np.ones(4, bool), "", np.eye(3), np.ones(3))
         ),
     ],
-    ids=["homography", "none", "no geometry", "no model", "pose"],
+    ids=["homography", "none", "no geometry", "verdict", "no model", "pose"],
 )
 def test_matches_come_back_as_they_were_saved(matches: Matches, tmp_path: Path) -> None:
     matches.save(tmp_path / "a.npz")
@@ -198,6 +199,18 @@ def test_matches_as_plain_data() -> None:
     assert found["seconds"] == {"match": 0.5}
 
 
+def test_a_verdict_as_plain_data() -> None:
+    found = some_matches(verdict=Verdict("same", 0.99)).to_dict()
+    assert found["verdict"] == {"label": "same", "probability": 0.99}
+    assert some_matches().to_dict()["verdict"] is None
+
+
+def test_exception_for_a_verdict_that_there_is_not(tmp_path: Path) -> None:
+    some_matches(verdict=Verdict("perhaps", 0.5)).save(tmp_path / "a.npz")  # type: ignore[arg-type]
+    with pytest.raises(CovisError, match="verdict_label"):
+        Matches.load(tmp_path / "a.npz")
+
+
 def test_matches_without_a_geometry_as_plain_data() -> None:
     found = some_matches(geometry=None).to_dict()
     assert found["geometry"] is None
@@ -210,3 +223,12 @@ def test_drawing_writes_the_picture_it_returns(tmp_path: Path) -> None:
     assert picture.dtype == np.uint8
     assert picture.shape[1] >= 160
     assert (tmp_path / "a.png").is_file()
+
+
+def test_global_descriptor_is_kept(tmp_path: Path) -> None:
+    features = some_features(global_descriptor=np.full(4, 0.5, np.float32))
+    features.save(tmp_path / "a.npz")
+    assert_same(Features.load(tmp_path / "a.npz"), features)
+    wrong = features.to_arrays() | {"global_descriptor": np.ones(4)}
+    with pytest.raises(CovisError, match="global_descriptor is float64"):
+        Features.from_arrays(wrong)

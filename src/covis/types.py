@@ -148,9 +148,10 @@ class Geometry:
 class Verdict:
     """Whether two images show the same thing.
 
-    probability: that they do, 0..1, where both answers were as likely beforehand. label: what to
-        make of it; "same" is wrong once in a thousand pairs of different photographs, "unsure"
-        means that more pictures, more keypoints or a person must tell.
+    probability: that they do, 0..1, where both answers were as likely beforehand.
+    label: what to make of it. "same" is wrong about once in a thousand pairs of different
+        photographs, and more often where both have alike frames, logos or texts; "unsure" means
+        that more keypoints, other pictures or a person must tell.
     """
 
     label: VerdictLabel

@@ -8,9 +8,12 @@ A pair with a model is judged by three numbers that any matcher and any kind of 
 - share: of the matches, how many are inliers;
 - coverage: of the 8 x 8 cells of a picture, in how many an inlier lies; the lesser of the two.
 
-Their logarithms add up to the log-odds, with weights that are not negative: more of any never
-makes a pair less likely. A pair without a model is the less likely the more keypoints its pictures
-have, log-odds -w log(1 + keypoints / 100): without any the odds are even.
+Inliers side by side bear witness to one thing, a corner of a frame or a letter, and chance is not
+as even as the surprise supposes; so the surprise counts by the share of the picture it covers. The
+log-odds are a weighted sum of log(1 + surprise * coverage) and log(share), with weights that are
+not negative: more of any never makes a pair less likely. A pair without a model is the less likely
+the more keypoints its pictures have, log-odds -w log(1 + keypoints / 100): without any the odds
+are even.
 
 The weights were fitted to pairs rendered from photographs, and pairs of different photographs,
 by `python -m covis.training.verdict`; they lie in `verdict.json`, with what they were fitted to.
@@ -38,6 +41,8 @@ GRID = 8
 """Cells along each side of a picture whose coverage is counted."""
 FEW_KEYPOINTS = 100
 """With so many keypoints in each picture, that no model was found begins to mean something."""
+LEAST_SHARE = 1e-4
+"""Of the inliers; a lower one counts as this."""
 
 
 class Evidence(NamedTuple):
@@ -54,25 +59,18 @@ class Evidence(NamedTuple):
     coverage: float = 0.0
 
     def terms(self) -> Matrix:
-        """What the weights multiply: (4,) with a model, the first 1; (1,) without."""
+        """What the weights multiply: (3,) with a model, the first 1; (1,) without."""
         if not self.model:
             return np.array([-math.log1p(self.keypoints / FEW_KEYPOINTS)])
-        least = 1 / GRID**2
-        return np.array(
-            [
-                1.0,
-                math.log1p(self.surprise),
-                math.log(max(self.share, 1e-4)),
-                math.log(max(self.coverage, least)),
-            ]
-        )
+        covered = math.log1p(self.surprise * self.coverage)
+        return np.array([1.0, covered, math.log(max(self.share, LEAST_SHARE))])
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The weights, and where the labels begin.
 
-    with_model: (4,), the constant's, the surprise's, the share's, the coverage's.
+    with_model: (3,), the constant's, the covered surprise's, the share's.
     without_model: of the keypoints.
     same: the least probability that is called so. different: the largest.
     least: no probability is nearer to 0 or 1 than this; there were no more pairs to tell.
