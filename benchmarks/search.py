@@ -1,0 +1,313 @@
+"""Measure image search: adding, memory, search over 100,000 images, the budget, kills.
+
+    python benchmarks/search.py [adding memory search kills quantised] [--images N] [--folder DIR]
+
+Without a name all parts run. What they store goes into a temporary folder, or into --folder,
+which is kept: a second run of `search` takes its 100,000 images from there. Photos come from
+../shared/data/retrieval where it is there; all else is made by code.
+
+    adding      photos a second, 1.5 megapixels each, decoding included
+    memory      of the process while it adds many synthetic images
+    search      the global stage and whole answers over --images images (100,000), budget 500 ms
+    kills       kill -9 at --kills random moments (50) while adding; then a run to the end
+    quantised   what 8-bit descriptors cost in matches
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from covis import Extractor, Index
+from covis.matching.nearest import mutual_nearest
+from covis.search.collect import add
+from covis.search.pooling import global_vector
+from covis.search.store import Described, File, Store, quantised, restored
+from covis.types import Features
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = ROOT.parent / "shared" / "data" / "retrieval"
+KEYPOINTS = 1000
+COMMIT = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART")
+    parser.add_argument("--images", type=int, default=100_000, help="for search")
+    parser.add_argument("--memory-images", type=int, default=20_000, help="for memory")
+    parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--folder", type=Path, help="where stores go, and stay")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in options.parts or PARTS:
+            print(f"## {name}", flush=True)
+            PARTS[name](folder, options)
+
+
+def adding(folder: Path, options: argparse.Namespace) -> None:
+    """Photos of 1.5 megapixels; the processor's time tells what else the machine was doing."""
+    photos = folder / "photos"
+    for number, picture in enumerate(pictures(64, (1000, 1500))):
+        write(photos / f"{number:03}.jpg", picture)
+    index = Index(fresh(folder / "adding"))
+    index.add([next(iter(photos.iterdir()))])  # The model is loaded before the clock starts.
+    began, worked = time.perf_counter(), time.process_time()
+    added = index.add([photos])
+    wall, processor = time.perf_counter() - began, time.process_time() - worked
+    info = index.info()
+    print(f"{added.added} photos of 1.5 megapixels: {added.added / wall:.1f} a second,")
+    print(f"{1000 * processor / added.added:.0f} ms of processor time each;")
+    print(f"{info.bytes_per_image / 1000:.1f} KB an image in the store.")
+    began = time.perf_counter()
+    again = index.add([photos])
+    print(f"Again: {again.unchanged} unchanged in {time.perf_counter() - began:.2f} s.")
+
+
+def memory(folder: Path, options: argparse.Namespace) -> None:
+    """Small pictures, so that there are many; rows are of the size that photos have."""
+    index = Index(fresh(folder / "memory"))
+    index._make()
+    engine = SyntheticEngine(index)
+    photos = folder / "many"
+    photos.mkdir(exist_ok=True)
+    for number in range(options.memory_images):
+        (photos / f"{number:06}.jpg").write_bytes(f"{number}".encode())
+    readings: list[tuple[int, float]] = []
+    done = 0
+
+    def report(path: str, why: str) -> None:
+        nonlocal done
+        done += 1
+        if done % max(1, options.memory_images // 10) == 0:
+            readings.append((done, resident()))
+
+    began = time.perf_counter()
+    add(index.store, [photos], engine, report)
+    print(f"{done} images of {KEYPOINTS} features in {time.perf_counter() - began:.0f} s")
+    for count, megabytes in readings:
+        print(f"{count:8} images: {megabytes:.0f} MB")
+    print(f"{index.info().bytes_per_image / 1000:.1f} KB an image in the store.")
+
+
+def search(folder: Path, options: argparse.Namespace) -> None:
+    """Real photos among synthetic ones, whose vectors are near those of real photos."""
+    store = folder / f"search-{options.images}"
+    index = Index(store)
+    real = sorted(PHOTOS.glob("*/db/*.jpg"))
+    queries = sorted(PHOTOS.glob("museum/queries/*/*.jpg"))[: options.queries]
+    if not queries:
+        print(f"{PHOTOS} is not there: made-up photos instead")
+        for number, picture in enumerate(pictures(100, (480, 640))):
+            real.append(write(folder / "made" / f"{number:03}.jpg", picture))
+        queries = real[: options.queries]
+    index.add(real)
+    fill(index, options.images - len(index))
+    print(f"{len(index)} images, {index.info().stored / 1e9:.2f} GB")
+    began = time.perf_counter()
+    index.load()
+    print(f"opened in {time.perf_counter() - began:.1f} s, {resident():.0f} MB")
+    stages: dict[str, list[float]] = {}
+    checked, slowest = [], []
+    for query in [queries[0], *queries]:
+        began = time.perf_counter()
+        found = index.search(query, budget=0.5)
+        slowest.append(time.perf_counter() - began)
+        for stage, seconds in found.seconds.items():
+            stages.setdefault(stage, []).append(seconds)
+        checked.append(found.checked)
+        # The first search warms everything up.
+        if len(slowest) == 1:
+            slowest, checked, stages = [], [], {}
+    for stage, seconds in stages.items():
+        print(f"{stage:8} median {1000 * statistics.median(seconds):.0f} ms")
+    print(f"answers within {1000 * max(slowest):.0f} ms (budget 500 ms, at most 550 ms)")
+    print(f"candidates checked: median {statistics.median(checked):.0f}")
+
+
+def kills(folder: Path, options: argparse.Namespace) -> None:
+    """Each time: start, kill -9 at a random moment, look at the store; at last a run to the end."""
+    photos, store = folder / "kills", fresh(folder / "killed")
+    count = 400
+    for number, picture in enumerate(pictures(count, (90, 120))):
+        write(photos / f"{number:03}.png", picture)
+    before, survived = 0, 0
+    for number in range(options.kills):
+        process = subprocess.Popen(
+            [sys.executable, "-c", ADD, str(photos), str(store)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(random.uniform(0, 0.4))
+        process.kill()
+        process.wait()
+        images = Index(store).store.images.count_rows()
+        assert images >= before, f"kill {number}: {before} images before, {images} after"
+        survived += images > before
+        before = images
+        if images == count:
+            # All is stored: begin again, so that every kill meets a run at work.
+            check(store, photos, count)
+            fresh(store)
+            before = 0
+    check(store, photos, count)
+    print(f"{options.kills} kills, {survived} of them after a commit; in the end {count} images,")
+    print("each stored once.")
+
+
+ADD = """
+import sys
+from covis import Index
+from covis.search.collect import LocalEngine, add
+index = Index(sys.argv[2], features="sift", max_keypoints=100)
+index._make()
+print("ready", flush=True)
+add(index.store, [sys.argv[1]], LocalEngine(index._extractor), commit=4)
+"""
+
+
+def check(store: Path, photos: Path, count: int) -> None:
+    index = Index(store)
+    index.add([photos])
+    found = index.verify()
+    assert found.problems == [], found.problems
+    assert (found.images, found.files) == (count, count), found
+
+
+def quantising(folder: Path, options: argparse.Namespace) -> None:
+    """Matches with descriptors as they are, and with one side stored in 8 bits."""
+    extract = Extractor(max_keypoints=KEYPOINTS)
+    sets = sorted(path for path in (PHOTOS.parent / "homography").glob("*") if path.is_dir())
+    kept, count, lost = 0, 0, 0
+    for folder in sets:
+        images = sorted(
+            path for path in folder.iterdir() if path.suffix in (".png", ".jpg", ".ppm")
+        )
+        features = extract.batch(images)
+        for other in features[1:]:
+            exact = pairs(features[0].descriptors, other.descriptors)
+            coarse = pairs(features[0].descriptors, restored(quantised(other.descriptors)))
+            kept, count, lost = kept + len(exact & coarse), count + len(exact), lost + len(coarse)
+    if not count:
+        print(f"{PHOTOS.parent} is not there")
+        return
+    print(f"{count} matches with float32 descriptors; 8 bits keep {100 * kept / count:.1f} %")
+    print(f"of them and find {lost} in all.")
+
+
+def pairs(one: np.ndarray, other: np.ndarray) -> set[tuple[int, ...]]:
+    return {tuple(pair) for pair in mutual_nearest(one, other)[0].tolist()}
+
+
+class SyntheticEngine:
+    """Makes features up, as many as photos have."""
+
+    def __init__(self, index: Index) -> None:
+        self._identity = index.store.identity
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, Described | str]]:
+        for file in files:
+            yield file, described(file.content or "", self._rng, self._identity.features)
+
+
+def described(content: str, rng: np.random.Generator, model: str) -> Described:
+    rows = rng.standard_normal((KEYPOINTS, 64), np.float32)
+    features = Features(
+        keypoints=(rng.random((KEYPOINTS, 2)) * (960, 640)).astype(np.float32),
+        scores=np.sort(rng.random(KEYPOINTS).astype(np.float32))[::-1].copy(),
+        descriptors=rows / np.linalg.norm(rows, axis=1, keepdims=True),
+        width=960,
+        height=640,
+        model=model,
+    )
+    vector = global_vector(features)
+    return Described(content, 1, None, np.zeros((16, 16), np.uint8), vector, features)
+
+
+def fill(index: Index, count: int) -> None:
+    """Add synthetic images: the real ones' vectors with noise, and made-up local features."""
+    if count <= 0:
+        return
+    store: Store = index.store
+    rng = np.random.default_rng(len(index))
+    _, real = store.vectors()
+    templates = [described("", rng, store.identity.features) for _ in range(16)]
+    named = 0
+    while named < count:
+        size = min(COMMIT, count - named)
+        rows = []
+        for number in range(size):
+            vector = real[rng.integers(len(real))]
+            noise = rng.standard_normal(len(vector)).astype(np.float32)
+            vector = vector + noise * np.float32(0.35 / np.sqrt(len(vector)))
+            content = f"{rng.integers(2**63):032x}"
+            row = replace(templates[number % 16], content=content)
+            rows.append(replace(row, vector=vector / np.linalg.norm(vector)))
+        store.commit(rows, [File(f"/made/{row.content}", 1, 1, row.content) for row in rows])
+        named += size
+        if named % (10 * COMMIT) == 0:
+            print(f"  {named} of {count} made", flush=True)
+    store.tidy()
+
+
+def pictures(count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Pictures with detail at every scale, all different."""
+    height, width = size
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        picture = np.zeros((height, width, 3), np.float32)
+        for cell in (6, 20, 80):
+            noise = rng.random((height // cell + 2, width // cell + 2, 3), np.float32)
+            picture += cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+        yield np.clip(picture / 3 * 255, 0, 255).astype(np.uint8)
+
+
+def write(path: Path, picture: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), picture)
+    return path
+
+
+def fresh(path: Path) -> Path:
+    """The path, with nothing there."""
+    if path.exists():
+        import shutil
+
+        shutil.rmtree(path)
+    return path
+
+
+def resident() -> float:
+    """Megabytes of memory that this process has now."""
+    status = Path(f"/proc/{os.getpid()}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+)", status)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+PARTS = {
+    "adding": adding,
+    "memory": memory,
+    "search": search,
+    "kills": kills,
+    "quantised": quantising,
+}
+
+if __name__ == "__main__":
+    main()
