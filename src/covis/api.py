@@ -15,7 +15,7 @@ from covis.geometry import Camera, estimate_geometry
 from covis.geometry.verdict import judge
 from covis.images import MaskSource, Source, load_image
 from covis.matching.matcher import DEFAULT_MATCHER, Matcher
-from covis.types import Features, GeometryKind, Matches, Verdict
+from covis.types import Features, GeometryKind, Matches
 
 Rotate = Literal["none", "auto"]
 
@@ -119,33 +119,29 @@ def match_turned(
     find: a `Matcher`. turned_b: a turn in degrees clockwise -> the features of b turned so.
     check: fits a geometry of a kind and judges, see `verify`.
 
-    Turns are tried until the verdict is "same". Returns the matches of the most probable one,
-    `Matches.turn`; their points are those of b as it is. Raises ArgumentError on a `rotate` that
-    there is not.
+    Returns the matches of the most probable turn, `Matches.turn`, and of more inliers between
+    equals; their points are those of b as it is. Raises ArgumentError on a `rotate` that there
+    is not.
     """
     if rotate not in get_args(Rotate):
         raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
 
-    def judged(found: Matches) -> Verdict:
-        verdict = (check(found, "fundamental") if geometry == "none" else found).verdict
-        assert verdict is not None
-        return verdict
+    def evidence(found: Matches) -> tuple[bool, float, int]:
+        judged = check(found, "fundamental") if geometry == "none" else found
+        assert judged.verdict is not None
+        verdict = judged.verdict
+        return verdict.label == "same", verdict.probability, int(judged.inliers.sum())
 
-    best = check(find(features_a, features_b), geometry)
-    if rotate == "none":
-        return best
-    verdict = judged(best)
+    upright = check(find(features_a, features_b), geometry)
+    if rotate == "none" or evidence(upright)[0]:
+        return upright
+    tried = [upright]
     for turn in TURNS:
-        if verdict.label == "same":
-            break
         features = turned_b(turn)
         found = find(features_a, features)
         points1 = turn_back(found.points1, turn, (features.width, features.height))
-        found = check(replace(found, points1=points1, indices=None, turn=turn), geometry)
-        new = judged(found)
-        if new.probability > verdict.probability:
-            best, verdict = found, new
-    return best
+        tried.append(check(replace(found, points1=points1, indices=None, turn=turn), geometry))
+    return max(tried, key=evidence)
 
 
 def joint_licence(extract: Extractor, found: Matches) -> str:

@@ -243,7 +243,9 @@ def test_matcher_finds_the_weights_for_the_features(net):
     other = replace(one, model="made-other")
     assert Matcher("auto")(other, other).model == "made-other"
     assert Matcher("auto").bundle("made-other") is None
-    with pytest.raises(BundleError, match=r"installed for 'made-other'.*'lightglue-made-other'"):
+    with pytest.raises(
+        BundleError, match=r"installed for 'made-other'\..* --name lightglue-made-other"
+    ):
         Matcher("lightglue")(other, other)
 
 

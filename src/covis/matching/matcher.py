@@ -157,8 +157,9 @@ class Matcher:
         bundle = installed_bundle(name)
         if bundle is None and self.matcher == "lightglue":
             raise BundleError(
-                f"no LightGlue weights are installed for '{model}' (no model '{name}'): import "
-                "some with 'covis weights import', name others as the matcher, or use 'nearest'."
+                f"no LightGlue weights are installed for '{model}'. Import some ('covis weights "
+                f"import FILE --name {name} --features {model}'), name others as the matcher, "
+                "or use 'nearest'."
             )
         return bundle
 
