@@ -147,14 +147,15 @@ def kills(folder: Path, options: argparse.Namespace) -> None:
     count = 400
     for number, picture in enumerate(pictures(count, (90, 120))):
         write(photos / f"{number:03}.png", picture)
+    process = start(photos, store)
+    began = time.perf_counter()
+    process.wait()
+    span = time.perf_counter() - began
+    fresh(store)
     before, survived = 0, 0
     for number in range(options.kills):
-        process = subprocess.Popen(
-            [sys.executable, "-c", ADD, str(photos), str(store)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(random.uniform(0, 0.4))
+        process = start(photos, store)
+        time.sleep(random.uniform(0, span / 4))
         process.kill()
         process.wait()
         images = Index(store).store.images.count_rows()
@@ -169,6 +170,15 @@ def kills(folder: Path, options: argparse.Namespace) -> None:
     check(store, photos, count)
     print(f"{options.kills} kills, {survived} of them after a commit; in the end {count} images,")
     print("each stored once.")
+
+
+def start(photos: Path, store: Path) -> subprocess.Popen[str]:
+    """A process that adds, with its model loaded."""
+    command = [sys.executable, "-c", ADD, str(photos), str(store)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
 
 
 ADD = """

@@ -199,6 +199,10 @@ def start(folder: Path, store: Path) -> subprocess.Popen[str]:
     return process
 
 
+def count_stored(store: Path) -> int:
+    return int(Index(store).store.images.count_rows())
+
+
 def check_whole(folder: Path, store: Path, count: int = 40) -> None:
     index = Index(store)
     index.add([folder])
@@ -213,11 +217,13 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, write: Write, sce
     before = 0
     for _ in range(3):
         process = start(tmp_path / "p", tmp_path / "s")
-        time.sleep(random.uniform(0.0, 0.15))
+        while process.poll() is None and count_stored(tmp_path / "s") == before:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0.0, 0.02))
         process.kill()
         process.wait()
-        count = Index(tmp_path / "s").store.images.count_rows()
-        assert count >= before
+        count = count_stored(tmp_path / "s")
+        assert count > before
         before = count
     check_whole(tmp_path / "p", tmp_path / "s")
 

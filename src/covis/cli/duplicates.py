@@ -39,7 +39,8 @@ def command(
         for place, copy in enumerate(group):
             typer.echo(f"{'    ' if place else ''}{copy.path}  {_words(copy)}")
     copies = sum(len(group) - 1 for group in groups)
-    typer.echo(f"{len(groups)} groups, {copies} files that are copies of others.")
+    found = f"{len(groups)} {'group' if len(groups) == 1 else 'groups'}"
+    typer.echo(f"{found}; files that are copies of others: {copies}.")
 
 
 def _words(copy: Copy) -> str:

@@ -32,14 +32,14 @@ def command(
     else:
         typer.echo(f"{found.images} pictures and {found.files} files read.")
         lists = (
-            (found.problems, "problems", "covis add PHOTOS --to STORE mends most."),
-            (found.gone, "files are gone", "covis remove --missing --from STORE forgets them."),
-            (found.changed, "files changed", "covis add PHOTOS --to STORE takes them up."),
-            (list(found.failed.values()), "files could not be used", "covis add tries again."),
+            ("Problems", found.problems, "covis add PHOTOS --to STORE mends most."),
+            ("Gone", found.gone, "covis remove --missing --from STORE forgets them."),
+            ("Changed", found.changed, "covis add PHOTOS --to STORE takes them up."),
+            ("Failed", list(found.failed.values()), "covis add tries them again."),
         )
-        for entries, what, remedy in lists:
+        for what, entries, remedy in lists:
             if entries:
-                typer.echo(f"{len(entries)} {what}; {remedy}")
+                typer.echo(f"{what}: {len(entries)}. {remedy}")
                 for entry in entries[:SHOWN]:
                     typer.echo(f"    {entry}")
                 if len(entries) > SHOWN:

@@ -1,0 +1,147 @@
+"""Photos into a store and out of it, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import Result
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four textures in a folder."""
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        noise = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
+        texture = cv2.resize(noise, (240, 180), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), texture)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def store(covis: Run, photos: Path, tmp_path: Path) -> Path:
+    result = covis("add", photos, "--to", "store", "--features", "sift", "--max-keypoints", 300)
+    assert result.exit_code == 0, result.output
+    return tmp_path / "store"
+
+
+def test_add_counts_and_adds_once(covis: Run, photos: Path, store: Path) -> None:
+    again = covis("add", photos, "--to", store)
+    assert again.exit_code == 0
+    assert again.stdout.startswith("0 added")
+    assert "4 unchanged" in again.stdout
+    assert "holds 4 pictures" in again.stdout
+
+
+def test_add_tells_what_failed_and_exits_with_1(covis: Run, photos: Path, store: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"")
+    result = covis("add", photos, "--to", store)
+    assert result.exit_code == 1
+    assert f"covis: {photos / 'bad.jpg'} is empty" in result.stderr
+    assert "1 failed" in result.stdout
+    assert "is empty" in covis("info", store, "--failures").stdout
+
+
+def test_search_names_the_photo_and_the_reason(covis: Run, photos: Path, store: Path) -> None:
+    result = covis("search", photos / "2.png", "--in", store, "--budget", "none", "-k", 2)
+    assert result.exit_code == 0, result.output
+    first, reason = result.stdout.splitlines()[:2]
+    assert first.split() == ["1", str(photos / "2.png")]
+    assert "similarity 1.000, same" in reason
+    assert "inliers of" in reason
+    assert "4 of 4 candidates checked" in result.stdout
+
+
+def test_search_as_json_and_as_a_picture(
+    covis: Run, photos: Path, store: Path, tmp_path: Path
+) -> None:
+    query = photos / "1.png"
+    result = covis("search", query, "--in", store, "--json", "-o", "sheet.png", "--budget", "9s")
+    found = json.loads(result.stdout)
+    assert found["hits"][0]["path"] == str(query)
+    assert found["hits"][0]["verdict"] == "same"
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 1000
+
+
+def test_search_in_a_region(covis: Run, photos: Path, store: Path) -> None:
+    options = ("--in", store, "--region", "40,30,150,120", "--json", "--budget", "none")
+    found = json.loads(covis("search", photos / "3.png", *options).stdout)
+    x, y, width, height = found["hits"][0]["query_region"]
+    assert found["hits"][0]["path"] == str(photos / "3.png")
+    assert x >= 40
+    assert y >= 30
+    assert x + width <= 190
+    assert y + height <= 150
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--budget", "fast"), ("--budget", "0ms"), ("--region", "1,2,3"), ("-k", "0")],
+)
+def test_exception_for_options_that_mean_nothing(
+    covis: Run, photos: Path, store: Path, options: tuple[str, str]
+) -> None:
+    assert covis("search", photos / "1.png", "--in", store, *options).exit_code == 2
+
+
+def test_duplicates_are_listed(covis: Run, photos: Path, store: Path) -> None:
+    assert covis("duplicates", store).stdout == "0 groups; files that are copies of others: 0.\n"
+    mirrored = np.ascontiguousarray(cv2.imread(str(photos / "0.png"))[:, ::-1])
+    cv2.imwrite(str(photos / "z.png"), mirrored)
+    covis("add", photos, "--to", store)
+    lines = covis("duplicates", store).stdout.splitlines()
+    assert lines == [
+        f"{photos / '0.png'}  240x180",
+        f"    {photos / 'z.png'}  240x180, mirrored",
+        "1 group; files that are copies of others: 1.",
+    ]
+    (group,) = json.loads(covis("duplicates", store, "--json").stdout)["groups"]
+    assert [copy["mirrored"] for copy in group] == [False, True]
+
+
+def test_info_and_its_forecast(covis: Run, store: Path) -> None:
+    text = covis("info", store, "--forecast", 1000).stdout
+    assert text.startswith("4 pictures in 4 files; 0 files failed.\nModel: sift, ")
+    assert "1000 pictures: " in text
+    values = json.loads(covis("info", store, "--forecast", 1000, "--json").stdout)
+    assert values["images"] == 4
+    assert values["forecast"]["stored"] == 250 * values["stored"]
+
+
+def test_remove_and_verify(covis: Run, photos: Path, store: Path) -> None:
+    assert "1 file forgotten" in covis("remove", photos / "0.png", "--from", store).stdout
+    (photos / "1.png").unlink()
+    result = covis("verify", store)
+    assert result.exit_code == 0
+    assert "Gone: 1" in result.stdout
+    assert "The store is whole." in result.stdout
+    assert "1 file forgotten" in covis("remove", "--missing", "--from", store).stdout
+    assert json.loads(covis("verify", store, "--json").stdout)["images"] == 2
+    assert covis("remove", "--from", store).exit_code == 2
+
+
+def test_verify_exits_with_1_when_something_is_wrong(covis: Run, store: Path) -> None:
+    from covis.search import Index
+
+    Index(store).store.files.delete("path LIKE '%0.png'")
+    result = covis("verify", store)
+    assert result.exit_code == 1
+    assert "has no file" in result.stdout
+    assert covis("verify", store, "--repair").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("search", "photos/1.png", "--in"), ("info",), ("verify",)])
+def test_exception_where_there_is_no_store(
+    covis: Run, photos: Path, command: tuple[str, ...]
+) -> None:
+    result = covis(*command, "none")
+    assert result.exit_code == 2
+    assert "no store there; make one: covis add PHOTOS --to none." in result.stderr
+    assert result.stderr.count("\n") == 1
