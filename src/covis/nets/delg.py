@@ -65,10 +65,8 @@ class ReceptiveField(NamedTuple):
 
     def then(self, layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> ReceptiveField:
         """The field of what `layer` gives on a map with this field."""
-        kernel, stride, padding = (
-            value if isinstance(value, int) else int(value[0])  # type: ignore[arg-type]
-            for value in (layer.kernel_size, layer.stride, layer.padding)
-        )
+        sizes: tuple[Any, ...] = layer.kernel_size, layer.stride, layer.padding
+        kernel, stride, padding = (v if isinstance(v, int) else int(v[0]) for v in sizes)
         return ReceptiveField(
             self.size + (kernel - 1) * self.stride,
             self.stride * stride,
@@ -126,12 +124,15 @@ class ResNetBackbone(nn.Module):
     """A ResNet of Hugging Face `transformers`; S is conv4's output, D conv5's."""
 
     grey = False
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, net: Any) -> None:
         """net: a `ResNetModel`."""
         super().__init__()
         self.net = net
-        self.channels: tuple[int, int] = tuple(net.config.hidden_sizes[-2:])
+        *_, shallow, deep = net.config.hidden_sizes
+        self.channels: tuple[int, int] = shallow, deep
         for name, values in (("mean", IMAGE_MEAN), ("deviation", IMAGE_DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 

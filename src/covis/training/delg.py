@@ -356,9 +356,11 @@ class Run:
         changes = [
             c for c, count in zip(recipe.views, recipe.kept, strict=True) for _ in range(count)
         ]
-        channels = self.delg.backbone.channels[1]
-        kept = torch.zeros(len(self.photos), len(changes), channels, dtype=torch.float16)
-        words = {k: v.cpu() for k, v in self.delg.backbone.words.state_dict().items()}
+        backbone = self.delg.backbone
+        assert isinstance(backbone, XFeatBackbone)
+        shape = len(self.photos), len(changes), backbone.channels[1]
+        kept = torch.zeros(shape, dtype=torch.float16)
+        words = {k: v.cpu() for k, v in backbone.words.state_dict().items()}
         begin = 0
         if path.exists():
             saved = load_checkpoint(path)
@@ -435,6 +437,7 @@ def start_words(words: Words, places: Tensor, rng: np.random.Generator) -> None:
         lengths = sums.norm(dim=1, keepdim=True)
         centres = torch.where(lengths > 0, sums / lengths.clamp(min=1e-12), centres)
     some = places[torch.from_numpy(rng.integers(0, len(places), 20_000))]
+    assert words.layer.bias is not None
     words.layer.weight.copy_(centres[:, :, None, None])
     words.layer.bias.copy_(-(some @ centres.T).quantile(WORD_SHARE, dim=0))
 

@@ -81,7 +81,8 @@ def relight(
     gamma = np.exp(rng.uniform(-0.4, 0.4) * strength)
     levels = np.linspace(0, 1, 256)[:, None] ** gamma * gain
     table = np.clip(np.rint(levels * 255), 0, 255).astype(np.uint8)
-    return cv2.LUT(image, table[:, None])
+    lit: Pixels = cv2.LUT(image, table[:, None])
+    return lit
 
 
 def _placed(
