@@ -255,3 +255,12 @@ def test_info_counts_and_forecasts(filled: Index, photos: Path) -> None:
     assert info.memory == 6 * 4 * POOLED_DIMENSION
     assert info.forecast(600) == (100 * info.stored, 100 * info.memory)
     assert list(filled.failures()) == [str(photos / "bad.jpg")]
+
+
+def test_an_address_is_taken_as_it_is(tmp_path: Path) -> None:
+    """As s3:// would be: Lance opens it, nothing here looks at the disk."""
+    address = (tmp_path / "s").as_uri() + "/"
+    store = Store.make(address, IDENTITY)
+    store.commit([described("a")], [File("/a", 1, 2, "a")])
+    assert Store.open(tmp_path / "s").present(["a"]) == {"a"}
+    assert store.uri == address.rstrip("/")

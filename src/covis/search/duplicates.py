@@ -28,8 +28,8 @@ from covis.types import Features, FloatArray, Image, Matrix
 
 NEIGHBOURS = 10
 """Most similar pictures that each one is compared with."""
-MIN_SIMILARITY = 0.85
-"""Of the global vectors of two pictures that are compared."""
+MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.85, 0.95
+"""Of the global vectors of two pictures that are compared; pooled ones are all rather alike."""
 MIN_CORRELATION = 0.9
 """Of the thumbnails of two pictures that are compared."""
 MIN_FLATNESS = 4.0
@@ -153,25 +153,32 @@ def _candidates(
     thumbnails = fixed(rows["thumbnail"], np.float32)
     flat = thumbnails.std(axis=1) < MIN_FLATNESS
     turned = [_standardised(_stood(thumbnails, way), flat) for way in WAYS]
+    least = MIN_SIMILARITY_POOLED if store.identity.pooled else MIN_SIMILARITY
     for begin in range(0, len(vectors), BLOCK):
         block = slice(begin, begin + BLOCK)
-        yield from _above(vectors[block], vectors, begin, MIN_SIMILARITY, (0, False))
-        for way, stood in zip(WAYS, turned, strict=True):
-            yield from _above(turned[0][block], stood, begin, MIN_CORRELATION, way)
+        pairs = dict.fromkeys(_above(vectors[block], vectors, begin, least))
+        for stood in turned:
+            pairs |= dict.fromkeys(_above(turned[0][block], stood, begin, MIN_CORRELATION))
+        for one, other in pairs:
+            alike = [float(turned[0][one] @ stood[other]) for stood in turned]
+            for place in np.argsort(-np.array(alike), kind="stable"):
+                # A crop changes the thumbnail, so upright ones are tried whatever it says.
+                if alike[place] >= MIN_CORRELATION or place == 0:
+                    yield one, other, WAYS[place]
         if report is not None:
             report(min(1.0, (begin + BLOCK) / len(vectors)))
 
 
 def _above(
-    block: FloatArray, others: FloatArray, begin: int, least: float, way: Way
-) -> Iterator[tuple[int, int, Way]]:
+    block: FloatArray, others: FloatArray, begin: int, least: float
+) -> Iterator[tuple[int, int]]:
     """Of each row, the later ones that are most alike, and enough so."""
     similarity = block @ others[begin:].T
     for row, values in enumerate(similarity):
         values[: row + 1] = -1
         near = np.flatnonzero(values >= least)
         for column in near[np.argsort(-values[near], kind="stable")][:NEIGHBOURS]:
-            yield begin + row, begin + int(column), way
+            yield begin + row, begin + int(column)
 
 
 def _stood(thumbnails: FloatArray, way: Way) -> FloatArray:

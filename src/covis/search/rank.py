@@ -66,6 +66,11 @@ class Hit:
         return None if self.matches is None else self.matches.verdict
 
     @property
+    def certain(self) -> bool:
+        """Whether the verdict is that it shows the same."""
+        return _is_certain(self.matches)
+
+    @property
     def regions(self) -> tuple[Region, Region] | None:
         """(x, y, width, height) around the inliers in the query and in the picture."""
         if self.matches is None or not self.inliers:

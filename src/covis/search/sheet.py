@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -51,6 +53,9 @@ def _tile(query: Image, hit: Hit, rank: int, max_lines: int) -> Pixels:
         image = Image(np.full((240, 320, 3), 60, np.uint8), hit.width, hit.height, name=hit.path)
     nothing = np.empty((0, 2), np.float32)
     matches = hit.matches or Matches(nothing, nothing, np.empty(0, np.float32))
+    if matches.geometry is not None and not hit.certain:
+        # The lines may say something, the outline of a doubtful model does not.
+        matches = replace(matches, geometry=replace(matches.geometry, matrix=None))
     picture = draw_matches(query, image, matches, max_lines=max_lines, max_side=TILE)
     tile = np.empty((TITLE + picture.shape[0], TILE, 3), np.uint8)
     tile[:] = _PAPER
