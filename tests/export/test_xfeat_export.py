@@ -209,3 +209,41 @@ def test_a_failed_export_leaves_the_old_bundle(monkeypatch, tmp_path):
         export_xfeat(XFeat(), tmp_path / "bundle", name="n", licence="-", source="-")
     assert Bundle.read(tmp_path / "bundle").name == "n"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.slow
+def test_search_head_in_one_pass(random_net, random_bundle, texture, home, models):
+    """The global descriptor is DELG's own; keypoints and descriptors stay the same bits."""
+    import covis
+    from covis.nets.delg import light_delg
+
+    torch.manual_seed(0)
+    delg = light_delg(random_net).eval()
+    bundle = export_xfeat(
+        random_net, models / "search", name="search", licence="-", source="-", search=delg
+    )
+    assert bundle.settings == {"global_dimension": delg.dimension}
+    both, plain = (OnnxGraph(b.graph("detect"), 1) for b in (bundle, random_bundle))
+    for shape in ((1, 64, 96), (2, 96, 32)):
+        found = both([*xfeat.DETECT_OUTPUTS, "global"], image=images(shape))
+        for one, two in zip(found, plain(xfeat.DETECT_OUTPUTS, image=images(shape)), strict=False):
+            np.testing.assert_array_equal(one, two)
+        with torch.inference_mode():
+            expected = delg(torch.from_numpy(images(shape))).global_descriptor
+        np.testing.assert_allclose(found[-1], expected, atol=1e-4)
+
+    # Weights go round, the head's among them stay out of XFeat's.
+    again = XFeat()
+    again.load_state_dict(official_state_dict(bundle))
+    assert_close(maps(again.eval(), images((1, 64, 96))), maps(random_net, images((1, 64, 96))))
+
+    extract, without = covis.Extractor("search", threads=1), covis.Extractor("random", threads=1)
+    pictures = [texture, texture[::-1], texture[:, ::-1]]
+    batch = extract.batch(pictures)
+    for picture, features in zip(pictures, batch, strict=True):
+        alone, other = extract(picture), without(picture)
+        assert other.global_descriptor is None
+        for name in ("keypoints", "descriptors", "scores"):
+            np.testing.assert_array_equal(getattr(features, name), getattr(other, name))
+        np.testing.assert_array_equal(features.global_descriptor, alone.global_descriptor)
+        assert np.linalg.norm(features.global_descriptor) == pytest.approx(1, abs=1e-5)

@@ -20,6 +20,7 @@ from covis.nets.delg import (  # noqa: E402
     gem,
     light_delg,
     load_resnet,
+    root_moment,
 )
 from covis.training.delg_losses import (  # noqa: E402
     ArcFace,
@@ -78,10 +79,40 @@ def test_gem_of_nothing_has_a_gradient():
     assert torch.isfinite(maps.grad).all()
 
 
+def test_root_moment_is_the_root_of_the_moment():
+    """Its square is the second moment, scaled to a trace of 1; triangles keep inner products."""
+    torch.manual_seed(0)
+    maps = torch.randn(2, 5, 6, 7)
+    found = root_moment(maps)
+    assert found.shape == (2, 15)
+    roots = torch.zeros(2, 5, 5)
+    i, j = np.triu_indices(5)
+    roots[:, i, j] = found / torch.from_numpy(np.where(i == j, 1, 2**0.5)).float()
+    roots = roots + roots.transpose(1, 2) - torch.diag_embed(roots.diagonal(dim1=1, dim2=2))
+    for image in range(2):
+        rows = maps[image].flatten(1)
+        moment = rows @ rows.T / rows.square().sum()
+        torch.testing.assert_close(roots[image] @ roots[image], moment, rtol=0, atol=1e-3)
+    inner = (roots[0] * roots[1]).sum()
+    torch.testing.assert_close((found[0] * found[1]).sum(), inner)
+    torch.testing.assert_close(root_moment(7 * maps), found)
+
+
+def test_root_moment_of_nothing_is_finite():
+    maps = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    root_moment(maps).sum().backward()
+    assert torch.isfinite(maps.grad).all()
+
+
 def test_global_head_pools_whitens_and_scales():
     head, deep = GlobalHead(3, 4), torch.rand(2, 3, 5, 5)
     raw = gem(deep).detach() @ head.whiten.weight.T + head.whiten.bias
     torch.testing.assert_close(head(deep), raw / raw.norm(dim=1, keepdim=True))
+
+
+def test_published_backbones_pool_by_gem(resnet, random_net):
+    assert Delg(resnet, 12).head.pool is gem
+    assert light_delg(random_net).head.pool is root_moment
 
 
 def test_attention_is_above_zero():

@@ -17,7 +17,7 @@ pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 from safetensors.torch import load_file  # noqa: E402
 
 from covis.errors import TrainingError  # noqa: E402
-from covis.nets.delg import Words, light_delg  # noqa: E402
+from covis.nets.delg import light_delg  # noqa: E402
 from covis.training import delg as training  # noqa: E402
 from covis.training.checkpoint import load_checkpoint  # noqa: E402
 from covis.training.delg import (  # noqa: E402
@@ -25,7 +25,7 @@ from covis.training.delg import (  # noqa: E402
     PUBLISHED,
     Run,
     Workers,
-    start_words,
+    start_directions,
     train,
     view_size,
     whiten,
@@ -196,7 +196,7 @@ def test_kept_views(photos, random_net, tmp_path):
     run = tiny_run(photos, random_net)
     run.start_head()
     run.keep_views(tmp_path / "views.pt", report=lambda line: None)
-    assert run.kept.shape == (9, 8, run.delg.backbone.channels[1])
+    assert run.kept.shape == (9, 8, run.delg.head.whiten.in_features)
     one = run._pooled(run.photos, 3, HARD, 0, 6, 5)[0]
     torch.testing.assert_close(run.kept[3, 5].float(), one, rtol=1e-2, atol=1e-3)
     drawn = run.batch(2)
@@ -208,7 +208,7 @@ def test_kept_views(photos, random_net, tmp_path):
     for name, value in run.delg.state_dict().items():
         assert torch.equal(value, before[name]) == (not name.startswith("head.")), name
 
-    # What was done before a kill is not done again, unless the words are others.
+    # What was done before a kill is not done again, unless the directions are others.
     whole, again = run.kept, tiny_run(photos, random_net)
     again.delg.load_state_dict(before)
     again._pooled = None
@@ -219,21 +219,14 @@ def test_kept_views(photos, random_net, tmp_path):
     assert not torch.equal(other.kept, whole)
 
 
-def test_words_are_centres_of_places():
-    """Places around four directions: each is a word, and a tenth of the places counts for it."""
+def test_directions_hold_most_of_a_moment():
     torch.manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(4, 64), dim=1)
-    noise = 0.02 * torch.randn(1000, 4, 64)
-    places = torch.nn.functional.normalize((directions + noise).flatten(0, 1), dim=1)
-    words = Words(12)
-    start_words(words, places, np.random.default_rng(0))
-    centres = words.layer.weight[:, :, 0, 0]
-    torch.testing.assert_close(centres.norm(dim=1), torch.ones(12), rtol=0, atol=1e-4)
-    assert (centres @ directions.T).amax(dim=0).min() > 0.95
-    near = torch.nn.functional.conv2d(
-        places[:, :, None, None], words.layer.weight, words.layer.bias
-    )
-    assert ((near > 0).float().mean(dim=0) - 0.1).abs().max() < 0.02
+    rows = torch.randn(500, 6) * torch.tensor([5.0, 0.1, 3, 0.1, 2, 0.1])
+    layer = torch.nn.Conv2d(6, 3, 1, bias=False)
+    start_directions(layer, rows.T @ rows)
+    kept = layer.weight[:, :, 0, 0].detach()
+    torch.testing.assert_close(kept @ kept.T, torch.eye(3), rtol=0, atol=1e-5)
+    assert ((rows @ kept.T).square().sum() / rows.square().sum()).item() > 0.99
 
 
 def test_validation_is_the_same_every_time(photos, random_net):

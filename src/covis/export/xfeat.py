@@ -14,7 +14,7 @@ from covis.export.bundle import replacing_bundle, write_description
 from covis.export.onnx_graph import read_weights, write_graph
 from covis.features.xfeat import GLOBAL, GLOBAL_DIMENSION
 from covis.nets.delg import Delg, XFeatBackbone
-from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat
+from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat, XFeatOutput
 from covis.runtime.bundle import Bundle
 
 DETECT_OUTPUTS = ["keypoints", "features", "reliability", "keypoint_logits"]
@@ -107,12 +107,13 @@ class DetectGraph(nn.Module):
     features: [B, H/8, W/8, 64], not normalised.
     reliability: [B, H/8, W/8].
     keypoint_logits: [B, 65, H/8, W/8].
-    global: [B, G], unit length, only with `search`: what makes it of the features.
+    global: [B, G], unit length, only with `search`: what makes it of the maps.
     """
 
-    def __init__(self, folded: XFeat, search: nn.Module | None = None) -> None:
+    def __init__(self, folded: XFeat, search: Delg | None = None) -> None:
         super().__init__()
-        self.net, self.search = copy.deepcopy(folded), search
+        self.net = copy.deepcopy(folded)
+        self.search = None if search is None else SearchHead(search)
         self.net.block1[0] = FirstAtHalf(folded.block1[0])
         self.net.block1[1] = SecondAtHalf(folded.block1[1])
         self.net.keypoint_head[0] = CellsAsConvolution(folded.keypoint_head[0])
@@ -121,16 +122,29 @@ class DetectGraph(nn.Module):
         grey = self.net.normalise(image)
         features = self.net.fuse(self.net.pyramid(grey))
         logits = self.net.keypoint_head(grey)
+        reliability = self.net.heatmap_head(features)
         # The runtime's softmax is fast over the last axis only.
         cells = logits.permute(0, 2, 3, 1).softmax(dim=3)[..., :-1]
         keypoints = cells.unflatten(3, (STRIDE, STRIDE)).transpose(2, 3)
         return (
             keypoints.flatten(3, 4).flatten(1, 2),
             features.permute(0, 2, 3, 1),
-            self.net.heatmap_head(features)[:, 0],
+            reliability[:, 0],
             logits,
-            *([] if self.search is None else [self.search(features)]),
+            *([] if self.search is None else [self.search(features, logits, reliability)]),
         )
+
+
+class SearchHead(nn.Module):
+    """XFeat's maps -> global descriptors [B, G], without the XFeat that a DELG has inside."""
+
+    def __init__(self, delg: Delg) -> None:
+        super().__init__()
+        assert isinstance(delg.backbone, XFeatBackbone)
+        self.deepen, self.head = delg.backbone.deepen, delg.head
+
+    def forward(self, features: Tensor, logits: Tensor, reliability: Tensor) -> Tensor:
+        return self.head(self.deepen(XFeatOutput(features, logits, reliability)))
 
 
 class RefineGraph(nn.Module):
@@ -167,19 +181,18 @@ def export_xfeat(
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
-    search: its backbone's words and its head give global descriptors, too.
+    search: what makes global descriptors of the network's maps, too.
     half: store the weights as float16, half the size.
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
     folded = fold_norms(net)
-    head = None if search is None else search_head(search)
     size = torch.export.Dim
     with replacing_bundle(folder) as new:
         write_graph(
-            DetectGraph(folded, head),
+            DetectGraph(folded, search),
             {"image": torch.rand(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE)},
-            [*DETECT_OUTPUTS, *([] if head is None else [GLOBAL])],
+            [*DETECT_OUTPUTS, *([] if search is None else [GLOBAL])],
             {
                 "image": {
                     0: size("batch"),
@@ -212,12 +225,6 @@ def export_xfeat(
             )
         )
     return Bundle.read(folder)
-
-
-def search_head(delg: Delg) -> nn.Module:
-    """What a DELG on XFeat adds to XFeat's features for a global descriptor."""
-    assert isinstance(delg.backbone, XFeatBackbone)
-    return nn.Sequential(delg.backbone.words, delg.head).eval()
 
 
 def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:

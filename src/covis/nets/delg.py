@@ -6,7 +6,8 @@ ones; what the local branch learns never reaches the backbone (section 3.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +17,22 @@ from torch import Tensor, nn
 
 from covis.errors import BundleError
 from covis.nets.weights import load_strictly, read_state_dict
-from covis.nets.xfeat import XFeat
+from covis.nets.xfeat import XFeat, XFeatOutput
 
 GEM_POWER = 3.0
 LOCAL_DIMENSION, ATTENTION_CHANNELS = 128, 512
 RESNET_DIMENSION = 2048
 LIGHT_DIMENSION, LIGHT_LOCAL, LIGHT_ATTENTION = 256, 32, 128
-WORDS = 512
+DIRECTIONS = 32
 """Channels of D on XFeat."""
+ROOT_ROUNDS, ROOT_FLOOR = 8, 1e-4
 RESNETS = {"resnet50": "microsoft/resnet-50", "resnet101": "microsoft/resnet-101"}
 """And where `transformers` finds their ImageNet weights."""
 IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Maps(NamedTuple):
-    """A backbone's two maps: shallow S [B, C, h, w] and deep D [B, C', h', w'], D not negative."""
+    """A backbone's two maps: shallow S [B, C, h, w] and deep D [B, C', h', w']."""
 
     shallow: Tensor
     deep: Tensor
@@ -89,18 +91,42 @@ def gem(maps: Tensor, power: float = GEM_POWER) -> Tensor:
     return maps.clamp(min=1e-6).pow(power).mean(dim=(2, 3)).pow(1 / power)
 
 
-class GlobalHead(nn.Module):
-    """GeM pooling and a "whitening" layer: D [B, C, h, w] -> [B, G], unit length (3.1)."""
+def root_moment(maps: Tensor, rounds: int = ROOT_ROUNDS) -> Tensor:
+    """The square root of the second moment of maps over their places: [B, C, h, w] -> [B, T].
 
-    def __init__(self, channels: int, dimension: int) -> None:
+    The T = C (C + 1) / 2 numbers are the upper triangle row by row, what stands off the diagonal
+    times sqrt(2), so that inner products are those of the whole matrices. The moment is scaled
+    to a trace of 1; the root comes from Newton-Schulz iterations (Li et al., CVPR 2018), which
+    need nothing but products. In it, directions that many places share count for less.
+    """
+    rows = maps.flatten(2)
+    channels = rows.shape[1]
+    eye = torch.eye(channels, dtype=maps.dtype, device=maps.device)
+    moment = rows @ rows.transpose(1, 2)
+    trace = (moment * eye).sum(dim=(1, 2), keepdim=True)
+    root, inverse = moment / (trace + 1e-12) + ROOT_FLOOR * eye, eye.expand_as(moment)
+    for _ in range(rounds):
+        step = 1.5 * eye - 0.5 * inverse @ root
+        root, inverse = root @ step, step @ inverse
+    i, j = torch.triu_indices(channels, channels, device=maps.device)
+    weights = torch.where(i == j, 1.0, math.sqrt(2)).to(maps)
+    return root.flatten(1)[:, i * channels + j] * weights
+
+
+class GlobalHead(nn.Module):
+    """Pooling and a "whitening" layer: D [B, C, h, w] -> [B, G], unit length (3.1)."""
+
+    def __init__(self, pooled: int, dimension: int, pool: Callable[[Tensor], Tensor] = gem) -> None:
+        """pool: D -> [B, pooled]; GeM as published, or `root_moment`."""
         super().__init__()
-        self.whiten = nn.Linear(channels, dimension)
+        self.whiten = nn.Linear(pooled, dimension)
+        self.pool = pool
 
     def forward(self, deep: Tensor) -> Tensor:
-        return self.describe(gem(deep))
+        return self.describe(self.pool(deep))
 
     def describe(self, pooled: Tensor) -> Tensor:
-        """[B, C] -> [B, G], unit length."""
+        """[B, pooled] -> [B, G], unit length."""
         return F.normalize(self.whiten(pooled), dim=1)
 
 
@@ -148,40 +174,34 @@ class ResNetBackbone(nn.Module):
         return ReceptiveField.through([self.net.embedder, *blocks])
 
 
-class Words(nn.Module):
-    """XFeat's features -> D at 1/16: how far each place is within each visual word.
+class Deepen(nn.Module):
+    """XFeat's features as D: in fewer directions, longer where a reliable keypoint is likely."""
 
-    A word is a direction of descriptors and how near a place has to be to count.
-    """
-
-    def __init__(self, words: int = WORDS) -> None:
+    def __init__(self, directions: int) -> None:
         super().__init__()
-        self.layer = nn.Conv2d(64, words, 1)
+        self.reduce = nn.Conv2d(64, directions, 1, bias=False)
 
-    @staticmethod
-    def places(features: Tensor) -> Tensor:
-        """[B, 64, H/8, W/8] -> unit descriptors [B, 64, H/16, W/16], of 2 x 2 cells each."""
-        return F.normalize(F.avg_pool2d(F.normalize(features, dim=1), 2), dim=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, 64, H/8, W/8] -> [B, C, H/16, W/16], not negative."""
-        return F.relu(self.layer(self.places(features)))
+    def forward(self, output: XFeatOutput) -> Tensor:
+        """XFeat's maps -> [B, C, H/8, W/8]."""
+        none = output.keypoint_logits.softmax(dim=1)[:, -1:]
+        weight = (1 - none) * output.reliability
+        return self.reduce(F.normalize(output.features, dim=1) * weight.sqrt())
 
 
 class XFeatBackbone(nn.Module):
-    """XFeat as it is, frozen, so that its features stay what they are, and `Words` of them.
+    """XFeat as it is, frozen, so that its features stay what they are.
 
-    S is XFeat's map at 1/16. Its map at 1/32, which would be D, tells photos apart less well
-    than words of its features do.
+    S is its map at 1/16. Its map at 1/32, which would be D, tells photos apart less well than
+    its features do: D is `Deepen`'s.
     """
 
     grey = True
 
-    def __init__(self, net: XFeat, words: int = WORDS) -> None:
+    def __init__(self, net: XFeat, directions: int = DIRECTIONS) -> None:
         super().__init__()
         self.net = net.requires_grad_(False).eval()
-        self.words = Words(words)
-        self.channels = 64, words
+        self.deepen = Deepen(directions)
+        self.channels = 64, directions
 
     def train(self, mode: bool = True) -> XFeatBackbone:
         """The network that is frozen keeps its norms' statistics."""
@@ -190,15 +210,12 @@ class XFeatBackbone(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Maps:
-        """[B, C, H, W], sides multiples of 32 -> S and D, both at 1/16."""
-        shallow, features = self.frozen(image)
-        return Maps(shallow, self.words(features))
-
-    @torch.no_grad()
-    def frozen(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, H, W] -> S and XFeat's features [B, 64, H/8, W/8]."""
-        pyramid = self.net.pyramid(self.net.normalise(image))
-        return pyramid[1], self.net.fuse(pyramid)
+        """[B, C, H, W], sides multiples of 32 -> S at 1/16 and D at 1/8."""
+        with torch.no_grad():
+            grey = self.net.normalise(image)
+            pyramid = self.net.pyramid(grey)
+            output = self.net.heads(grey, self.net.fuse(pyramid))
+        return Maps(pyramid[1], self.deepen(output))
 
     def receptive_field(self) -> ReceptiveField:
         """Of S, along the convolutions; `skip1` sees less."""
@@ -219,7 +236,11 @@ class Delg(nn.Module):
         super().__init__()
         shallow, deep = backbone.channels
         self.backbone = backbone
-        self.head = GlobalHead(deep, dimension)
+        self.head = (
+            GlobalHead(deep * (deep + 1) // 2, dimension, root_moment)
+            if isinstance(backbone, XFeatBackbone)
+            else GlobalHead(deep, dimension)
+        )
         self.encode = nn.Conv2d(shallow, local_dimension, 1)
         self.decode = nn.Conv2d(local_dimension, shallow, 1)
         self.attention = Attention(shallow, attention_channels)

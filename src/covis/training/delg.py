@@ -31,9 +31,7 @@ from covis.nets.delg import (
     RESNETS,
     Delg,
     DelgOutput,
-    Words,
     XFeatBackbone,
-    gem,
     light_delg,
     load_resnet,
 )
@@ -82,7 +80,7 @@ class Recipe:
     checkpoint_every: int = 250
     validate_every: int = 500
     start_views: int = 1024
-    """Views whose words and principal components the head starts from; 0 for a random start."""
+    """Views whose principal components the head starts from; 0 for a random start."""
     kept: tuple[int, ...] = ()
     """How many views of each kind are made of each photo once and kept, pooled, to draw from:
     then only the whitening layer learns. Empty: each step makes its own."""
@@ -112,7 +110,7 @@ eight views of each photo."""
 LIGHT_LABELLED = replace(
     LIGHT, steps=3000, batch=48, views=(HARD,), loss="arcface", rate=1e-3, kept=()
 )
-"""For the same with labels: the words learn, too."""
+"""For the same with labels: D's directions learn, too."""
 
 PUBLISHED = Recipe(
     steps=1_500_000,
@@ -311,42 +309,41 @@ class Run:
         return contrast_loss(one, other, self.scale)
 
     @torch.inference_mode()
-    def _pooled(
-        self, photos: LabelledPhotos, index: int, change: Change, *seed: int, places: bool = False
-    ) -> Tensor:
-        """One view of a photo, drawn by the run's seed and `seed`, through the backbone: [1, C].
-
-        places: give the places that words are made for instead, [P, 64].
-        """
+    def _deep(self, photos: LabelledPhotos, index: int, change: Change, *seed: int) -> Tensor:
+        """D of one view of a photo, drawn by the run's seed and `seed`: [1, C, h, w]."""
         seeds = (self.recipe.seed, *seed, index)
         size = view_size(self.recipe.sides, np.random.default_rng(seeds))
         view = torch.from_numpy(self.view(photos, index, size, change, seeds))[None]
-        backbone, images = self.delg.backbone, view.to(self.device).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16):
-            if places:
-                assert isinstance(backbone, XFeatBackbone)
-                found = backbone.words.places(backbone.frozen(images)[1].float())
-                return found[0].flatten(1).T.contiguous()
-            return gem(backbone(images).deep.float())
+            maps = self.delg.backbone(view.to(self.device).float() / 255)
+        return maps.deep.float()
+
+    def _pooled(self, photos: LabelledPhotos, index: int, change: Change, *seed: int) -> Tensor:
+        """The same, pooled: [1, C]."""
+        with torch.inference_mode():
+            return self.delg.head.pool(self._deep(photos, index, change, *seed))
 
     def start_head(self) -> None:
-        """Begin with words that are the centres of what views show and with the principal
+        """Begin with the directions that views' features have most of, and with the principal
         components of pooled views, each scaled to the same variance."""
         self.delg.eval()
-        recipe = self.recipe
+        recipe, backbone = self.recipe, self.delg.backbone
         rng = np.random.default_rng((recipe.seed, 0, 1))
         drawn = [int(index) for index in rng.integers(0, len(self.photos), recipe.start_views)]
-        changes = [recipe.views[place % len(recipe.views)] for place in range(len(drawn))]
-        look = list(zip(drawn, changes, range(len(drawn)), strict=True))
-        if isinstance(self.delg.backbone, XFeatBackbone):
-            places = [
-                self._pooled(self.photos, index, change, 0, 1, place, places=True)[::8]
-                for index, change, place in look
-            ]
-            start_words(self.delg.backbone.words, torch.cat(places), rng)
-        pooled = [
-            self._pooled(self.photos, index, change, 0, 2, place) for index, change, place in look
+        look = [
+            (index, recipe.views[place % len(recipe.views)], 0, 1, place)
+            for place, index in enumerate(drawn)
         ]
+        if isinstance(backbone, XFeatBackbone):
+            reduce = backbone.deepen.reduce
+            backbone.deepen.reduce = nn.Identity()  # type: ignore[assignment]
+            moments = []
+            for arguments in look[: recipe.start_views // 4]:
+                rows = self._deep(self.photos, *arguments).flatten(2)[0]
+                moments.append(rows @ rows.T / rows.square().sum())
+            backbone.deepen.reduce = reduce
+            start_directions(reduce, torch.stack(moments).mean(dim=0))
+        pooled = [self._pooled(self.photos, *arguments) for arguments in look]
         whiten(self.delg.head.whiten, torch.cat(pooled))
 
     def keep_views(self, path: Path, report: Any = print) -> None:
@@ -356,15 +353,15 @@ class Run:
         changes = [
             c for c, count in zip(recipe.views, recipe.kept, strict=True) for _ in range(count)
         ]
-        backbone = self.delg.backbone
+        backbone, head = self.delg.backbone, self.delg.head
         assert isinstance(backbone, XFeatBackbone)
-        shape = len(self.photos), len(changes), backbone.channels[1]
+        shape = len(self.photos), len(changes), head.whiten.in_features
         kept = torch.zeros(shape, dtype=torch.float16)
-        words = {k: v.cpu() for k, v in backbone.words.state_dict().items()}
+        directions = backbone.deepen.reduce.weight.detach().cpu()
         begin = 0
         if path.exists():
             saved = load_checkpoint(path)
-            if all(torch.equal(saved["words"][k], v) for k, v in words.items()):
+            if torch.equal(saved["directions"], directions):
                 kept, begin = saved["kept"], saved["done"]
         for index in range(begin, len(self.photos)):
             if index % workers.count == workers.rank:
@@ -372,7 +369,7 @@ class Run:
                     kept[index, place] = self._pooled(self.photos, index, change, 0, 6, place)[0]
             done = index + 1
             if done % 200 == 0 or done == len(self.photos):
-                save_checkpoint({"kept": kept, "done": done, "words": words}, path)
+                save_checkpoint({"kept": kept, "done": done, "directions": directions}, path)
                 report(f"views of {done} of {len(self.photos)} photos")
         # What the others made is zero here.
         whole = kept.float().to(self.device)
@@ -411,8 +408,6 @@ class Run:
         }
 
 
-WORD_ROUNDS, WORD_SHARE = 8, 0.9
-"""Rounds of k-means, and the share of places that are too far from a word to count for it."""
 DISTRACTORS = 4
 """Photos of the training set beside each held-out one when validating."""
 
@@ -427,19 +422,11 @@ def view_size(sides: tuple[int, int], rng: np.random.Generator) -> tuple[int, in
 
 
 @torch.inference_mode()
-def start_words(words: Words, places: Tensor, rng: np.random.Generator) -> None:
-    """Make `words` the centres of unit descriptors [P, 64], by k-means on the sphere."""
-    count = words.layer.out_channels
-    centres = places[torch.from_numpy(rng.choice(len(places), count, len(places) < count))]
-    for _ in range(WORD_ROUNDS):
-        nearest = (places @ centres.T).argmax(dim=1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, places)
-        lengths = sums.norm(dim=1, keepdim=True)
-        centres = torch.where(lengths > 0, sums / lengths.clamp(min=1e-12), centres)
-    some = places[torch.from_numpy(rng.integers(0, len(places), 20_000))]
-    assert words.layer.bias is not None
-    words.layer.weight.copy_(centres[:, :, None, None])
-    words.layer.bias.copy_(-(some @ centres.T).quantile(WORD_SHARE, dim=0))
+def start_directions(layer: nn.Conv2d, moment: Tensor) -> None:
+    """Let a 1x1 convolution keep the directions that hold most of a second moment [C, C]."""
+    _, directions = torch.linalg.eigh(moment.double())
+    kept = directions.flip(1)[:, : layer.out_channels].T
+    layer.weight.copy_(kept[:, :, None, None])
 
 
 def whiten(layer: nn.Linear, samples: Tensor, floor: float = 0.1) -> None:
