@@ -5,7 +5,8 @@
     python -m covis.export.ship run/best.safetensors --notes notes.json --accuracy table.json
 
 notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what the
-bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too.
+bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too. With
+`--search best.safetensors`, from `covis train delg`, it gives global descriptors as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from covis.export.xfeat import export_xfeat
+from covis.nets.delg import light_delg
 from covis.nets.xfeat import load_official
 from covis.runtime.bundle import SHIPPED
 
@@ -37,15 +39,21 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--accuracy", type=Path)
+    parser.add_argument("--search", type=Path)
     options = parser.parse_args()
+    net, search = load_official(options.weights), None
+    if options.search:
+        search = light_delg(net)
+        search.load_learnt(options.search)
     bundle = export_xfeat(
-        load_official(options.weights),
+        net,
         SHIPPED / NAME,
         name=NAME,
         licence="Apache-2.0",
         source="trained by covis; teacher: the published XFeat (Apache-2.0)",
         training=json.loads(options.notes.read_text(encoding="utf-8")),
         metrics=measured(options.accuracy) if options.accuracy else {},
+        search=search,
         half=True,
     )
     print(f"{bundle.folder}: {sum(p.stat().st_size for p in bundle.folder.iterdir()) >> 10} KiB")
