@@ -309,6 +309,6 @@ def load_resnet(kind: str, start: str | Path | None = None) -> ResNetBackbone:
             f"{where}: no ResNet to start from ({reason}). Give a folder that holds one in the "
             "format of Hugging Face transformers, or 'random'."
         ) from None
-    if list(net.config.depths) != depths:
+    if list(net.config.depths or ()) != depths:
         raise BundleError(f"{where}: its depths are {net.config.depths}, not those of {kind}.")
     return ResNetBackbone(net)

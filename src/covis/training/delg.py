@@ -37,7 +37,13 @@ from covis.nets.delg import (
 )
 from covis.nets.xfeat import SIZE_MULTIPLE, XFeat
 from covis.runtime.bundle import find_bundle
-from covis.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint, to_resume
+from covis.training.checkpoint import (
+    CHECKPOINT,
+    load_checkpoint,
+    save_checkpoint,
+    to_resume,
+    write_curve,
+)
 from covis.training.delg_losses import (
     ATTENTION_WEIGHT,
     RECONSTRUCTION_WEIGHT,
@@ -50,7 +56,6 @@ from covis.training.labelled import LabelledPhotos, read_csv, read_folders, read
 from covis.training.photos import read_photo
 from covis.training.views import CROP, HARD, SAME, Change, render_view
 from covis.training.workers import Workers, own_device
-from covis.training.xfeat import write_curve
 
 Loss = Literal["arcface", "contrast"]
 
