@@ -1,0 +1,305 @@
+"""How well search finds the right photos, beside plain floors, as one Markdown table.
+
+    python benchmarks/retrieval.py
+    python benchmarks/retrieval.py --sets museum --methods global,nearest --top 100
+    python benchmarks/retrieval.py --revisited roxford5k/ --methods global,nearest
+
+Sets: those of ../shared/data/retrieval, or Revisited Oxford and Paris in a folder with
+`gnd_roxford5k.pkl` and `jpg/`. Methods:
+
+- colours: a histogram of hue, saturation and value; the sum of absolute differences.
+- words: SIFT, 1,000 visual words found by k-means in the set's own database, tf-idf, the cosine.
+- global: the features' global vectors; of pooled local descriptors where the model has none.
+- nearest, lightglue: the first 20 by global vectors ordered anew by how many matches agree with a
+  geometry, more similar ones first among equals. With "certain first", those that the verdict
+  calls the same come first, by the same count, and all others stay behind in global order: what
+  `covis search` does.
+
+Each picture is decoded and extracted once. Features lie in memory: some 0.8 MB a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError, CovisError, ImageError
+from covis.evaluation.queries import QuerySet, read_queries
+from covis.evaluation.retrieval_metrics import mean_average_precision, recall_at
+from covis.evaluation.revisited import Revisited, evaluate_revisited, read_revisited
+from covis.features import Extractor
+from covis.features.sift import extract_sift
+from covis.images import Source, load_image
+from covis.matching import Matcher
+from covis.runtime.bundle import installed_bundle
+from covis.search.pooling import global_vector
+from covis.search.rank import check_pair
+from covis.types import Features, Image, Matches
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+METHODS = ("colours", "words", "global", "nearest", "lightglue")
+BINS = (16, 4, 4)
+"""Of hue, saturation and value."""
+WORDS = 1000
+SAMPLE = 30_000
+"""Descriptors that the words are found in."""
+BLANK = np.full((64, 64), 127, np.uint8)
+
+FloatArray = NDArray[np.float32]
+Rankings = list[NDArray[np.int64]]
+Truth = QuerySet | Revisited
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one set. seconds: what re-ranking took a query, 0 without."""
+
+    set: str
+    method: str
+    scores: dict[str, float]
+    seconds: float = 0.0
+
+
+@dataclass
+class Pictures:
+    """What the methods compare, of queries or of a database, one a picture."""
+
+    features: list[Features]
+    sift: list[FloatArray]
+    colours: list[FloatArray]
+
+
+def source(truth: Truth, i: int) -> Source:
+    """The i-th picture of a set: the queries, then the database."""
+    if i >= len(truth.queries):
+        return truth.database[i - len(truth.queries)]
+    return truth.query_image(i) if isinstance(truth, Revisited) else truth.queries[i]
+
+
+def read_pictures(
+    truth: Truth, extract: Extractor, methods: Sequence[str]
+) -> tuple[Pictures, Pictures]:
+    """Of the queries and of the database; a picture that cannot be used is taken as a blank."""
+    every = Pictures([], [], [])
+    count = len(truth.queries)
+    for i in range(count + len(truth.database)):
+        try:
+            image = load_image(source(truth, i), max_size=extract.max_size)
+        except ImageError as error:
+            print(f"taken as blank: {error}", file=sys.stderr)
+            image = load_image(BLANK)
+        if set(methods) - {"colours", "words"}:
+            every.features.append(extract(image))
+        if "words" in methods:
+            every.sift.append(extract_sift(image, extract.max_keypoints).descriptors)
+        if "colours" in methods:
+            every.colours.append(colours(image))
+    parts = every.features, every.sift, every.colours
+    return Pictures(*(part[:count] for part in parts)), Pictures(*(part[count:] for part in parts))
+
+
+def colours(image: Image) -> FloatArray:
+    """(256,) shares of the pixels."""
+    hsv = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2HSV)
+    counts = cv2.calcHist([hsv], [0, 1, 2], None, BINS, [0, 180, 0, 256, 0, 256]).ravel()
+    return counts / counts.sum()
+
+
+def words(queries: Sequence[FloatArray], database: Sequence[FloatArray]) -> FloatArray:
+    """(Q, N) cosines of bags of visual words, weighted by how rare each word is."""
+    rng = np.random.default_rng(0)
+    pool = np.concatenate(database)
+    pool = pool[rng.choice(len(pool), min(SAMPLE, len(pool)), replace=False)]
+    stop = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0)
+    cv2.setRNGSeed(0)
+    count = min(WORDS, len(pool))
+    _, _, centres = cv2.kmeans(pool, count, None, stop, 1, cv2.KMEANS_RANDOM_CENTERS)
+    lengths = (centres**2).sum(axis=1) / 2
+
+    def bag(descriptors: FloatArray) -> FloatArray:
+        nearest = (descriptors @ centres.T - lengths).argmax(axis=1)
+        return np.bincount(nearest, minlength=count) / max(len(nearest), 1)
+
+    bags = [np.array([bag(each) for each in part]) for part in (queries, database)]
+    rarity = np.log(len(database) / np.maximum((bags[1] > 0).sum(axis=0), 1))
+    asked, known = (unit(part * rarity) for part in bags)
+    return (asked @ known.T).astype(np.float32)
+
+
+def unit(vectors: NDArray) -> NDArray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def rank(similarity: FloatArray) -> Rankings:
+    return list(np.argsort(-similarity, axis=1, kind="stable"))
+
+
+def check(
+    match: Matcher, queries: Sequence[Features], database: Sequence[Features], ranked: Rankings
+) -> list[list[Matches]]:
+    """For each query its matches with the pictures of its ranking, with geometry and verdict."""
+    return [
+        [check_pair(match, query, database[i]) for i in ranking]
+        for query, ranking in zip(queries, ranked, strict=True)
+    ]
+
+
+def reorder(
+    rankings: Rankings, checked: Sequence[Sequence[Matches]], *, certain_first: bool
+) -> Rankings:
+    """The head of each ranking, as long as it was checked, by inliers; see above."""
+    found = []
+    for ranking, head in zip(rankings, checked, strict=True):
+        counts = np.array([match.inliers.sum() for match in head])
+        if certain_first:
+            certain = [
+                match.verdict is not None and match.verdict.label == "same" for match in head
+            ]
+            counts[~np.array(certain)] = -1
+        order = np.argsort(-counts, kind="stable")
+        found.append(np.concatenate([ranking[: len(head)][order], ranking[len(head) :]]))
+    return found
+
+
+def score(truth: Truth, rankings: Rankings) -> dict[str, float]:
+    """The columns of the table, 0..1."""
+    if isinstance(truth, QuerySet):
+        recall = {f"recall@{k}": recall_at(rankings, truth.relevant, k) for k in (1, 5, 10)}
+        return {**recall, "mAP": mean_average_precision(rankings, truth.relevant)}
+    scores = evaluate_revisited(truth, rankings)
+    areas = {f"mAP {name}": part.mean_average_precision for name, part in scores.items()}
+    return areas | {f"mP@10 {name}": scores[name].mean_precision[10] for name in ("medium", "hard")}
+
+
+def evaluate(
+    truth: Truth, extract: Extractor, methods: Sequence[str], top: int, threads: int | None
+) -> Iterator[Row]:
+    queries, database = read_pictures(truth, extract, methods)
+    if "colours" in methods:
+        known = np.array(database.colours)
+        distances = np.array([np.abs(known - each).sum(axis=1) for each in queries.colours])
+        yield Row(truth.name, "colour histogram", score(truth, rank(-distances)))
+    if "words" in methods:
+        yield Row(truth.name, "SIFT words", score(truth, rank(words(queries.sift, database.sift))))
+    if not queries.features:
+        return
+    asked, known = (
+        np.array([global_vector(each) for each in part.features]) for part in (queries, database)
+    )
+    pooled = " (pooled)" if queries.features[0].global_descriptor is None else ""
+    name = f"{extract.model}, global{pooled}"
+    ranked = rank(asked @ known.T)
+    yield Row(truth.name, name, score(truth, ranked))
+    for matcher in ("nearest", "lightglue"):
+        if matcher not in methods:
+            continue
+        match = Matcher(matcher, features=extract.source, threads=threads)
+        began = time.perf_counter()
+        checked = check(match, queries.features, database.features, [r[:top] for r in ranked])
+        seconds = (time.perf_counter() - began) / len(ranked)
+        for label, certain_first in (("", False), (", certain first", True)):
+            found = score(truth, reorder(ranked, checked, certain_first=certain_first))
+            yield Row(truth.name, f"{name} + {matcher}{label}", found, seconds)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown, in percent; sets that are scored alike in one table."""
+    blocks = []
+    for columns in dict.fromkeys(tuple(row.scores) for row in rows):
+        lines = [["set", "method", *columns, "s a query"], ["---"] * (len(columns) + 3)]
+        lines += [
+            [
+                row.set,
+                row.method,
+                *(f"{100 * value:.1f}" for value in row.scores.values()),
+                f"{row.seconds:.2f}" if row.seconds else "",
+            ]
+            for row in rows
+            if tuple(row.scores) == columns
+        ]
+        blocks.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+    return "\n\n".join(blocks)
+
+
+def read_sets(names: Sequence[str] | None, revisited: Sequence[Path]) -> list[Truth]:
+    data = SHARED / "data" / "retrieval"
+    if names is None:
+        names = (
+            [] if revisited else sorted(path.parent.name for path in data.glob("*/queries.json"))
+        )
+    if not names and not revisited:
+        raise ArgumentError(f"{data}: no sets of queries there; name a folder with --revisited.")
+    return [*(read_queries(data / name) for name in names), *map(read_revisited, revisited)]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    methods = list(arguments.methods)
+    for method in methods:
+        if method not in METHODS:
+            raise ArgumentError(f"no method '{method}'; there are: {', '.join(METHODS)}.")
+    if arguments.top < 1:
+        raise ArgumentError(f"--top must be 1 or more, not {arguments.top}.")
+    if arguments.threads:
+        cv2.setNumThreads(arguments.threads)
+    extract = Extractor(
+        arguments.features,
+        max_keypoints=arguments.max_keypoints,
+        max_size=arguments.max_size,
+        threads=arguments.threads,
+    )
+    missing = f"lightglue-{extract.model}"
+    if "lightglue" in methods and installed_bundle(missing) is None:
+        print(f"lightglue left out: no weights '{missing}' are installed", file=sys.stderr)
+        methods.remove("lightglue")
+    rows: list[Row] = []
+    for truth in read_sets(arguments.sets, arguments.revisited):
+        for row in evaluate(truth, extract, methods, arguments.top, arguments.threads):
+            rows.append(row)
+            print(f"{row.set}: {row.method}", file=sys.stderr, flush=True)
+    print(table(rows))
+    print(
+        f"\nPictures of at most {arguments.max_size} px, {arguments.max_keypoints} features; the "
+        f"first {arguments.top} re-ranked. In percent."
+    )
+    if any("(pooled)" in row.method for row in rows):
+        print(f"{extract.model} has no global vector; its local descriptors are pooled.")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), "utf-8")
+
+
+def names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--methods", type=names, default=METHODS)
+    parser.add_argument("--sets", type=names, help="names of folders; all when left out")
+    parser.add_argument("--revisited", type=Path, nargs="*", default=[], metavar="FOLDER")
+    parser.add_argument("--features", default="xfeat", help="as covis.Extractor takes it")
+    parser.add_argument("--max-size", type=int, default=640, help="longer side in pixels")
+    parser.add_argument("--max-keypoints", type=int, default=1000)
+    parser.add_argument("--top", type=int, default=20, help="how many are re-ranked")
+    parser.add_argument("--threads", type=int, help="all processors when left out")
+    parser.add_argument("--json", type=Path, help="write the numbers there")
+    try:
+        run(parser.parse_args())
+    except CovisError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
