@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
@@ -163,3 +164,30 @@ def test_xfeat_map_at_any_size(random_net):
     assert describe(backbone, image).shape == (1, 64, 5, 9)
     assert describe(backbone, image, lift, 1).shape == (1, 64, 10, 17)
     assert describe(backbone, image, lift, 2).shape == (1, 64, 19, 33)
+
+
+@torch.inference_mode()
+def test_convention_xfeat_describes_the_middle_of_its_cells(texture):
+    """In a mirrored image it sees, at the mirrored cells, what is most alike.
+
+    Were a cell's place its corner, the two would lie most of a cell apart.
+    """
+    pytest.importorskip(
+        "onnx", reason="the weights in the package are read with ONNX: covis[train]"
+    )
+    from covis.export.xfeat import xfeat_of
+    from covis.runtime.bundle import find_bundle
+
+    backbone = XFeatMap(xfeat_of(find_bundle("xfeat-covis")), "xfeat-covis")
+    image = torch.from_numpy(texture[:256, :320] / np.float32(255)).permute(2, 0, 1)[None]
+    plain = describe(backbone, image)
+    inner = plain[..., 4:-4, 4:-4]
+    for axis in (2, 3):
+        mirrored = describe(backbone, image.flip(axis)).flip(axis)
+        before, same, behind = (
+            float((inner * mirrored.roll(shift, axis)[..., 4:-4, 4:-4]).sum(dim=1).mean())
+            for shift in (1, 0, -1)
+        )
+        assert same > max(before, behind)
+        apart = (behind - before) / (2 * (2 * same - before - behind))
+        assert abs(apart) < 0.3

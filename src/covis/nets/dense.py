@@ -61,6 +61,9 @@ class VisionTransformer(nn.Module):
     for it.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         net: Any,
@@ -165,7 +168,7 @@ def load_vit(
     """
     try:
         from transformers import AutoModel
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
     except ImportError:
         raise BundleError(
             f"{source} needs the package transformers: python -m pip install transformers"

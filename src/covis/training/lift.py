@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -141,7 +142,7 @@ class Run:
         cache: Path | None = None,
         workers: Workers | None = None,
     ) -> None:
-        """cache: a folder to keep features in, made where it is not there; None to keep none."""
+        """cache: an existing folder to keep features in; None to keep none."""
         paths = photo_paths(photos)
         if len(paths) <= recipe.held_out:
             raise TrainingError(
@@ -191,6 +192,13 @@ class Run:
         cells = sum((self.recipe.size // (kind.patch << level)) ** 2 for level in range(LEVELS))
         return 2 * kind.channels * cells * len(self.photos) * self.recipe.versions
 
+    def views_id(self) -> str:
+        """8 hexadecimal digits that tell views, and so their features, from those of others."""
+        recipe = self.recipe
+        views = recipe.seed, recipe.size, recipe.versions, recipe.halving, recipe.jitter
+        text = repr((views, self.backbone.kind, self.photos))
+        return sha256(text.encode()).hexdigest()[:8]
+
     def batch(self, step: int) -> tuple[list[int], NDArray[np.uint8]]:
         """This process' share of a step's views: their numbers, and [B, S, S, 3] RGB."""
         views = len(self.photos) * self.recipe.versions
@@ -233,42 +241,50 @@ class Run:
         images = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float() / 255
         return self.backbone.normalise(images).contiguous()
 
-    @torch.no_grad()
     def features(self, numbers: list[int], images: Tensor) -> tuple[Tensor, ...]:
         """What the backbone gives for views [B, 3, S, S] at each of the three sizes.
 
         They are rounded to float16, whether they come from the disk or not.
         """
-        stored = [self._kept(number) for number in numbers]
-        missing = [row for row, found in enumerate(stored) if found is None]
-        if missing:
-            levels, seen = [], images[missing]
-            for level in range(LEVELS):
-                seen = halve(seen, self.recipe.halving) if level else seen
-                levels.append(self.backbone(seen).half().cpu().numpy())
-            for place, row in enumerate(missing):
-                stored[row] = np.concatenate([level[place].ravel() for level in levels])
-                self._keep(numbers[row], stored[row])
-        flat = torch.from_numpy(np.stack([f for f in stored if f is not None])).to(self.device)
-        sides = [self.recipe.size // (self.backbone.kind.patch << i) for i in range(LEVELS)]
-        channels = self.backbone.kind.channels
-        parts = flat.float().split([channels * side * side for side in sides], dim=1)
+        if self.cache is None:
+            flat = self._computed(images)
+        else:
+            # One at a time: the last bits depend on how many views share a call.
+            rows = zip(numbers, images.split(1), strict=True)
+            flat = np.concatenate([self._kept(number, image) for number, image in rows])
+        kind = self.backbone.kind
+        sides = [self.recipe.size // (kind.patch << level) for level in range(LEVELS)]
+        parts = (
+            torch.from_numpy(flat)
+            .to(self.device)
+            .float()
+            .split([kind.channels * side * side for side in sides], dim=1)
+        )
         return tuple(
-            part.view(-1, channels, side, side) for part, side in zip(parts, sides, strict=True)
+            part.view(-1, kind.channels, side, side)
+            for part, side in zip(parts, sides, strict=True)
         )
 
-    def _kept(self, number: int) -> NDArray[Any] | None:
-        if self.cache is None:
-            return None
-        try:
-            return np.load(self.cache / f"{number}.npy", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
+    @torch.no_grad()
+    def _computed(self, images: Tensor) -> NDArray[np.float16]:
+        """[B, 3, S, S] -> [B, N], the three sizes one behind the other."""
+        levels = []
+        for level in range(LEVELS):
+            images = halve(images, self.recipe.halving) if level else images
+            levels.append(self.backbone(images).flatten(1))
+        return torch.cat(levels, dim=1).half().cpu().numpy()
 
-    def _keep(self, number: int, features: Any) -> None:
-        if self.cache is not None:
-            with replacing(self.cache / f"{number}.npy") as file:
-                np.save(file, features, allow_pickle=False)
+    def _kept(self, number: int, image: Tensor) -> NDArray[np.float16]:
+        """`_computed` of one view, from the disk where it is there."""
+        assert self.cache is not None
+        path = self.cache / f"{number}.npy"
+        try:
+            found: NDArray[np.float16] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            found = self._computed(image)
+            with replacing(path) as file:
+                np.save(file, found, allow_pickle=False)
+        return found
 
     def train_step(self, batch: Batch) -> float:
         """One update. Returns the loss."""
@@ -376,8 +392,8 @@ def train(
     """Train LiFT on the photographs under `photos`; returns the best weights' path.
 
     out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names, and
-    which features they are for), `curve.csv`, `features/`, which may be deleted at any time,
-    and, with XFeat, `bundle/`, a model of both. Under `torchrun` the processes share each
+    which features they are for), `curve.csv`, `features-.../`, which may be deleted at any
+    time, and, with XFeat, `bundle/`, a model of both. Under `torchrun` the processes share each
     update's views.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is not
@@ -398,14 +414,14 @@ def train(
     if saved is not None:
         run.restore(saved["run"])
     out.mkdir(parents=True, exist_ok=True)
-    cache = out / "features"
-    needed, free = run.bytes_to_keep(), shutil.disk_usage(out).free
-    if cache.is_dir() or free > ROOM * needed:
-        cache.mkdir(exist_ok=True)
-        run.cache = cache
+    needed = run.bytes_to_keep()
+    keeps = shutil.disk_usage(out).free > ROOM * needed if saved is None else saved["keeps"]
+    if keeps:
+        run.cache = out / f"features-{run.views_id()}"
+        run.cache.mkdir(exist_ok=True)
     first = run.workers.rank == 0
     if first:
-        kept = "kept" if run.cache else "not kept, the disk is too full"
+        kept = "kept" if keeps else "not kept, the disk is too full"
         report(f"{len(run.photos)} photos; features of {needed / 2**30:.1f} GiB are {kept}")
     if first and run.step == 0:
         report(f"step 0: {run.validate()}")
@@ -431,7 +447,8 @@ def train(
             write_curve(run.curve, out / "curve.csv")
             began = time.monotonic()
         if run.step % recipe.checkpoint_every == 0 or last:
-            save_checkpoint({"run": run.state(), "began_with": began_with}, out / CHECKPOINT)
+            state = {"run": run.state(), "began_with": began_with, "keeps": keeps}
+            save_checkpoint(state, out / CHECKPOINT)
     if first and isinstance(backbone, XFeatMap):
         notes = {
             "photos": len(run.photos),

@@ -1,0 +1,167 @@
+"""Image -> descriptors on a grid, finer by a LiFT (ECCV 2024) than the backbone gives them.
+
+The backbone sees the image at its own size, padded to what it takes by repeating the last row
+and column. Cell (row, column) of a map with one cell every s pixels of that input describes the
+place ((column + 0.5) s, (row + 0.5) s), where the centre of the top-left pixel is (0.5, 0.5):
+for XFeat this was measured, by comparing the maps of mirrored images. Lifting halves s and keeps
+the outer edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError
+from covis.features.extractor import DEFAULT_MAX_SIZE
+from covis.images import Source, load_image
+from covis.runtime.bundle import find_bundle
+from covis.runtime.onnx import OnnxGraph
+from covis.types import FloatArray
+
+DEFAULT_DENSE = "lift-xfeat-covis"
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFeatures:
+    """Descriptors on a grid over one image.
+
+    descriptors: (h, w, D) float32, unit length. step: (x, y), full-size pixels from a cell to
+    the next. width, height: full size of the image in pixels; the last row and column of cells
+    may reach beyond it. model: name of the bundle.
+    """
+
+    descriptors: FloatArray
+    step: tuple[float, float]
+    width: int
+    height: int
+    model: str
+
+    @property
+    def points(self) -> FloatArray:
+        """(h, w, 2) float32: the place (x, y) that each cell describes, in full-size pixels, the
+        centre of the top-left pixel at (0.5, 0.5)."""
+        rows, columns = self.descriptors.shape[:2]
+        x, y = ((np.arange(n) + 0.5) * s for n, s in zip((columns, rows), self.step, strict=True))
+        return np.stack(np.meshgrid(x, y), axis=2).astype(np.float32)
+
+    def at(self, points: FloatArray) -> FloatArray:
+        """Descriptors of any places (N, 2) in full-size pixels -> (N, D), unit length.
+
+        Bilinear between cells; beyond the outer cells' places the nearest of them.
+        """
+        rows, columns, _ = self.descriptors.shape
+        cells = np.asarray(points, np.float32) / np.array(self.step, np.float32) - np.float32(0.5)
+        cells = np.clip(cells, 0, np.array([columns - 1, rows - 1], np.float32))
+        first = np.floor(cells).astype(np.intp)
+        second = np.minimum(first + 1, (columns - 1, rows - 1))
+        across, down = (cells - first).T[:, :, None]
+        above, below = (
+            self.descriptors[row, first[:, 0]] * (1 - across)
+            + self.descriptors[row, second[:, 0]] * across
+            for row in (first[:, 1], second[:, 1])
+        )
+        sampled = above * (1 - down) + below * down
+        return sampled / np.maximum(np.linalg.norm(sampled, axis=1, keepdims=True), 1e-12)
+
+
+def enlarge(features: DenseFeatures, times: int) -> DenseFeatures:
+    """The same with twice as many cells each way, `times` times, bilinear between their places:
+    what a LiFT has to beat."""
+    factor = 2**times
+    rows, columns = (factor * side for side in features.descriptors.shape[:2])
+    large = cv2.resize(features.descriptors, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    step = features.step[0] / factor, features.step[1] / factor
+    # Fewer where the image's last cell ends beyond it; a rounding error begins no cell.
+    rows, columns = (
+        ceil(side / cell - 1e-6)
+        for side, cell in ((features.height, step[1]), (features.width, step[0]))
+    )
+    large = large[:rows, :columns]
+    lengths = np.maximum(np.linalg.norm(large, axis=2, keepdims=True), 1e-12)
+    return replace(features, descriptors=large / lengths, step=step)
+
+
+class DenseExtractor:
+    """Describes every place of images.
+
+    >>> describe = DenseExtractor(lifts=1)
+    >>> features = describe("photo.jpg")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT_DENSE,
+        *,
+        lifts: int = 1,
+        max_size: int | None = DEFAULT_MAX_SIZE,
+        threads: int | None = None,
+    ) -> None:
+        """Load the model.
+
+        model: the name or the folder of a bundle for lift.
+        lifts: how often the resolution is doubled: a descriptor every 8, 4 or 2 pixels for 0, 1
+            or 2, of XFeat.
+        max_size: larger images are shrunk to this longest side, in pixels; None for never.
+        threads: processor threads; all by default.
+
+        Raises ArgumentError on a value out of range, BundleError when the model is not there.
+        """
+        if lifts < 0:
+            raise ArgumentError(f"lifts must be 0 or more, not {lifts}.")
+        if max_size is not None and max_size < 1:
+            raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
+        bundle = find_bundle(model)
+        if bundle.architecture != "lift":
+            raise ArgumentError(
+                f"'{bundle.name}' is a bundle for {bundle.architecture}, not for dense features."
+            )
+        self.lifts, self.max_size = lifts, max_size
+        self.model, self.licence = bundle.name, bundle.licence
+        self._stride, self._multiple = (bundle.settings[key] for key in ("stride", "multiple"))
+        self._backbone, self._lift = (
+            OnnxGraph(bundle.graph(role), threads) for role in ("backbone", "lift")
+        )
+
+    def __call__(self, image: Source) -> DenseFeatures:
+        """The dense features of one image: a path, an array, a PIL image or an `Image`.
+
+        Raises ImageError as `load_image` does.
+        """
+        loaded = load_image(image, max_size=self.max_size)
+        height, width = loaded.pixels.shape[:2]
+        padded = pad(loaded.pixels, self._multiple)
+        seen, features = self._backbone(["image", "features"], pixels=padded)
+        for passed in range(self.lifts):
+            if passed:
+                seen = enlarged(seen)
+            (features,) = self._lift(["lifted"], image=seen, features=features)
+        cell = self._stride / 2**self.lifts
+        rows, columns = (-(-side // cell) for side in (height, width))
+        cropped = features[0, :, : int(rows), : int(columns)]
+        return DenseFeatures(
+            descriptors=np.ascontiguousarray(cropped.transpose(1, 2, 0)),
+            step=(cell * loaded.width / width, cell * loaded.height / height),
+            width=loaded.width,
+            height=loaded.height,
+            model=self.model,
+        )
+
+
+def pad(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    """Repeat the last row and column of (h, w, 3) up to multiples of `multiple`."""
+    down, right = (-side % multiple for side in pixels.shape[:2])
+    return np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
+
+
+def enlarged(image: FloatArray) -> FloatArray:
+    """(1, 3, H, W) -> (1, 3, 2H, 2W), bilinear."""
+    channels = [
+        cv2.resize(channel, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+        for channel in image[0]
+    ]
+    return np.stack(channels)[None]

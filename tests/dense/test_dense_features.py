@@ -1,0 +1,116 @@
+"""Dense features without PyTorch: those of the networks, at any size, and where they lie."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from covis import load_image
+from covis.dense import DenseExtractor, DenseFeatures
+from covis.errors import ArgumentError
+
+torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+
+from covis.export.lift import export_lift  # noqa: E402
+from covis.nets.dense import XFeatMap, describe  # noqa: E402
+from covis.nets.lift import LiFT  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def nets(random_net):
+    backbone = XFeatMap(random_net, "random")
+    torch.manual_seed(1)
+    lift = LiFT(backbone.kind).eval()
+    for module in lift.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.1, 0.6)
+    return backbone, lift
+
+
+@pytest.fixture(scope="module")
+def bundle(nets, tmp_path_factory):
+    backbone, lift = nets
+    folder = tmp_path_factory.mktemp("lift") / "lift"
+    return export_lift(lift, backbone, folder, name="lift", licence="-", source="-")
+
+
+def expected(nets, pixels, times):
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        return describe(nets[0], image, nets[1], times)[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("lifts", [0, 1, 2])
+def test_the_networks_without_pytorch(nets, bundle, texture, lifts):
+    extract = DenseExtractor(str(bundle.folder), lifts=lifts, threads=1)
+    for size in ((64, 96), (37, 65), (1, 3)):
+        pixels = np.ascontiguousarray(texture[: size[0], : size[1]])
+        found = extract(pixels)
+        assert found.model == "lift"
+        cell = 8 / 2**lifts
+        assert found.descriptors.shape == (-(-size[0] // cell), -(-size[1] // cell), 64)
+        wanted = expected(nets, pixels, lifts)
+        np.testing.assert_allclose(found.descriptors, wanted, rtol=0, atol=2e-5)
+
+
+def test_lengths_are_one(bundle, texture):
+    found = DenseExtractor(str(bundle.folder), lifts=1)(texture[:64, :64])
+    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=2), 1, atol=1e-5)
+
+
+def test_convention_points(bundle, texture):
+    """The first of 8, 4 or 2 pixels a cell describes their middle, in pixels of the full size."""
+    for lifts, first in ((0, 4.0), (1, 2.0), (2, 1.0)):
+        found = DenseExtractor(str(bundle.folder), lifts=lifts)(texture[:64, :96])
+        np.testing.assert_allclose(found.points[0, 0], (first, first))
+        np.testing.assert_allclose(found.points[-1, -1], (96 - first, 64 - first))
+    shrunk = load_image(texture[:64, :96], max_size=48)
+    found = DenseExtractor(str(bundle.folder), lifts=0)(shrunk)
+    assert found.descriptors.shape == (4, 6, 64)
+    np.testing.assert_allclose(found.points[1, 2], (40, 24))
+    assert (found.width, found.height) == (96, 64)
+
+
+def test_at_is_bilinear():
+    descriptors = np.zeros((2, 2, 2), np.float32)
+    descriptors[..., 0] = [[1, 0], [1, 0]]
+    descriptors[..., 1] = [[0, 1], [0, 1]]
+    features = DenseFeatures(descriptors, (4.0, 6.0), 8, 12, "-")
+    found = features.at(np.array([[2, 3], [4, 3], [3, 9], [0, 0], [100, 100]], np.float32))
+    half = np.sqrt(0.5)
+    three = np.array([0.75, 0.25]) / np.hypot(0.75, 0.25)
+    np.testing.assert_allclose(found, [[1, 0], [half, half], three, [1, 0], [0, 1]], atol=1e-6)
+    places = features.points.reshape(-1, 2)
+    np.testing.assert_allclose(features.at(places), descriptors.reshape(-1, 2), atol=1e-6)
+
+
+def test_exceptions(bundle, random_bundle):
+    with pytest.raises(ArgumentError, match="lifts must be 0 or more, not -1"):
+        DenseExtractor(str(bundle.folder), lifts=-1)
+    with pytest.raises(ArgumentError, match="max_size must be 1 or more"):
+        DenseExtractor(str(bundle.folder), max_size=0)
+    with pytest.raises(ArgumentError, match="'random' is a bundle for xfeat, not for dense"):
+        DenseExtractor(str(random_bundle.folder))
+
+
+CODE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "onnx", "safetensors", "transformers"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+from covis.dense import DenseExtractor
+found = DenseExtractor(sys.argv[1], lifts=2)(np.zeros((40, 40, 3), np.uint8))
+assert found.descriptors.shape == (20, 20, 64)
+"""
+
+
+def test_without_pytorch(bundle):
+    subprocess.run([sys.executable, "-c", CODE, str(bundle.folder)], check=True)
