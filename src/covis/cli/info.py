@@ -44,7 +44,11 @@ def command(
     typer.echo(f"Model: {identity.features} {identity.weights}".rstrip() + f", images of {size},")
     typer.echo(f"    {identity.max_keypoints} local features of {identity.descriptor} numbers,")
     typer.echo(f"    a global vector of {identity.vector} numbers, {whole}.")
-    typer.echo(f"On disk: {_bytes(info.stored)}, {_bytes(info.bytes_per_image)} a picture.")
+    older = info.everything - info.stored
+    typer.echo(
+        f"On disk: {_bytes(info.stored)}, {_bytes(info.bytes_per_image)} a picture, "
+        f"and {_bytes(older)} of older versions."
+    )
     typer.echo(f"In memory while searching: {_bytes(info.memory)}.")
     if images is not None:
         stored, memory = info.forecast(images)

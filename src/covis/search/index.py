@@ -32,7 +32,9 @@ class Info:
     """What a store holds.
 
     images: pictures by content. files: paths that have one. failed: paths without. stored: bytes
-    of the tables, old versions and all. memory: bytes of the global vectors, which a search holds.
+    of the tables. everything: of all their files; older versions go ten minutes after they were
+    replaced, when something is added or removed. memory: bytes of the global vectors, which a
+    search holds.
     """
 
     uri: str
@@ -41,6 +43,7 @@ class Info:
     files: int
     failed: int
     stored: int
+    everything: int
     memory: int
 
     @property
@@ -196,7 +199,9 @@ class Index:
         images, files = store.images.count_rows(), store.files.count_rows()
         failed = store.files.count_rows("content IS NULL")
         memory = 4 * store.identity.vector * images
-        return Info(self.uri, store.identity, images, files - failed, failed, store.size(), memory)
+        return Info(
+            self.uri, store.identity, images, files - failed, failed, *store.sizes(), memory
+        )
 
     def failures(self) -> dict[str, str]:
         """The files that could not be used, and why."""

@@ -212,11 +212,11 @@ class Ranker:
         def check(stored: Features) -> Matches:
             return self._check(features, stored, turn, corner)
 
-        done = 0
-        slowest = 0.0
-        for wave in self._waves(rows):
-            began = time.perf_counter()
-            if began + slowest > deadline:
+        done, slowest = 0, 0.0
+        waves = self._waves(rows)
+        while (began := time.perf_counter()) + slowest < deadline:
+            wave = next(waves, None)
+            if wave is None:
                 break
             for matches in pool.map(check, wave):
                 candidates[done] = replace(candidates[done], matches=matches)

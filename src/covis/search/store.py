@@ -288,14 +288,22 @@ class Store:
         table = self.take(rows, columns)
         return [_unpacked(table, row, self.identity) for row in range(table.num_rows)]
 
-    def size(self) -> int:
-        """Bytes of all files of the tables, those of older versions too."""
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the tables as they are, and of all their files, older versions too."""
+        tables = self.images, self.files
         with reported(self.uri):
-            return sum(
+            live = sum(
+                file.file_size_bytes or 0
+                for table in tables
+                for fragment in table.get_fragments()
+                for file in fragment.data_files()
+            )
+            everything = sum(
                 sum(batch["size_bytes"].to_pylist())
-                for table in (self.images, self.files)
+                for table in tables
                 for batch in table.all_files()
             )
+        return live, everything
 
     def tidy(self) -> None:
         """Join small fragments, drop old versions, take new rows into the indices."""
@@ -305,7 +313,10 @@ class Store:
                 sizes = [fragment.metadata.num_rows for fragment in table.get_fragments()]
                 if sum(size < COMPACTED_ROWS for size in sizes) >= MANY_FRAGMENTS:
                     table.optimize.compact_files(
-                        target_rows_per_fragment=COMPACTED_ROWS, batch_size=256, num_threads=1
+                        target_rows_per_fragment=COMPACTED_ROWS,
+                        batch_size=64,
+                        num_threads=1,
+                        compaction_mode="try_binary_copy",
                     )
                 table.cleanup_old_versions(older_than=KEPT)
             except OSError:
