@@ -18,7 +18,7 @@ def features(rows, columns, step, seed=0, width=None, height=None):
 @pytest.mark.parametrize("chunk", [1 << 24, 1, 100])
 def test_points_follow_their_cells(monkeypatch, chunk):
     """Cells shuffled from one image to another carry their places with them."""
-    monkeypatch.setattr("covis.dense.transfer.CHUNK", chunk)
+    monkeypatch.setattr("covis.dense.keypoints.CHUNK", chunk)
     source = features(5, 6, 4.0)
     order = np.random.default_rng(1).permutation(30)
     shuffled = source.descriptors.reshape(-1, 8)[order].reshape(3, 10, 8)
