@@ -6,11 +6,16 @@ import subprocess
 import sys
 
 CODE = """
-import sys
+import importlib.machinery, sys
 class Refuse:
+    # Some packages look whether PyTorch could be imported; that is not importing it.
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "onnx", "safetensors"):
-            raise ImportError(name)
+            return importlib.machinery.ModuleSpec(name, self)
+    def create_module(self, spec):
+        raise ImportError(spec.name)
+    def exec_module(self, module):
+        raise ImportError(module.__name__)
 sys.meta_path.insert(0, Refuse())
 import numpy as np
 import covis
