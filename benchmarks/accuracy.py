@@ -46,11 +46,12 @@ def make_method(
     max_size: int | None,
     folder: Path,
     max_keypoints: int | None = None,
+    full_depth: bool = False,
 ) -> MatchFunction:
     """The method of a name on the command line; extracts each image once.
 
     folder: takes a bundle of the weights where they are a file. max_keypoints: the matcher's
-    own number by default.
+    own number by default. full_depth: see `covis.Matcher`.
     """
     if Path(name).is_file():
         from covis.export.xfeat import export_xfeat
@@ -66,7 +67,12 @@ def make_method(
         semi_dense=semi_dense,
     )
     cached = functools.cache(extract)
-    match = Matcher(matcher, features=name, max_ratio=SIFT_RATIO if name == "sift" else None)
+    match = Matcher(
+        matcher,
+        features=name,
+        full_depth=full_depth,
+        max_ratio=SIFT_RATIO if name == "sift" else None,
+    )
     return lambda path0, path1: match(cached(path0), cached(path1))
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from contest import PEAK, Contest, race
@@ -83,7 +84,11 @@ def speed(rounds: int, threads: int, folder: Path) -> None:
             net, folder / name, name=name, licence="-", source="random", features=""
         )
         match = LightGlue.open(bundle, full=True, threads=threads)
-        pair = made_up_pair(net, (points, points), np.random.default_rng(0))
+        pair = [
+            # kornia refuses points outside the image.
+            replace(f, keypoints=f.keypoints.clip(0, np.float32([f.width, f.height])))
+            for f in made_up_pair(net, (points, points), np.random.default_rng(0))
+        ]
         inputs = {
             f"image{i}": {
                 "keypoints": torch.from_numpy(features.keypoints)[None],
@@ -187,7 +192,7 @@ def quality(folder: Path) -> None:
     from covis.export.lightglue import default_settings, export_lightglue
     from covis.nets.lightglue import load_official
 
-    methods = [("xfeat", "nearest"), ("xfeat", SHIPPED)]
+    methods = [("xfeat", "nearest", False), ("xfeat", SHIPPED, False), ("xfeat", SHIPPED, True)]
     if LIGHTERGLUE.is_file() and XFEAT.is_file():
         net = load_official(LIGHTERGLUE)
         published = folder / "lighterglue"
@@ -200,16 +205,13 @@ def quality(folder: Path) -> None:
             features="",
             settings=default_settings(net),
         )
-        methods += [("xfeat", str(published))]
-        methods += [(str(XFEAT), "nearest"), (str(XFEAT), str(published))]
+        methods += [("xfeat", str(published), False)]
+        methods += [(str(XFEAT), "nearest", False), (str(XFEAT), str(published), False)]
     results: list[tuple[str, TwoViewResult]] = []
-    for features, matcher in methods:
-        name = f"{Path(features).stem} + {Path(matcher).name}".replace("xfeat +", "XFeat +")
-        if features == "xfeat":
-            name = name.replace("XFeat", "xfeat-covis")
-        match = without_scores(
-            make_method(features, matcher, None, folder, max_keypoints=KEYPOINTS)
-        )
+    for features, matcher, full_depth in methods:
+        name = "xfeat-covis" if features == "xfeat" else "XFeat, published"
+        name += f" + {Path(matcher).name}" + (", full depth" if full_depth else "")
+        match = without_scores(make_method(features, matcher, None, folder, KEYPOINTS, full_depth))
         found = [
             evaluate_two_view(match, pairs, seeds=range(3))
             for pairs in find_sets(SHARED / "data", None)
