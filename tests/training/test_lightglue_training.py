@@ -82,18 +82,25 @@ def test_trace_is_the_forward_pass(inputs):
     )
 
 
-def test_fed_pairs_take_the_teachers_states(inputs):
+def test_fed_attentions_take_the_teachers_states(inputs):
     net, teacher = network(0), network(1)
-    shown, alone = trace(teacher, *inputs), trace(net, *inputs)
-    feed = torch.tensor([True, False, True, False]).view(-1, 1, 1)
-    mixed = trace(net, *inputs, fed=shown, feed=feed)
-    for i in (1, 3):
-        torch.testing.assert_close(mixed.states[-1][i], alone.states[-1][i])
+    shown = trace(teacher, *inputs)
+    fed = trace(net, *inputs, fed=shown)
     attention, _ = net.attentions(1)
     rotation = net.posenc(inputs[1])
-    torch.testing.assert_close(
-        mixed.states[3][[0, 2]], attention(shown.states[2], rotation)[[0, 2]]
-    )
+    torch.testing.assert_close(fed.states[3], attention(shown.states[2], rotation))
+    assert not torch.allclose(fed.states[3], trace(net, *inputs).states[3])
+
+
+def test_kept_layers_get_no_gradient_and_change_nothing(inputs):
+    net = network()
+    kept = trace(net, *inputs, kept=1).states[-1]
+    torch.testing.assert_close(kept, trace(net, *inputs).states[-1])
+    kept.square().sum().backward()
+    for index, learns in ((0, False), (1, True)):
+        for attention in net.attentions(index):
+            assert all((p.grad is not None) == learns for p in attention.parameters())
+    assert all(p.grad is None for p in net.input_proj.parameters())
 
 
 def test_recomputing_changes_no_gradient(inputs):
@@ -191,10 +198,11 @@ def test_start_matches_like_nearest_neighbours():
 
 # Runs.
 
-TINY = (
-    replace(WITH_TEACHER[0], share=0.4, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
-    replace(WITH_TEACHER[1], share=0.3, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
-    replace(WITH_TEACHER[3], share=0.3, size=96, keypoints=24, pairs=4, difficulty=Difficulty()),
+TINY = tuple(
+    replace(stage, share=share, size=96, keypoints=24, pairs=4, difficulty=Difficulty(), kept=kept)
+    for stage, share, kept in zip(
+        (WITH_TEACHER[0], *WITH_TEACHER[3:]), (0.4, 0.3, 0.3), (0, 1, 0), strict=True
+    )
 )
 TINY_RECIPE = Recipe(
     steps=6,

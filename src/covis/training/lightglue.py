@@ -1,9 +1,10 @@
 """The recipe of `lightglue-xfeat-covis`: imitate a published matcher, then learn from truth.
 
 First every attention learns, fed with the teacher's own states, what the teacher's does; then
-the network runs on its own states; then the true correspondences of rendered pairs decide; at
-last the confidences are learnt. Without a teacher the network starts as a nearest-neighbour
-matcher. A step's pairs are a function of (seed, step), as in `covis.training.xfeat`.
+the deep layers learn to go on from what the ones before them really give, and the true
+correspondences of rendered pairs decide; at last the confidences are learnt. Without a teacher
+the network starts as a nearest-neighbour matcher. A step's pairs are a function of (seed,
+step), as in `covis.training.xfeat`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ VALIDATION_SIZE, VALIDATION_KEYPOINTS = 400, 512
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training; `rate` is Muon's, for the matrices of the layers."""
+    """A stretch of training. `rate` is Muon's while the states are fed, else AdamW's."""
 
     share: float
     size: int
@@ -70,11 +71,12 @@ class Stage:
     difficulty: Difficulty
     imitation: float = 0.0
     """Weight of the imitation losses; 0 switches the teacher off."""
-    fed: float = 0.0
-    """Share of the pairs on which every attention is given the teacher's states; with 1 the truth
-    teaches the heads alone."""
+    fed: bool = False
+    """Give every attention the teacher's states. Only the heads learn from the truth then."""
     truth: float = 0.0
-    """Weight of the published loss, the mean over all layers."""
+    """Weight of the published loss."""
+    kept: int = 0
+    """Layers, from the first, that stay as they are; their heads learn."""
     real: float = 0.0
     """Share of the pairs taken from real scenes, where there are some."""
     confidence: bool = False
@@ -84,16 +86,21 @@ class Stage:
 MILD = Difficulty(planes_probability=0.4, light=0.8, zoom=1.7, shift=0.15)
 HARD = Difficulty(rotation=40, zoom=2.2, tilt=50, shift=0.25, planes_probability=0.6, light=0.9)
 
+# On its own states all at once the network forgets faster than it learns, at any rate that
+# gets anywhere; with the first layers kept it gains from the first hundred updates on.
 WITH_TEACHER = (
-    Stage(0.30, 320, 256, 8, 3e-2, 1.5e-3, MILD, imitation=1.0, fed=1.0, truth=0.1),
-    Stage(0.25, 400, 512, 4, 1.5e-3, 1e-3, HARD, imitation=1.0, fed=0.5, truth=0.2),
-    Stage(0.40, 400, 512, 4, 1e-3, 3e-5, HARD, imitation=0.2, truth=1.0, real=0.8),
+    Stage(0.25, 320, 256, 8, 1.2e-2, 1.2e-2, MILD, imitation=1.0, fed=True, truth=0.1),
+    Stage(0.35, 400, 512, 4, 1.2e-2, 2e-3, HARD, imitation=1.0, fed=True, truth=0.1),
+    Stage(0.10, 480, 1024, 4, 2e-3, 2e-4, HARD, imitation=1.0, fed=True, truth=0.1),
+    Stage(0.25, 400, 512, 4, 5e-4, 1e-5, HARD, imitation=0.3, truth=1.0, kept=4, real=0.8),
     Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
 )
 WITHOUT_TEACHER = (
-    Stage(0.95, 400, 512, 4, 2e-3, 5e-5, HARD, truth=1.0, real=0.8),
+    Stage(0.95, 400, 512, 4, 5e-4, 1e-5, HARD, truth=1.0, real=0.8),
     Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
 )
+INNER = 0.3
+"""Weight of the heads of all inner layers together, beside the last one's."""
 
 
 @dataclass(frozen=True)
@@ -221,15 +228,17 @@ class Run:
         self.teacher = teacher
         self.average.load_state_dict(self.net.state_dict())
         self.average.requires_grad_(False)
-        matrices: list[Tensor] = []
-        rest: list[Tensor] = []
-        for name, parameter in self.net.named_parameters():
-            inner = name.startswith("transformers") and parameter.ndim == 2
-            (matrices if inner else rest).append(parameter)
-        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
+        # Sharp attention to places cannot be learnt while the frequencies move.
+        self.net.posenc.requires_grad_(False)
+        learnt = [(n, p) for n, p in self.net.named_parameters() if p.requires_grad]
+        matrices = [p for n, p in learnt if n.startswith("transformers") and p.ndim == 2]
+        inner = {id(p) for p in matrices}
+        rest = [p for _, p in learnt if id(p) not in inner]
+        self.imitating: tuple[torch.optim.Optimizer, ...] = (
             torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0),
         )
+        self.tuning = torch.optim.AdamW([p for _, p in learnt], betas=(0.9, 0.98), weight_decay=0.0)
         self.step = 0
         self.best = float("-inf")
         self.curve: list[dict[str, float]] = []
@@ -239,7 +248,7 @@ class Run:
         return {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimisers": [o.state_dict() for o in (*self.imitating, self.tuning)],
             "step": self.step,
             "best": self.best,
             "curve": self.curve,
@@ -248,7 +257,9 @@ class Run:
     def restore(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+        for optimiser, saved in zip(
+            (*self.imitating, self.tuning), state["optimisers"], strict=True
+        ):
             optimiser.load_state_dict(saved)
         self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
 
@@ -292,11 +303,12 @@ class Run:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the losses by name."""
         stage, rate = self.recipe.at(self.step)
-        for optimiser, share in zip(self.optimisers, (1.0, 0.3), strict=True):
+        optimisers = self.imitating if stage.fed else (self.tuning,)
+        for optimiser, share in zip(optimisers, (1.0, 0.3), strict=False):
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
         losses = self._confidence_losses(batch) if stage.confidence else self._losses(stage, batch)
-        for optimiser in self.optimisers:
+        for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         if self.ranks > 1:
@@ -304,7 +316,7 @@ class Run:
                 if parameter.grad is not None:
                     distributed.all_reduce(parameter.grad, distributed.ReduceOp.AVG)
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
-        for optimiser in self.optimisers:
+        for optimiser in optimisers:
             optimiser.step()
         self._follow()
         self.step += 1
@@ -322,26 +334,29 @@ class Run:
         losses: dict[str, Tensor] = {}
         with torch.autocast(self.device.type, torch.bfloat16):
             shown: Trace | None = None
-            feed = None
             if stage.imitation and self.teacher is not None:
                 with torch.no_grad():
                     shown = trace(self.teacher, *inputs)
-                pairs = len(batch.partners) // 2
-                feed = torch.zeros(2, pairs, 1, 1, dtype=torch.bool, device=self.device)
-                feed[:, : round(stage.fed * pairs)] = True
-                feed = feed.flatten(0, 1)
-            own = trace(self.net, *inputs, fed=shown, feed=feed, recompute=self.recipe.recompute)
+            own = trace(
+                self.net,
+                *inputs,
+                fed=shown if stage.fed else None,
+                kept=stage.kept,
+                recompute=self.recipe.recompute,
+            )
             if shown is not None and self.teacher is not None:
                 parts = imitation_loss(self.net, self.teacher, own, shown)
-                losses |= {name: stage.imitation * part for name, part in parts.items()}
+                for name in parts if stage.fed else ["assignment"]:
+                    losses[name] = stage.imitation * parts[name]
         if stage.truth:
-            # While every attention imitates on its own, only the heads learn from the truth.
-            states = [x.detach() if stage.fed == 1 else x for x in own.states[2::2]]
-            per_layer = [
+            states = [x.detach() if stage.fed else x for x in own.states[2::2]]
+            *inner, outer = (
                 assignment_loss(self.net.assignment(i), x, batch.partners)
                 for i, x in enumerate(states)
-            ]
-            losses["truth"] = stage.truth * torch.stack(per_layer).mean()
+            )
+            losses["truth"] = stage.truth * outer
+            if inner:
+                losses["inner"] = stage.truth * INNER * torch.stack(inner).mean()
         return losses
 
     def _confidence_losses(self, batch: Batch) -> dict[str, Tensor]:

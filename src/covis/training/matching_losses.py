@@ -30,14 +30,15 @@ def trace(
     positions: Tensor,
     *,
     fed: Trace | None = None,
-    feed: Tensor | None = None,
+    kept: int = 0,
     recompute: bool = False,
 ) -> Trace:
     """Run every layer on B pairs of N points.
 
     descriptors: [2 B, N, D], positions: [2 B, N, 2 or 4], image 0 of all pairs, then image 1.
-    fed: another network's trace, whose states each attention is given in place of its own
-    where `feed` [2 B, 1, 1] bool says so. recompute: keep no activations within an attention
+    fed: another network's trace, whose states each attention is given in place of its own.
+    kept: layers, from the first, that get no gradient.
+    recompute: keep no activations within an attention
     for the backward pass (gradient checkpointing).
     """
     # In half precision angles would be off by a hundredth of a radian, and the sum of what the
@@ -59,8 +60,10 @@ def trace(
 
     for index in range(net.layers):
         for attend in (attend_self, attend_cross):
-            if fed is not None and feed is not None:
-                x = torch.where(feed, fed.states[len(states) - 1].to(x.dtype), x)
+            if 2 * kept == len(states) - 1:
+                x = x.detach()
+            if fed is not None:
+                x = fed.states[len(states) - 1]
             if recompute:
                 x, message = checkpoint(attend, index, x, use_reentrant=False)
             else:
