@@ -86,7 +86,7 @@ def prepare(threads: int, folder: Path) -> list[Contest]:
     name = str(folder / "official")
     sparse = Extractor(name, max_keypoints=4096, threads=threads)
     dense = Extractor(name, max_keypoints=10_000, semi_dense=True, threads=threads)
-    nearest = Matcher(threads=threads)
+    nearest = Matcher("nearest", threads=threads)
     refined = Matcher("semi-dense", features=name, threads=threads)
 
     rng = np.random.default_rng(0)

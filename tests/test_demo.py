@@ -100,3 +100,17 @@ def test_exception_size_too_small(size):
 def test_exception_negative_seed():
     with pytest.raises(ArgumentError, match="seed"):
         render_demo(seed=-1)
+
+
+def test_further_apart_less_is_seen_twice():
+    shares = [
+        pair.to_view1(grid(pair))[1].mean()
+        for pair in (render_demo((320, 240), baseline=b) for b in (0.5, 2.5))
+    ]
+    assert 0.1 < shares[1] < shares[0]
+
+
+@pytest.mark.parametrize("baseline", [-0.1, 3.1])
+def test_exception_baseline_out_of_range(baseline):
+    with pytest.raises(ArgumentError, match="0 to 3"):
+        render_demo(baseline=baseline)

@@ -128,22 +128,31 @@ _EVENING = _Light((0.8, -0.6, -0.66), (0.62, 0.54, 0.48), (0.42, 0.47, 0.58),
                   (92, 122, 168), (214, 208, 212))  # fmt: skip
 
 
-def render_demo(size: tuple[int, int] = (960, 720), seed: int = 0) -> DemoPair:
+def render_demo(
+    size: tuple[int, int] = (960, 720), seed: int = 0, baseline: float = 1.0
+) -> DemoPair:
     """Render the street corner from two places, in morning and in evening light.
 
     size: (width, height) of each picture in pixels. seed: of everything drawn by chance; the
-    same seed gives the same pictures.
+    same seed gives the same pictures. baseline: how far apart the two places are, 0 to 3; up to
+    about 1 pairs are easy.
 
-    Raises ArgumentError for sides below 64 pixels or a negative seed.
+    Raises ArgumentError for sides below 64 pixels, a negative seed or a baseline out of range.
     """
     if min(size) < 64:
         raise ArgumentError(f"size is {size[0]}x{size[1]}; both sides must be at least 64 pixels.")
     if seed < 0:
         raise ArgumentError(f"seed is {seed}; it must not be negative.")
+    if not 0 <= baseline <= 3:
+        raise ArgumentError(f"baseline is {baseline}; it must lie in 0 to 3.")
     rng = np.random.default_rng(seed)
     quads = _street_corner(rng, density=size[0] / 6)
-    camera0 = _camera(size, centre=(-1.3, -1.65, 0.9), yaw=4, pitch=4.5, roll=0)
-    camera1 = _camera(size, centre=(1.3, -1.8, 1.5), yaw=-11, pitch=3.0, roll=-3.5)
+    camera0 = _camera(
+        size, centre=(-1.3 * baseline, -1.65, 0.9), yaw=4 * baseline, pitch=4.5, roll=0
+    )
+    camera1 = _camera(
+        size, centre=(1.3 * baseline, -1.8, 1.5), yaw=-11 * baseline, pitch=3.0, roll=-3.5
+    )
     return DemoPair(
         _picture(quads, camera0, _MORNING, size, rng),
         _picture(quads, camera1, _EVENING, size, rng),

@@ -27,6 +27,10 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the two rendered pictures in this folder."),
     ] = None,
+    baseline: Annotated[
+        float,
+        typer.Option(min=0, max=3, help="How far apart the two views are; 2 is a hard pair."),
+    ] = 1.0,
     features: options.Features = "xfeat",
     matcher: options.Matcher = options.DEFAULT_MATCHER,
     seed: options.Seed = 0,
@@ -39,7 +43,7 @@ def command(
     from covis.api import match
     from covis.demo import render_demo
 
-    pair = render_demo(seed=seed)
+    pair = render_demo(seed=seed, baseline=baseline)
     if keep is not None:
         _keep(pair, keep)
     found = match(pair.image0, pair.image1, features, matcher, seed=seed, threads=threads)

@@ -76,7 +76,7 @@ In = Annotated[str, typer.Option("--in", metavar="STORE", help=_STORE)]
 
 UNKNOWN_LICENCE = "unknown: ask whoever gave you the file"
 
-DEFAULT_MATCHER = "nearest"
+DEFAULT_MATCHER = "auto"
 DEFAULT_MAX_SIZE = 960
 DEFAULT_MAX_KEYPOINTS = 4096
 

@@ -16,7 +16,7 @@ from covis.types import Features, Matches
 
 MATCHERS = ("nearest", "semi-dense", "lightglue", "auto")
 
-DEFAULT_MATCHER = "nearest"
+DEFAULT_MATCHER = "auto"
 
 MIN_CONFIDENCE = 0.25
 """Refined matches below it are dropped; the published value."""
