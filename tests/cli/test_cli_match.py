@@ -101,7 +101,7 @@ def test_match_takes_masks(covis: Run, pair: tuple[Path, Path]) -> None:
         (["a.png", "b.png", "--matcher", "semi-dense"], "semi-dense"),
         (["a.png", "b.png", "--matcher", "magic"], "no matcher 'magic'; there are: nearest"),
         (["a.png", "b.png", "--matcher", "lightglue"], "no LightGlue weights are installed for"),
-        (["a.png", "b.png", "--full-depth"], "full depth is for LightGlue"),
+        (["a.png", "b.png", "--matcher", "nearest", "--full-depth"], "full depth is for LightGlue"),
     ],
 )
 def test_exception_in_one_line(
@@ -157,7 +157,7 @@ def test_exception_for_a_wrong_call_of_match_many(covis: Run, arguments: list[st
 def test_demo_knows_how_many_are_right(covis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from covis.demo import render_demo
 
-    monkeypatch.setattr("covis.demo.render_demo", lambda seed: render_demo((320, 240), seed))
+    monkeypatch.setattr("covis.demo.render_demo", lambda **given: render_demo((320, 240), **given))
     result = covis("demo", "--features", "sift", "-o", "d.png", "--keep", "kept")
     assert result.exit_code == 0
     assert "Right within 3 pixels of the truth: " in result.stdout

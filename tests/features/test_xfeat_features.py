@@ -44,6 +44,7 @@ class NamedBundle:
 def plain():
     net = XFeat.__new__(XFeat)
     net.bundle, net._detect = NamedBundle(), PlainNetwork()
+    net._outputs = ["keypoints", "features", "reliability"]
     return net
 
 
@@ -453,6 +454,7 @@ def test_masks_of_an_image_reach_the_network():
     mask[:, :32] = True
     net = XFeat.__new__(XFeat)
     net.bundle, net._detect = NamedBundle(), PlainNetwork()
+    net._outputs = ["keypoints", "features", "reliability"]
     image = Image(noise(64, 64), 640, 640, mask=mask)
     (found,) = net.sparse([image], 100, 0.0)
     assert len(found) > 0

@@ -27,7 +27,7 @@ from covis.runtime.bundle import SHIPPED
 
 XFEAT = "xfeat-covis"
 LIGHTGLUE = "lightglue-xfeat-covis"
-CONFIDENCES = {"depth_confidence": 0.8, "width_confidence": 0.9}
+CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
 """When it stops and what it prunes: on easy pairs rendered from photos twice as fast as at full
 depth, with 98 % of the right matches; the published 0.95 and 0.99 are 1.7 times as fast."""
 
