@@ -35,7 +35,6 @@ from covis.files import PARTIAL, read_arrays, replacing, write_arrays
 from covis.images import load_image
 from covis.matching import Matcher
 from covis.matching.matcher import DEFAULT_MATCHER
-from covis.runtime import Bundle, find_bundle
 from covis.types import Features, GeometryKind, Matches
 
 PICTURE_SUFFIXES = frozenset(
@@ -191,16 +190,14 @@ class _Run:
             full_depth=settings.full_depth,
             threads=threads,
         )
-        sift = self._extract.source == "sift"
-        weights = None if sift else find_bundle(self._extract.source)
         lightglue = self._match.bundle(self._extract.model)
         named = settings.matcher if settings.matcher != "auto" else "nearest"
         self.identity = {
             **asdict(settings),
             "features": self._extract.model,
-            "weights": _digest_of(weights),
+            "weights": self._extract.weights,
             "matcher": named if lightglue is None else lightglue.name,
-            "matcher_weights": _digest_of(lightglue),
+            "matcher_weights": "" if lightglue is None else lightglue.digest(),
         }
         kept = ("features", "weights", "max_keypoints", "max_size", "matcher")
         self._key = _digest(json.dumps([self.identity[name] for name in kept]).encode())[:8]
@@ -382,15 +379,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _digest_of(bundle: Bundle | None) -> str:
-    """Tells apart two models of one name; empty for none."""
-    if bundle is None:
-        return ""
-    graphs = [bundle.graph(role).read_bytes() for role in sorted(bundle.graphs)]
-    settings = json.dumps(bundle.settings, sort_keys=True) if bundle.settings else ""
-    return _digest(b"".join([*graphs, settings.encode()]))[:16]
 
 
 def _digest(content: bytes) -> str:

@@ -45,6 +45,16 @@ def test_read(tmp_path):
     assert Bundle.read(str(tmp_path)) == found
 
 
+def test_digest_tells_apart_graphs_and_settings(tmp_path):
+    found = Bundle.read(write(tmp_path / "a"))
+    again = Bundle.read(write(tmp_path / "b", ABOUT | {"name": "other", "licence": "none"}))
+    assert found.digest() == again.digest()
+    others = {Bundle.read(write(tmp_path / "b", ABOUT | {"settings": {"dim": 96}})).digest()}
+    (tmp_path / "a" / "detect.onnx").write_bytes(b"another graph")
+    others.add(found.digest())
+    assert len(others | {again.digest()}) == 3
+
+
 def test_exception_nothing_there(tmp_path):
     with pytest.raises(BundleError, match=r"no bundle there \(no bundle\.json\)"):
         Bundle.read(tmp_path / "nowhere")

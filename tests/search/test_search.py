@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError
+from covis.features.extractor import Extractor
 from covis.search import Index
 from covis.search.rank import Ranker
 from covis.search.sheet import COLUMNS, MARGIN, TILE, draw_sheet
@@ -246,7 +247,7 @@ def test_exception_for_a_query_that_is_no_picture(filled: Index, tmp_path: Path)
 def test_exception_for_a_store_of_other_weights(
     filled: Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covis.search.index._weights_digest", lambda source: "others")
+    monkeypatch.setattr(Extractor, "weights", "others")
     with pytest.raises(ArgumentError, match=r"other weights of 'sift' .* make a new store"):
         Index(filled.uri).search(photos / "0.png")
 
@@ -276,8 +277,6 @@ def test_hits_as_plain_words(large: Index) -> None:
 
 
 def test_stored_features_are_what_the_extractor_finds(large: Index) -> None:
-    from covis.features.extractor import Extractor
-
     path = Path(large.uri).parent / "photos" / "0.png"
     fresh: Features = Extractor("sift", max_keypoints=400)(path)
     rows, _ = large.store.vectors()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from covis.errors import ArgumentError
 from covis.features.aliked import Aliked
@@ -11,7 +12,7 @@ from covis.features.sift import extract_sift
 from covis.features.superpoint import SuperPoint
 from covis.features.xfeat import XFeat
 from covis.images import MaskSource, Source, load_image
-from covis.runtime.bundle import find_bundle
+from covis.runtime.bundle import Bundle, find_bundle
 from covis.types import Features, Image
 
 DEFAULT_FEATURES = "xfeat-covis"
@@ -67,6 +68,7 @@ class Extractor:
         self.max_keypoints, self.max_size = max_keypoints, max_size
         self.semi_dense = semi_dense
         self._net: XFeat | Aliked | SuperPoint | Delg | None = None
+        self._bundle: Bundle | None = None
         if features == "sift":
             if semi_dense:
                 raise ArgumentError("SIFT has no semi-dense features; use features='xfeat'.")
@@ -78,6 +80,7 @@ class Extractor:
             raise ArgumentError(
                 f"'{bundle.name}' is a bundle for {bundle.architecture}, not for features."
             )
+        self._bundle = bundle
         self._net = NETWORKS[bundle.architecture](bundle, threads)
         if semi_dense and not isinstance(self._net, XFeat):
             raise ArgumentError(
@@ -86,6 +89,11 @@ class Extractor:
             )
         self._threshold = self._net.THRESHOLD if threshold is None else threshold
         self.model, self.licence = bundle.name, bundle.licence
+
+    @cached_property
+    def weights(self) -> str:
+        """`Bundle.digest` of the model; empty for one without weights."""
+        return "" if self._bundle is None else self._bundle.digest()
 
     def __call__(self, image: Source, mask: MaskSource | None = None) -> Features:
         """The features of one image: a path, an array, a PIL image or an `Image`.

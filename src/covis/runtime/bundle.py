@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -58,6 +59,15 @@ class Bundle:
         keys = ["name", "architecture", "version", "graphs", "licence", "source"]
         keys += ["training", "metrics", *(["settings"] if self.settings else [])]
         return {key: getattr(self, key) for key in keys}
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell apart two models of one name, by graphs and settings."""
+        digest = hashlib.sha256()
+        for role in sorted(self.graphs):
+            digest.update(self.graph(role).read_bytes())
+        if self.settings:
+            digest.update(json.dumps(self.settings, sort_keys=True).encode())
+        return digest.hexdigest()[:16]
 
     def graph(self, role: str) -> Path:
         """The path of the graph for `role`. Raises BundleError when the bundle has none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterable
@@ -16,7 +15,6 @@ from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.images import Source
 from covis.matching import Matcher
-from covis.runtime.bundle import find_bundle
 from covis.search.collect import Added, LocalEngine, Report, add
 from covis.search.duplicates import Group, find_groups
 from covis.search.pooling import global_vector
@@ -247,7 +245,7 @@ class Index:
         probe = extract(np.random.RandomState(0).randint(0, 256, (64, 64)).astype(np.uint8))
         return Identity(
             features=extract.model,
-            weights=_weights_digest(extract.source),
+            weights=extract.weights,
             max_keypoints=extract.max_keypoints,
             max_size=extract.max_size,
             pooled=probe.global_descriptor is None,
@@ -260,13 +258,3 @@ class Index:
 
     def _check_model(self) -> None:
         self.store.identity.check(self._identity, self.uri)
-
-
-def _weights_digest(source: str) -> str:
-    if source == "sift":
-        return ""
-    bundle = find_bundle(source)
-    digest = hashlib.sha256()
-    for role in sorted(bundle.graphs):
-        digest.update(bundle.graph(role).read_bytes())
-    return digest.hexdigest()[:16]

@@ -50,7 +50,7 @@ _META = b"covis"
 class Identity:
     """What made the features of a store. Others cannot be compared with them.
 
-    features: the model's name. weights: a digest of its graphs; empty for none.
+    features: the model's name. weights: `Bundle.digest`; empty for none.
     pooled: whether the global vector was pooled from the descriptors, see `pooling`.
     descriptor, vector: numbers in a local descriptor and in a global vector.
     """
