@@ -1,0 +1,206 @@
+"""What the benchmarks of dense features share: what is compared, and the table of it.
+
+Each compares a backbone's own features with the same ones lifted and, since that is what a LiFT
+has to beat, with the same ones enlarged bilinearly to the same number of cells.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from covis.dense import DenseExtractor, DenseFeatures, enlarge
+from covis.errors import ArgumentError
+from covis.images import Source, load_image
+from covis.types import Image
+
+Describe = Callable[[Image], DenseFeatures]
+Model = str | Callable[[int], Describe]
+"""A bundle's name or folder; or what gives, for a number of lifts, a function that describes
+images, such as `covis.training.dense.describer`."""
+
+SIZES: tuple[int | None, ...] = (None,)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Features lifted `lifts` times, then enlarged bilinearly `enlarged` times, each time x 2."""
+
+    name: str
+    lifts: int
+    enlarged: int
+
+
+VARIANTS = (
+    Variant("backbone", 0, 0),
+    Variant("+ bilinear x 2", 0, 1),
+    Variant("+ LiFT once", 1, 0),
+    Variant("+ bilinear x 4", 0, 2),
+    Variant("+ LiFT twice", 2, 0),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant at one size.
+
+    size: longest side of the images in pixels; None for their own. scores: in 0..1.
+    seconds: to describe an image. total: for everything that was done, divided by the images
+    described. memory: of the process at its largest while the row was measured, in bytes; None
+    where the system does not tell.
+    """
+
+    size: int | None
+    variant: str
+    scores: dict[str, float]
+    seconds: float
+    total: float
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A benchmark's rows. note: how the scores are defined."""
+
+    benchmark: str
+    model: str
+    rows: tuple[Row, ...]
+    note: str
+
+    def markdown(self) -> str:
+        """Scores in percent."""
+        names = list(self.rows[0].scores)
+        lines = [
+            ["px", "features", *names, "s an image", "s with the task", "peak MB"],
+            ["---"] * (len(names) + 5),
+        ]
+        lines += [
+            [
+                "own" if row.size is None else str(row.size),
+                row.variant,
+                *(f"{100 * row.scores[name]:.2f}" for name in names),
+                f"{row.seconds:.3f}",
+                f"{row.total:.3f}",
+                "" if row.memory is None else f"{row.memory / 1e6:.0f}",
+            ]
+            for row in self.rows
+        ]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"{self.benchmark}, {self.model}\n\n{table}\n\n{self.note}"
+
+    def json(self) -> str:
+        """The same numbers, unrounded."""
+        return json.dumps(asdict(self), indent=1)
+
+
+@dataclass
+class _Counted:
+    """Describes images of one size, and counts them and the seconds that takes."""
+
+    describe: Describe
+    size: int | None
+    enlarged: int
+    images: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, source: Source) -> DenseFeatures:
+        image = at_size(load_image(source), self.size)
+        began = time.perf_counter()
+        features = self.describe(image)
+        if self.enlarged:
+            features = enlarge(features, self.enlarged)
+        self.seconds += time.perf_counter() - began
+        self.images += 1
+        return features
+
+
+def measure(
+    score: Callable[[Callable[[Source], DenseFeatures]], dict[str, float]],
+    model: Model,
+    *,
+    benchmark: str,
+    note: str,
+    sizes: Sequence[int | None] = SIZES,
+    variants: Iterable[Variant] = VARIANTS,
+    threads: int | None = None,
+    report: Callable[[str], object] | None = None,
+) -> Table:
+    """Score every variant at every size.
+
+    score: given what describes an image, what the benchmark says of it. sizes: pixels of the
+    images' longest side, to which they are resized; None for their own. threads: of a bundle's
+    networks; all by default. report: takes a line for each row.
+
+    Raises ArgumentError for a size below 1 or no size at all, and what `score` raises.
+    """
+    if not sizes or any(size is not None and size < 1 for size in sizes):
+        raise ArgumentError("sizes must be one or more, each of 1 pixel or more.")
+    rows = []
+    for size in sizes:
+        for variant in variants:
+            counted = _Counted(describer(model, variant.lifts, threads), size, variant.enlarged)
+            reset_peak()
+            began = time.perf_counter()
+            scores = score(counted)
+            seconds = time.perf_counter() - began
+            images = max(counted.images, 1)
+            row = Row(
+                size=size,
+                variant=variant.name,
+                scores=scores,
+                seconds=counted.seconds / images,
+                total=seconds / images,
+                memory=peak(),
+            )
+            rows.append(row)
+            if report is not None:
+                said = ", ".join(f"{name} {100 * each:.2f}" for name, each in scores.items())
+                report(f"{benchmark}, {size or 'own'} px, {variant.name}: {said}")
+    name = model if isinstance(model, str) else getattr(model, "name", "features")
+    return Table(benchmark, name, tuple(rows), note)
+
+
+def describer(model: Model, lifts: int, threads: int | None = None) -> Describe:
+    """What describes images with features lifted `lifts` times."""
+    if isinstance(model, str):
+        return DenseExtractor(model, lifts=lifts, max_size=None, threads=threads)
+    return model(lifts)
+
+
+def at_size(image: Image, size: int | None) -> Image:
+    """The image with pixels of that longest side, enlarged too; coordinates stay what they are."""
+    if size is None or max(image.pixels.shape[:2]) == size:
+        return image
+    factor = size / max(image.pixels.shape[:2])
+    height, width = (max(round(side * factor), 1) for side in image.pixels.shape[:2])
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    pixels = cv2.resize(image.pixels, (width, height), interpolation=how)
+    return replace(image, pixels=np.asarray(pixels, np.uint8), mask=None)
+
+
+def reset_peak() -> None:
+    """Give back what is free and forget how large the process has been, where the system can."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int | None:
+    """How large the process has been since `reset_peak`, in bytes; None where it cannot be told."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(found[0]) * 1024 if found else None
