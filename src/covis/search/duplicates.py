@@ -28,7 +28,7 @@ from covis.types import Features, FloatArray, Image, Matrix
 
 NEIGHBOURS = 10
 """Most similar pictures that each one is compared with."""
-MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.85, 0.95
+MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.55, 0.95
 """Of the global vectors of two pictures that are compared; pooled ones are all rather alike."""
 MIN_CORRELATION = 0.9
 """Of the thumbnails of two pictures that are compared."""
