@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def test_search_in_a_region(covis: Run, photos: Path, store: Path) -> None:
     assert y >= 30
     assert x + width <= 190
     assert y + height <= 150
+
+
+def test_search_says_that_the_budget_was_too_small(
+    covis: Run, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covis.search.rank.cpu_threads", lambda: 1)
+    result = covis("search", photos / "2.png", "--in", store, "--budget", "1ms")
+    assert result.stdout.startswith(f"  1  {photos / '2.png'}\n     similarity 1.000, same")
+    told = re.search(r"^The time budget of 1ms .* --budget (\S+)\.$", result.stdout, re.MULTILINE)
+    assert told is not None
+    again = covis("search", photos / "2.png", "--in", store, "--budget", told[1])
+    assert again.exit_code == 0
+    every = covis("search", photos / "2.png", "--in", store, "--budget", "none")
+    assert "time budget" not in every.stdout
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,10 @@ def test_the_budget_stops_the_checking(large: Index, monkeypatch: pytest.MonkeyP
     assert [hit.matches is None for hit in found.hits].count(True) == 5
     now[0] = 0.0
     found = index.search(query, 8, budget=0.01)
-    assert (found.checked, names(found)[0]) == (0, "4.png")
+    assert (found.checked, names(found)[0]) == (1, "4.png")
+    assert found.hits[0].certain
+    # A second for the one, seven more for the others.
+    assert found.enough == 8
 
 
 def test_fewer_candidates_are_the_most_similar(large: Index) -> None:

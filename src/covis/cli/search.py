@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -73,6 +74,14 @@ def command(
         f"{found.checked} of {found.candidates} candidates checked, {found.images} pictures, "
         f"{total:.0f} ms."
     )
+    if found.checked < found.candidates:
+        # Rounded up to one figure.
+        digit = 10 ** math.floor(math.log10(found.enough))
+        enough = f"{math.ceil(found.enough / digit) * digit:g}s"
+        typer.echo(
+            f"The time budget of {budget} ended the checking early; about all candidates are "
+            f"checked with --budget {enough}."
+        )
     if output is not None:
         typer.echo(f"Drawn in {output}.")
 

@@ -149,7 +149,7 @@ class Index:
         query: what `load_image` takes. region: (x, y, width, height) of it to look for, in its
             pixels.
         budget: seconds that the answer may take, decoding the query included; None for as long
-            as checking all candidates takes.
+            as checking all candidates takes. At least one is checked, whatever it says.
         rotate: "auto" to try the query turned by 90, 180 and 270 degrees as well where upright
             it finds nothing that is certain.
         candidates: how many of the globally most similar pictures are checked at most.

@@ -101,7 +101,7 @@ class Found:
     """The answer to a search, best hit first.
 
     images: in the store. candidates: taken by their global vectors. checked: those whose local
-    features were matched in the time there was. seconds: by stage, and in `total`.
+    features were matched in the time there was, at least one. seconds: by stage, and in `total`.
     """
 
     hits: list[Hit]
@@ -109,6 +109,12 @@ class Found:
     candidates: int
     checked: int
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def enough(self) -> float:
+        """About how many seconds checking all candidates takes."""
+        check = self.seconds["check"] / max(self.checked, 1)
+        return self.seconds["total"] + check * (self.candidates - self.checked)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and words, ready for JSON."""
@@ -214,7 +220,8 @@ class Ranker:
 
         done, slowest = 0, 0.0
         waves = self._waves(rows)
-        while (began := time.perf_counter()) + slowest < deadline:
+        # What the upright query is most like is checked, however late it is.
+        while (began := time.perf_counter()) + slowest < deadline or (done == 0 and turn == 0):
             wave = next(waves, None)
             if wave is None:
                 break
