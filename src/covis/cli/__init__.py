@@ -13,6 +13,7 @@ from covis.cli import (
     demo,
     doctor,
     duplicates,
+    eval,
     export,
     info,
     match,
@@ -35,6 +36,10 @@ class _Group(TyperGroup):
         except CovisError as error:
             typer.echo(f"covis: {error}", err=True)
             raise typer.Exit(2) from None
+        except typer.BadParameter as error:
+            # Newer releases of Typer put their library's own words first.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
@@ -78,6 +83,7 @@ app.command("remove")(remove.command)
 app.command("info")(info.command)
 app.command("verify")(verify.command)
 app.command("demo")(demo.command)
+app.command("eval")(eval.command)
 app.command("doctor")(doctor.command)
 app.add_typer(weights.app, name="weights")
 app.add_typer(export.app, name="export")

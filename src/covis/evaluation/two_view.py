@@ -12,22 +12,35 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
+from covis.evaluation.estimators import estimate
 from covis.evaluation.metrics import area_under_curve, corner_error, pose_error, share_under
 from covis.evaluation.pairs import HomographyPair, Pair, PairSet
-from covis.geometry import estimate_geometry
 from covis.types import FloatArray, Geometry, Matches, Matrix
 
-MatchFunction = Callable[[Path, Path], Matches | tuple[FloatArray, FloatArray]]
-"""Paths of two images -> matches, or (N, 2) points of image 0 and of image 1."""
+Found = Matches | tuple[FloatArray, FloatArray]
+"""Matches, or (N, 2) points of image 0 and of image 1."""
+
+MatchFunction = Callable[[Path, Path], Found]
+"""Paths of two images -> what was found."""
 
 THRESHOLDS: Mapping[str, tuple[int, int, int]] = {"homography": (3, 5, 7), "pose": (5, 10, 20)}
 """Where errors are summed up: pixels of image 1, or degrees."""
+
+
+class Setup(NamedTuple):
+    """How matches become a geometry; see `covis.evaluation.estimators`.
+
+    threshold: in the pair's pixels; None for `default_threshold`.
+    """
+
+    estimator: str = "poselib"
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +60,20 @@ class TwoViewResult:
     @property
     def auc(self) -> dict[int, float]:
         """Threshold -> area under the recall curve, 0..1."""
-        return {t: self._mean_over_seeds(area_under_curve, t) for t in THRESHOLDS[self.kind]}
+        return self.areas(THRESHOLDS[self.kind])
 
     @property
     def share(self) -> dict[int, float]:
         """Threshold -> share of pairs with at most that error, 0..1."""
-        return {t: self._mean_over_seeds(share_under, t) for t in THRESHOLDS[self.kind]}
+        return self.shares(THRESHOLDS[self.kind])
+
+    def areas(self, thresholds: Sequence[int]) -> dict[int, float]:
+        """As `auc`, at other thresholds."""
+        return {t: self._mean_over_seeds(area_under_curve, t) for t in thresholds}
+
+    def shares(self, thresholds: Sequence[int]) -> dict[int, float]:
+        """As `share`, at other thresholds."""
+        return {t: self._mean_over_seeds(share_under, t) for t in thresholds}
 
     @property
     def median_error(self) -> float:
@@ -74,21 +95,51 @@ def evaluate_two_view(
 
     threshold: the inlier threshold in full-size pixels; None for `estimate_geometry`'s.
     """
-    errors, matches, inliers = [], [], []
+    setup = Setup(threshold=threshold)
+    found = evaluate_setups(
+        lambda pair: match(pair.path0, pair.path1), pair_set, [setup], seeds=seeds
+    )
+    return found[setup]
+
+
+def evaluate_setups(
+    match: Callable[[Pair], Found],
+    pair_set: PairSet,
+    setups: Iterable[Setup],
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    report: Callable[[], None] = lambda: None,
+) -> dict[Setup, TwoViewResult]:
+    """Match every pair of a set once, and estimate its geometry in several ways.
+
+    match: gives points in the pair's pixels. report: is called after each pair.
+    """
+    setups = list(setups)
+    matches: list[int] = []
+    errors: dict[Setup, list[list[float]]] = {setup: [] for setup in setups}
+    inliers: dict[Setup, list[list[int]]] = {setup: [] for setup in setups}
     for pair in pair_set.pairs:
-        found = match(pair.path0, pair.path1)
+        found = match(pair)
         points0, points1, scores = (
             (found.points0, found.points1, found.scores)
             if isinstance(found, Matches)
             else (*found, None)
         )
-        geometries = [_estimate(pair, points0, points1, scores, s, threshold) for s in seeds]
-        errors.append([_error(pair, geometry) for geometry in geometries])
-        inliers.append([int(geometry.inliers.sum()) for geometry in geometries])
         matches.append(len(points0))
-    return TwoViewResult(
-        pair_set.name, pair_set.kind, np.array(errors), np.array(matches), np.array(inliers)
-    )
+        for setup in setups:
+            geometries = [
+                estimate(setup.estimator, pair, points0, points1, scores, setup.threshold, seed)
+                for seed in seeds
+            ]
+            errors[setup].append([_error(pair, geometry) for geometry in geometries])
+            inliers[setup].append([int(geometry.inliers.sum()) for geometry in geometries])
+        report()
+    counts = np.array(matches)
+    name, kind = pair_set.name, pair_set.kind
+    return {
+        setup: TwoViewResult(name, kind, np.array(errors[setup]), counts, np.array(inliers[setup]))
+        for setup in setups
+    }
 
 
 def pool(results: Iterable[TwoViewResult], name: str) -> TwoViewResult:
@@ -103,39 +154,6 @@ def pool(results: Iterable[TwoViewResult], name: str) -> TwoViewResult:
         np.concatenate([result.errors for result in results]),
         np.concatenate([result.matches for result in results]),
         np.concatenate([result.inliers for result in results]),
-    )
-
-
-def _estimate(
-    pair: Pair,
-    points0: FloatArray,
-    points1: FloatArray,
-    scores: FloatArray | None,
-    seed: int,
-    threshold: float | None,
-) -> Geometry:
-    if isinstance(pair, HomographyPair):
-        return estimate_geometry(
-            points0,
-            points1,
-            "homography",
-            size0=pair.size0,
-            size1=pair.size1,
-            threshold=threshold,
-            scores=scores,
-            seed=seed,
-        )
-    return estimate_geometry(
-        points0,
-        points1,
-        "essential",
-        size0=pair.size0,
-        size1=pair.size1,
-        threshold=threshold,
-        camera0=pair.camera0,
-        camera1=pair.camera1,
-        scores=scores,
-        seed=seed,
     )
 
 

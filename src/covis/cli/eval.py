@@ -1,0 +1,113 @@
+"""`covis eval`: a published benchmark, or pairs of one's own, beside what papers print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covis.cli import options
+
+
+def command(
+    benchmark: Annotated[
+        str | None,
+        typer.Argument(metavar="BENCHMARK", help="Its name; leave it out to list them all."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="Its folder; leave it out to see where to get it."),
+    ] = None,
+    features: options.Features = "xfeat",
+    matcher: options.Matcher = options.DEFAULT_MATCHER,
+    full_depth: options.FullDepth = False,
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="poselib (LO-RANSAC), opencv (RANSAC), opencv-magsac or dlt (homographies, all "
+            "matches); may be given several times.",
+            show_default="those of the benchmark's papers",
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="PX",
+            help="Inlier threshold; of several the best is reported, and said so.",
+            show_default="those of the benchmark's papers",
+        ),
+    ] = None,
+    max_keypoints: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Features an image at most.", show_default="the benchmark's"
+        ),
+    ] = None,
+    max_size: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="Shrink larger images to this longest side; 0 for full size.",
+            show_default="the benchmark's",
+        ),
+    ] = None,
+    top: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Retrieval: how many are checked by matches.")
+    ] = 100,
+    large: Annotated[
+        bool,
+        typer.Option("--large", help="HPatches: with the 8 large sequences that others leave out."),
+    ] = False,
+    every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Only every N-th pair or query, for a try.")
+    ] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Robust estimations a pair; means are printed.")
+    ] = 3,
+    threads: options.Threads = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write settings and figures as JSON."),
+    ] = None,
+) -> None:
+    """Measure features and matchers on a benchmark, beside what papers print.
+
+    Figures are in percent unless their name says otherwise. Rows say whether they were measured
+    here or are printed in a paper.
+    """
+    from covis.evaluation.registry import BENCHMARKS
+
+    if benchmark is None:
+        for name, each in BENCHMARKS.items():
+            typer.echo(f"{name:16} {each.about}")
+        return
+    if data is None and benchmark in BENCHMARKS:
+        typer.echo(f"{benchmark}: {BENCHMARKS[benchmark].how_to_get}.")
+        return
+
+    from covis.evaluation.benchmark import Settings
+    from covis.evaluation.result import run_benchmark, tables
+
+    settings = Settings(
+        features=features,
+        matcher=matcher,
+        full_depth=full_depth,
+        max_keypoints=max_keypoints,
+        max_size=max_size,
+        estimators=tuple(estimator or ()),
+        thresholds=tuple(threshold or ()),
+        seeds=seeds,
+        every=every,
+        top=top,
+        large=large,
+        threads=threads,
+    )
+    with options.progress() as report:
+        result = run_benchmark(benchmark, data or Path(), settings, report)
+    if out is not None:
+        result.save(out)
+    typer.echo(tables(benchmark, result.rows))
+    typer.echo(f"\n{result.seconds:.0f} s on {result.machine}, {threads or 'all'} used; {seeds} seeds.")
