@@ -52,9 +52,12 @@ def run_willow(arguments: argparse.Namespace) -> None:
     options = {"threads": arguments.threads, "report": say}
     table = willow.evaluate(folder, model, sizes=sizes, **options)
     doubled = [2 * size for size in sizes if size and 2 * size not in sizes]
-    imitated = willow.evaluate(folder, model, sizes=doubled, variants=VARIANTS[:1], **options)
     print(f"{table.markdown()}\n\n{against_bilinear(table)}\n")
-    print(f"What LiFT is taught to imitate, the backbone on larger images: {imitated.markdown()}")
+    if doubled:
+        imitated = willow.evaluate(folder, model, sizes=doubled, variants=VARIANTS[:1], **options)
+        print(
+            f"What LiFT learns to imitate, the backbone on larger images:\n\n{imitated.markdown()}"
+        )
 
 
 PARTS = {"willow": run_willow}

@@ -36,7 +36,9 @@ def test_every_variant_at_every_size():
         return {"cells": float(features.descriptors[..., 0].size), "step": features.step[0]}
 
     lines = []
-    table = measure(score, grid, benchmark="b", note="n", sizes=(None, 80), report=lines.append)
+    table = measure(
+        score, grid, benchmark="b", note="n", items=1, sizes=(None, 80), report=lines.append
+    )
     assert [row.variant for row in table.rows] == [v.name for v in VARIANTS] * 2
     # 3 x 5 cells of 8 pixels, then of 4: 5 x 10, then of 2; twice as large, 5 x 10 to begin with.
     cells = [row.scores["cells"] for row in table.rows]
@@ -49,7 +51,7 @@ def test_every_variant_at_every_size():
 
 def test_seconds_and_memory_are_of_the_row():
     table = measure(lambda describe: {"n": float(describe(PICTURE).width)}, grid, benchmark="b",
-                    note="", variants=VARIANTS[:1])  # fmt: skip
+                    note="", items=1, variants=VARIANTS[:1])  # fmt: skip
     (row,) = table.rows
     assert 0 < row.seconds <= row.total
 
@@ -76,4 +78,4 @@ def test_sizes_keep_coordinates():
 @pytest.mark.parametrize("sizes", [(), (0,)])
 def test_exception_sizes(sizes):
     with pytest.raises(ArgumentError, match="sizes must be"):
-        measure(lambda describe: {}, grid, benchmark="b", note="", sizes=sizes)
+        measure(lambda describe: {}, grid, benchmark="b", note="", items=1, sizes=sizes)

@@ -131,6 +131,6 @@ def test_evaluate(tree):
 
         return describe
 
-    table = willow.evaluate(tree, model, limit=3)
-    assert table.benchmark == "PF-WILLOW, 3 pairs"
+    table = willow.evaluate(tree, model, every=3)
+    assert table.items == 3
     assert list(table.rows[0].scores) == ["PCK@0.05", "PCK@0.1", "PCK@0.15"]

@@ -69,10 +69,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A benchmark's rows. note: how the scores are defined."""
+    """A benchmark's rows. items: pairs, clips, images; note: how the scores are defined."""
 
     benchmark: str
     model: str
+    items: int
     rows: tuple[Row, ...]
     note: str
 
@@ -95,7 +96,7 @@ class Table:
             for row in self.rows
         ]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"{self.benchmark}, {self.model}\n\n{table}\n\n{self.note}"
+        return f"{self.benchmark} ({self.items}), {self.model}\n\n{table}\n\n{self.note}"
 
     def json(self) -> str:
         """The same numbers, unrounded."""
@@ -129,6 +130,7 @@ def measure(
     *,
     benchmark: str,
     note: str,
+    items: int,
     sizes: Sequence[int | None] = SIZES,
     variants: Iterable[Variant] = VARIANTS,
     threads: int | None = None,
@@ -140,8 +142,10 @@ def measure(
     images' longest side, to which they are resized; None for their own. threads: of a bundle's
     networks; all by default. report: takes a line for each row.
 
-    Raises ArgumentError for a size below 1 or no size at all, and what `score` raises.
+    Raises ArgumentError for a size below 1, no size or no item at all, and what `score` raises.
     """
+    if not items:
+        raise ArgumentError(f"{benchmark}: there is nothing to measure.")
     if not sizes or any(size is not None and size < 1 for size in sizes):
         raise ArgumentError("sizes must be one or more, each of 1 pixel or more.")
     rows = []
@@ -166,7 +170,7 @@ def measure(
                 said = ", ".join(f"{name} {100 * each:.2f}" for name, each in scores.items())
                 report(f"{benchmark}, {size or 'own'} px, {variant.name}: {said}")
     name = model if isinstance(model, str) else getattr(model, "name", "features")
-    return Table(benchmark, name, tuple(rows), note)
+    return Table(benchmark, name, items, tuple(rows), note)
 
 
 def describer(model: Model, lifts: int, threads: int | None = None) -> Describe:

@@ -57,15 +57,15 @@ def evaluate(
     *,
     sizes: Sequence[int | None] = SIZES,
     variants: Sequence[Variant] = VARIANTS,
-    limit: int | None = None,
+    every: int = 1,
     threads: int | None = None,
     report: Callable[[str], object] | None = None,
 ) -> Table:
-    """PCK on PF-WILLOW. sizes, variants, threads, report: see `measure`. limit: only the first pairs.
+    """PCK on PF-WILLOW, of every `every`-th pair. For the rest see `measure`.
 
     Raises ArgumentError as `read_willow` does.
     """
-    pairs = list(read_willow(data))[:limit]
+    pairs = list(read_willow(data))[::every]
     return measure(
         lambda describe: {
             name.removesuffix(" image"): share
@@ -73,8 +73,9 @@ def evaluate(
             if name.endswith("image")
         },
         model,
-        benchmark=f"PF-WILLOW, {len(pairs)} pairs",
+        benchmark="PF-WILLOW",
         note=NOTE,
+        items=len(pairs),
         sizes=sizes,
         variants=variants,
         threads=threads,
