@@ -71,9 +71,17 @@ def draw_matches(
 def save_picture(picture: Pixels, path: str | os.PathLike[str]) -> None:
     """Write (h, w, 3) uint8 RGB to a file; the suffix says how (.png, .jpg, .webp, ...).
 
-    Raises ImageError where the folder does not exist, the suffix is unknown or the file cannot
-    be written.
+    Raises ImageError as `check_drawable` does, and where the file cannot be written.
     """
+    check_drawable(path)
+    try:
+        PIL.Image.fromarray(picture).save(path, quality=92)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def check_drawable(path: str | os.PathLike[str]) -> None:
+    """Raise ImageError where the folder does not exist or the suffix is unknown."""
     path = Path(path)
     if PIL.Image.registered_extensions().get(path.suffix.lower()) not in PIL.Image.SAVE:
         raise ImageError(
@@ -81,10 +89,6 @@ def save_picture(picture: Pixels, path: str | os.PathLike[str]) -> None:
         )
     if not path.parent.is_dir():
         raise ImageError(f"{path}: the folder {path.parent} does not exist; create it first.")
-    try:
-        PIL.Image.fromarray(picture).save(path, quality=92)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _sizes(

@@ -152,6 +152,22 @@ def test_verify_exits_with_1_when_something_is_wrong(covis: Run, store: Path) ->
     assert covis("verify", store, "--repair").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("none.png",), "none.png: no such file"),
+        (("photos/1.png", "-o", "x.foo"), "x.foo: cannot write pictures with the suffix"),
+        (("photos/1.png", "--matcher", "magic"), "no matcher 'magic'"),
+    ],
+)
+def test_exception_for_a_mistake_before_the_store_is_opened(
+    covis: Run, photos: Path, options: tuple[str, ...], told: str
+) -> None:
+    result = covis("search", *options, "--in", "none")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert told in result.stderr
+
+
 @pytest.mark.parametrize("command", [("search", "photos/1.png", "--in"), ("info",), ("verify",)])
 def test_exception_where_there_is_no_store(
     covis: Run, photos: Path, command: tuple[str, ...]

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError, ImageError
+from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
+from covis.matching import Matcher
+from covis.runtime import Bundle
 from covis.search import Index
 from covis.search.rank import Ranker
 from covis.search.sheet import COLUMNS, MARGIN, TILE, draw_sheet
@@ -253,6 +255,47 @@ def test_exception_for_a_store_of_other_weights(
     monkeypatch.setattr(Extractor, "weights", "others")
     with pytest.raises(ArgumentError, match=r"other weights of 'sift' .* make a new store"):
         Index(filled.uri).search(photos / "0.png")
+
+
+@pytest.mark.parametrize(
+    ("matcher", "told"),
+    [
+        ("lightglue", "no LightGlue weights are installed for 'sift'"),
+        ("lightglue-xfeat-covis", "is for features of 'xfeat-covis', not of 'sift'"),
+    ],
+)
+def test_exception_for_a_matcher_of_other_features(
+    filled: Index, photos: Path, matcher: str, told: str
+) -> None:
+    with pytest.raises(CovisError, match=told):
+        Index(filled.uri, matcher=matcher).load()
+
+
+@pytest.mark.parametrize(
+    ("matcher", "told"), [("magic", "no matcher 'magic'"), ("semi-dense", "sparse features")]
+)
+def test_exception_for_an_unknown_matcher_before_anything_is_read(
+    tmp_path: Path, matcher: str, told: str
+) -> None:
+    with pytest.raises(ArgumentError, match=told):
+        Index(tmp_path / "none", matcher=matcher)
+
+
+def test_exception_for_a_matcher_that_needs_what_no_store_keeps(
+    filled: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle(
+        "for-sift",
+        "lightglue",
+        {},
+        "",
+        "",
+        Path(),
+        settings={"features": "sift", "scale_orientation": True},
+    )
+    monkeypatch.setattr(Matcher, "bundle", lambda self, model: bundle)
+    with pytest.raises(ArgumentError, match=r"'for-sift' needs .* scales and orientations"):
+        Index(filled.uri).load()
 
 
 def test_the_sheet_has_a_tile_a_hit(large: Index, tmp_path: Path) -> None:

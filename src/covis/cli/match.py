@@ -44,6 +44,15 @@ def command(
     threads: options.Threads = None,
 ) -> None:
     """Find the points that two images share."""
+    from covis.images import check_picture
+
+    for picture in (a, b):
+        check_picture(picture)
+    if output is not None:
+        from covis.draw import check_drawable
+
+        check_drawable(output)
+
     from covis.api import match
 
     found = match(

@@ -51,6 +51,14 @@ def command(
     """Find the photos that show what a picture shows, and say why."""
     box, seconds = _region(region), _seconds(budget)
 
+    from covis.images import check_picture
+
+    check_picture(query)
+    if output is not None:
+        from covis.draw import check_drawable
+
+        check_drawable(output)
+
     from covis.search import Index
 
     index = Index(source, matcher=matcher, threads=threads)

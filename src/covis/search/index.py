@@ -80,11 +80,15 @@ class Index:
             and 960.
         matcher: what re-ranks, see `Matcher`. threads: processor threads, all by default.
 
-        Raises CovisError when the store cannot be read.
+        Raises ArgumentError for a matcher that there is not, CovisError when the store cannot be
+        read.
         """
         self.uri = os.fspath(store)
         self._given = (features, max_keypoints, max_size)
-        self._matcher, self._threads = matcher, threads
+        self._threads = threads
+        if matcher == "semi-dense":
+            raise ArgumentError("a store holds sparse features; 'semi-dense' needs others.")
+        self._match = Matcher(matcher, threads=1)
         self._store = Store.find(store)
 
     @property
@@ -234,9 +238,14 @@ class Index:
 
     @cached_property
     def _ranker(self) -> Ranker:
+        lightglue = self._match.bundle(self.store.identity.features)
+        if lightglue is not None and lightglue.settings.get("scale_orientation"):
+            raise ArgumentError(
+                f"the matcher '{lightglue.name}' needs the features' scales and orientations, "
+                "which a store does not keep; use 'nearest'."
+            )
         self._check_model()
-        matcher = Matcher(self._matcher, features=self._extractor.source, threads=1)
-        return Ranker(self.store, self._extractor, matcher)
+        return Ranker(self.store, self._extractor, self._match)
 
     @cached_property
     def _identity(self) -> Identity:
