@@ -142,6 +142,24 @@ def test_remove_and_verify(covis: Run, photos: Path, store: Path) -> None:
     assert covis("remove", "--from", store).exit_code == 2
 
 
+def test_remove_says_what_is_not_there(covis: Run, photos: Path, store: Path) -> None:
+    some = covis("remove", photos / "0.png", "none.png", "--from", store)
+    assert some.exit_code == 0
+    assert some.stderr == f"covis: {photos.parent / 'none.png'} is not in {store}.\n"
+    nothing = covis("remove", photos / "0.png", "--from", store)
+    assert nothing.exit_code == 2
+    assert f"{photos / '0.png'} is not in" in nothing.stderr
+    assert nothing.stdout == f"0 files forgotten; {store} holds 3 pictures.\n"
+
+
+def test_add_of_a_folder_without_pictures_makes_no_store(covis: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = covis("add", "empty", "--to", "store", "--features", "sift")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{tmp_path / 'empty'}: no pictures there" in result.stderr
+    assert not (tmp_path / "store").exists()
+
+
 def test_verify_exits_with_1_when_something_is_wrong(covis: Run, store: Path) -> None:
     from covis.search import Index
 

@@ -152,7 +152,15 @@ def test_pictures_are_walked_by_name_without_hidden_ones(tmp_path: Path) -> None
 def test_exception_for_a_path_that_is_not_there(index: Index, photos: Path) -> None:
     with pytest.raises(ArgumentError, match="no such file or folder"):
         index.add([photos, photos / "none"])
-    assert len(index) == 0
+    assert not Path(index.uri).exists()
+
+
+def test_exception_for_a_folder_without_pictures(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "p" / "deeper").mkdir(parents=True)
+    (tmp_path / "p" / "notes.txt").touch()
+    with pytest.raises(ArgumentError, match=r"/p: no pictures there \(.*\.jpg"):
+        index.add(iter([tmp_path / "p"]))
+    assert not Path(index.uri).exists()
 
 
 def test_exception_for_a_store_of_other_settings(filled: Index, photos: Path) -> None:
@@ -274,7 +282,12 @@ def test_two_processes_at_once_store_each_picture_once(
 
 
 def test_removing_files_and_folders(filled: Index, photos: Path) -> None:
-    assert filled.remove([photos / "deeper", photos / "0.png"]) == 3
+    none = str(photos / "none.png")
+    removed = filled.remove([photos / "deeper", photos / "0.png", none, str(photos)[:-1]])
+    assert sorted(removed.files) == [
+        str(photos / name) for name in ("0.png", "deeper/4.png", "deeper/5.png")
+    ]
+    assert removed.unknown == [none, str(photos)[:-1]]
     assert sorted(stored(filled)) == [str(photos / f"{i}.png") for i in (1, 2, 3)]
     assert len(filled) == 3
     assert filled.add([photos]).added == 3
@@ -285,10 +298,10 @@ def test_removing_one_of_two_copies_keeps_the_picture(
 ) -> None:
     a, b = (write(tmp_path / "p" / name, scene(1)) for name in ("a.png", "b.png"))
     index.add([a, b])
-    assert index.remove([a]) == 1
+    assert index.remove([a]).files == [str(a)]
     assert (list(stored(index)), len(index)) == ([str(b)], 1)
     b.unlink()
-    assert index.remove(missing=True) == 1
+    assert index.remove(missing=True).files == [str(b)]
     assert len(index) == 0
 
 

@@ -212,9 +212,9 @@ def test_the_same_with_lance_s_vector_index(
 def test_an_empty_store_has_no_hits(
     index: Index, tmp_path: Path, write: Write, scene: Scene
 ) -> None:
-    (tmp_path / "p").mkdir()
-    index.add([tmp_path / "p"])
     query = write(tmp_path / "q.png", scene(1))
+    index.add([query])
+    index.remove([query])
     found = index.search(query)
     assert (found.hits, found.images) == ([], 0)
 

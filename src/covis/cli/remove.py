@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 
 def command(
@@ -19,12 +20,21 @@ def command(
         bool, typer.Option("--missing", help="Forget files that are no longer there, too.")
     ] = False,
 ) -> None:
-    """Forget photos. The files themselves stay."""
+    """Forget photos. The files themselves stay.
+
+    Exits with 2 if none of the named ones is in the store.
+    """
     if not photos and not missing:
         raise typer.BadParameter("name files or folders to forget, or give --missing.")
     from covis.search import Index
 
     index = Index(source)
-    count = index.remove(photos or [], missing=missing)
-    files = "file" if count == 1 else "files"
-    typer.echo(f"{count} {files} forgotten. {source} holds {len(index)} pictures.")
+    removed = index.remove(photos or [], missing=missing)
+    for path in removed.unknown:
+        typer.echo(f"covis: {path} is not in {source}.", err=True)
+    typer.echo(
+        f"{counted(len(removed.files), 'file')} forgotten; "
+        f"{source} holds {counted(len(index), 'picture')}."
+    )
+    if photos and not removed.files:
+        raise typer.Exit(2)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 import cv2
@@ -74,13 +74,19 @@ class Added:
 def pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     """The pictures in folders, at any depth and by name, and the files that are named themselves.
 
-    Hidden ones are left out. Raises ArgumentError, before the first, for a path that is not there.
+    Hidden ones are left out. Raises ArgumentError, before the first, for a path that is not there
+    and where no path has a picture.
     """
     roots = list(dict.fromkeys(os.path.abspath(path) for path in paths))
     for root in roots:
         if not os.path.exists(root):
             raise ArgumentError(f"{root}: no such file or folder; check the path.")
-    return (file for root in roots for file in _walk(root))
+    files = (file for root in roots for file in _walk(root))
+    first = next(files, None)
+    if first is None:
+        known = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise ArgumentError(f"{', '.join(roots) or 'nothing'}: no pictures there ({known}).")
+    return chain([first], files)
 
 
 def add(

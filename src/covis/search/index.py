@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.images import Source
 from covis.matching import Matcher
-from covis.search.collect import Added, LocalEngine, Report, add
+from covis.search.collect import Added, LocalEngine, Report, add, pictures
 from covis.search.duplicates import Group, find_groups
 from covis.search.pooling import global_vector
 from covis.search.rank import CANDIDATES, Found, Ranker
@@ -51,6 +51,14 @@ class Info:
     def forecast(self, images: int) -> tuple[int, int]:
         """Bytes on the disk and bytes of memory that so many images take."""
         return round(self.bytes_per_image * images), 4 * self.identity.vector * images
+
+
+@dataclass(frozen=True)
+class Removed:
+    """files: the paths that were forgotten. unknown: those asked for that were not there."""
+
+    files: list[str]
+    unknown: list[str]
 
 
 class Index:
@@ -122,9 +130,12 @@ class Index:
         engine: "local", or "ray" to decode and extract on a Ray cluster at `address` (None for
             this machine); it must see the files under the same paths.
 
-        Raises ArgumentError for a path that is not there, or where the store was made with
-        another model or setting; CovisError when it cannot be written.
+        Raises ArgumentError, before anything is made, for a path that is not there and where no
+        path has a picture, or where the store was made with another model or setting; CovisError
+        when it cannot be written.
         """
+        paths = list(paths)
+        pictures(paths)
         self._make()
         if engine == "local":
             return add(self.store, paths, LocalEngine(self._extractor), report)
@@ -174,25 +185,25 @@ class Index:
         self._check_model()
         return find_groups(self.store, self._extractor, report)
 
-    def remove(self, paths: Iterable[str | os.PathLike[str]] = (), *, missing: bool = False) -> int:
-        """Forget files, and whole folders, by their paths; returns how many files went.
+    def remove(
+        self, paths: Iterable[str | os.PathLike[str]] = (), *, missing: bool = False
+    ) -> Removed:
+        """Forget files, and whole folders, by their paths.
 
         missing: those that are no longer there, as well. Pictures that no file has any more go.
         """
         store = self.store
         store.refresh()
-        gone = {os.path.abspath(path) for path in paths}
-        known = store.column(store.files, "path")
-        chosen = [
-            path
-            for path in known
-            if path in gone
-            or any(path.startswith(folder.rstrip(os.sep) + os.sep) for folder in gone)
-            or (missing and not os.path.exists(path))
-        ]
-        store.remove(chosen)
+        named = dict.fromkeys(os.path.abspath(path) for path in paths)
+        files, there = [], set()
+        for file in store.column(store.files, "path"):
+            covering = [path for path in _upwards(file) if path in named]
+            there.update(covering)
+            if covering or (missing and not os.path.exists(file)):
+                files.append(file)
+        store.remove(files)
         store.tidy()
-        return len(chosen)
+        return Removed(files, [path for path in named if path not in there])
 
     def info(self) -> Info:
         """What the store holds, and what it takes."""
@@ -267,3 +278,11 @@ class Index:
 
     def _check_model(self) -> None:
         self.store.identity.check(self._identity, self.uri)
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """A path and the folders that it lies in."""
+    while True:
+        yield path
+        if path == (path := os.path.dirname(path)):
+            return

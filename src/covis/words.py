@@ -1,0 +1,15 @@
+"""What is said in several rooms, in the same words."""
+
+from __future__ import annotations
+
+import os
+
+
+def counted(count: int, word: str, words: str | None = None) -> str:
+    """A number and its noun: 1 picture, 2 pictures; `words` for plurals that take no s."""
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def not_there(path: str | os.PathLike[str], what: str = "file") -> str:
+    """The sentence for a path that does not exist."""
+    return f"{os.fspath(path)}: no such {what}; check the path."
