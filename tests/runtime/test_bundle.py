@@ -154,6 +154,13 @@ def test_other_files_among_the_models_are_ignored(empty_home):
     assert [found.name for found in list_bundles()] == ["test"]
 
 
+def test_exception_names_bundles_of_the_wanted_architectures(empty_home):
+    write(empty_home / "shipped" / "one")
+    write(empty_home / "shipped" / "two", ABOUT | {"name": "two", "architecture": "lightglue"})
+    with pytest.raises(BundleError, match=r"there are: one, sift\. See"):
+        find_bundle("nonsense", {"xfeat"}, ["sift"])
+
+
 @pytest.mark.parametrize("name", ["nonsense", "", "/", "a\0b", "../home"])
 def test_exception_unknown_name(empty_home, monkeypatch, name):
     monkeypatch.chdir(empty_home)

@@ -75,7 +75,7 @@ class Extractor:
             self.source, self.model, self.licence = "sift", "sift", SIFT_LICENCE
             return
         self.source = DEFAULT_FEATURES if features == "xfeat" else features
-        bundle = find_bundle(self.source)
+        bundle = find_bundle(self.source, NETWORKS, ("sift",))
         if bundle.architecture not in NETWORKS:
             raise ArgumentError(
                 f"'{bundle.name}' is a bundle for {bundle.architecture}, not for features."

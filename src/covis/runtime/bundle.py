@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,15 +118,23 @@ def installed_bundle(name: str) -> Bundle | None:
     return None
 
 
-def find_bundle(name: str) -> Bundle:
+def find_bundle(
+    name: str, architectures: Collection[str] | None = None, others: Sequence[str] = ()
+) -> Bundle:
     """The bundle of that name, or the one in that folder.
 
-    Raises BundleError, with the names there are, when none fits.
+    Raises BundleError, with the names there are, when none fits: those of bundles of
+    `architectures`, all by default, and `others`.
     """
     bundle = installed_bundle(name)
     if bundle is not None:
         return bundle
     if (Path(name) / "bundle.json").is_file():
         return Bundle.read(name)
-    known = ", ".join(bundle.name for bundle in list_bundles()) or "none"
-    raise BundleError(f"no model named '{name}'; there are: {known}. See 'covis weights list'.")
+    known = [
+        bundle.folder.name
+        for bundle in list_bundles()
+        if architectures is None or bundle.architecture in architectures
+    ]
+    names = ", ".join([*known, *others]) or "none"
+    raise BundleError(f"no model named '{name}'; there are: {names}. See 'covis weights list'.")
