@@ -57,6 +57,12 @@ def command(
     top: Annotated[
         int, typer.Option(min=0, metavar="N", help="Retrieval: how many are checked by matches.")
     ] = 100,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Measure by one paper's protocol only.", show_default="all"
+        ),
+    ] = "",
     large: Annotated[
         bool,
         typer.Option("--large", help="HPatches: with the 8 large sequences that others leave out."),
@@ -102,6 +108,7 @@ def command(
         seeds=seeds,
         every=every,
         top=top,
+        protocol=protocol,
         large=large,
         threads=threads,
     )
@@ -110,4 +117,6 @@ def command(
     if out is not None:
         result.save(out)
     typer.echo(tables(benchmark, result.rows))
-    typer.echo(f"\n{result.seconds:.0f} s on {result.machine}, {threads or 'all'} used; {seeds} seeds.")
+    typer.echo(
+        f"\n{result.seconds:.0f} s on {result.machine}, {threads or 'all'} used; {seeds} seeds."
+    )

@@ -34,6 +34,7 @@ class Settings:
     seeds: how many times the robust estimation is drawn; figures are means over them.
     every: takes every so many-th item only, to try things out.
     top: how many pictures of a ranking are checked by local matches.
+    protocol: of a benchmark with several, the one to measure by; empty for all.
     large: with what the usual protocol leaves out for its size, where there is such a thing.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     seeds: int = 3
     every: int = 1
     top: int = 100
+    protocol: str = ""
     large: bool = False
     threads: int | None = None
 
@@ -102,6 +104,7 @@ class Benchmark:
     layout: str
     marks: tuple[str, ...]
     run: Callable[[Path, Settings, Report], list[Row]]
+    folders: tuple[str, ...] = ()
 
     def is_in(self, folder: Path) -> bool:
         return any(next(folder.glob(mark), None) is not None for mark in self.marks)

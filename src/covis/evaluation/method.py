@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from covis.errors import ArgumentError
+import numpy as np
+
 from covis.evaluation.benchmark import Settings
+from covis.evaluation.pairs import Pair
 from covis.features import Extractor
 from covis.images import load_image
 from covis.matching import Matcher
-from covis.types import Features, Matches
+from covis.types import Features, FloatArray, Matches
 
 KEYPOINTS = {"semi-dense": 10_000}
 """Features an image by matcher, where neither settings nor benchmark say: as published."""
@@ -53,21 +56,37 @@ class Method:
             self.name += ", full depth"
         self.features = lru_cache(KEPT)(self._extract)
 
-    def match(self, path0: Path, path1: Path, size0: int | None, size1: int | None) -> Matches:
-        """The matches of two pictures that are shrunk to longest sides of so many pixels.
+    def match(self, pair: Pair) -> Matches:
+        """The matches of a pair in its pixels.
 
-        Points are in full-size pixels all the same. None for no shrinking.
+        The pictures are shrunk to its sizes where their files are larger.
         """
-        return self.matcher(self.features(path0, size0), self.features(path1, size1))
+        features0 = self.features(pair.path0, max(pair.size0))
+        features1 = self.features(pair.path1, max(pair.size1))
+        found = self.matcher(features0, features1)
+        return replace(
+            found,
+            points0=found.points0 * _factor(features0, pair.size0),
+            points1=found.points1 * _factor(features1, pair.size1),
+        )
 
-    def _extract(self, path: Path, max_size: int | None) -> Features:
+    def keypoints(self, pair: Pair) -> tuple[FloatArray, FloatArray]:
+        """All keypoints of both pictures, (A, 2) and (B, 2), in the pair's pixels."""
+        features0 = self.features(pair.path0, max(pair.size0))
+        features1 = self.features(pair.path1, max(pair.size1))
+        return (
+            features0.keypoints * _factor(features0, pair.size0),
+            features1.keypoints * _factor(features1, pair.size1),
+        )
+
+    @property
+    def has_sparse_keypoints(self) -> bool:
+        """Whether matches are between keypoints, not refined away from them."""
+        return not self.extractor.semi_dense
+
+    def _extract(self, path: Path, max_size: int) -> Features:
         return self.extractor(load_image(path, max_size=max_size))
 
 
-def checked_size(settings: Settings, default: int | None) -> int | None:
-    """The longest side in pixels that the settings ask for, else the default; None for any."""
-    if settings.max_size is None:
-        return default
-    if settings.max_size < 0:
-        raise ArgumentError(f"max_size must be 0 or more, not {settings.max_size}.")
-    return settings.max_size or None
+def _factor(features: Features, size: tuple[int, int]) -> np.float32:
+    return np.float32(max(size) / max(features.width, features.height))

@@ -9,7 +9,7 @@ at (0.5, 0.5), as everywhere in covis.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,11 +91,33 @@ def read_pairs(folder: str | Path) -> PairSet:
     return PairSet(folder.name, kind, pairs)
 
 
+def scaled(pair: Pair, side0: int, side1: int) -> Pair:
+    """The pair with its pictures shrunk to longer sides of so many pixels; they never grow."""
+    scale0 = min(1, side0 / max(pair.size0))
+    scale1 = min(1, side1 / max(pair.size1))
+    size0, size1 = _times(pair.size0, scale0), _times(pair.size1, scale1)
+    if isinstance(pair, PosePair):
+        return replace(
+            pair,
+            size0=size0,
+            size1=size1,
+            camera0=pair.camera0.scaled(scale0),
+            camera1=pair.camera1.scaled(scale1),
+        )
+    shrink0, shrink1 = np.diag([scale0, scale0, 1]), np.diag([scale1, scale1, 1])
+    matrix = shrink1 @ pair.homography_1from0 @ np.linalg.inv(shrink0)
+    return replace(pair, size0=size0, size1=size1, homography_1from0=matrix)
+
+
+def _times(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return round(size[0] * scale), round(size[1] * scale)
+
+
 def _read_pair(entry: Any, folder: Path, where: str) -> Pair:
     if not isinstance(entry, dict):
         raise ArgumentError(f"{where}: not an object with fields.")
     path0, path1 = (folder / _text(entry, field, where) for field in ("image0", "image1"))
-    size0, size1 = (_size(path, where) for path in (path0, path1))
+    size0, size1 = (image_size(path, where) for path in (path0, path1))
     kind = _text(entry, "kind", where)
     if kind == "homography":
         truth = _matrix(entry, "H_1from0", 3, where)
@@ -140,7 +162,8 @@ def _matrix(entry: dict[str, Any], field: str, side: int, where: str) -> Matrix:
     return matrix
 
 
-def _size(path: Path, where: str) -> tuple[int, int]:
+def image_size(path: Path, where: str) -> tuple[int, int]:
+    """(width, height). Raises ArgumentError, which begins with `where`, when it cannot be read."""
     try:
         with PIL.Image.open(path) as image:
             return image.size

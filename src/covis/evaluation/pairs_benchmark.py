@@ -8,16 +8,20 @@ error; of a pose: at 5, 10 and 20 degrees.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 from covis.evaluation.benchmark import Report, Row, Settings
-from covis.evaluation.method import Method, checked_size
+from covis.evaluation.method import Method
 from covis.evaluation.pairs import PairSet, read_pairs
-from covis.evaluation.two_view import THRESHOLDS, Setup, TwoViewResult, evaluate_setups, pool
+from covis.evaluation.protocol import Protocol, chosen, counting, measure, sampled
+from covis.evaluation.two_view import TwoViewResult
 
 UNITS = {"homography": "px", "pose": "°"}
-TITLES = {"homography": "homography", "pose": "relative pose"}
+PROTOCOLS = {
+    "homography": Protocol("homography", 4096, ("poselib",), ()),
+    "pose": Protocol("relative pose", 4096, ("poselib",), ()),
+}
+"""By kind of pairs; covis' own thresholds."""
 
 
 def find_sets(data: Path) -> list[PairSet]:
@@ -30,61 +34,25 @@ def find_sets(data: Path) -> list[PairSet]:
 
 
 def run(data: Path, settings: Settings, report: Report) -> list[Row]:
-    sets = [
-        dataclasses.replace(each, pairs=tuple(settings.sampled(each.pairs)))
-        for each in find_sets(data)
-    ]
-    method = Method(settings)
-    size = checked_size(settings, None)
-    total, done = sum(len(each.pairs) for each in sets), 0
-
-    def progress() -> None:
-        nonlocal done
-        done += 1
-        report(done, total)
-
+    sets = sampled(find_sets(data), settings)
+    tick = counting(report, sum(len(each.pairs) for each in sets))
     rows: list[Row] = []
-    results: dict[tuple[str, Setup], list[TwoViewResult]] = {}
-    for pair_set in sets:
-        for setup, result in evaluate_setups(
-            lambda pair: method.match(pair.path0, pair.path1, size, size),
-            pair_set,
-            _setups(pair_set, settings),
-            seeds=range(settings.seeds),
-            report=progress,
-        ).items():
-            results.setdefault((pair_set.kind, setup), []).append(result)
-    for (kind, setup), parts in results.items():
-        several = [pool(parts, "all")] if len(parts) > 1 else []
-        rows += [make_row(f"{TITLES[kind]}, {_words(setup)}", method.name, each)
-                 for each in (*parts, *several)]  # fmt: skip
+    for protocol in chosen(list(PROTOCOLS.values()), settings):
+        of_kind = [each for each in sets if PROTOCOLS[each.kind].name == protocol.name]
+        if of_kind:
+            if of_kind[0].kind == "pose":
+                robust = tuple(name for name in protocol.estimators if name != "dlt")
+                protocol = dataclasses.replace(protocol, estimators=robust)
+            method = Method(settings, protocol.max_keypoints)
+            rows += measure(protocol, method, of_kind, figures, settings, tick)
     return rows
 
 
-def make_row(protocol: str, method: str, result: TwoViewResult) -> Row:
-    """The figures of `TwoViewResult`, and each pair's errors."""
+def figures(result: TwoViewResult) -> dict[str, float]:
+    """Areas and shares in percent, and the mean counts of matches and of inliers."""
     unit = UNITS[result.kind]
-    figures = {f"AUC@{t}{unit}": 100 * value for t, value in result.auc.items()}
-    figures |= {f"share@{t}{unit}": 100 * value for t, value in result.share.items()}
-    figures["matches"] = float(result.matches.mean())
-    figures["inliers"] = float(result.inliers.mean())
-    detail = {
-        "errors": result.errors.tolist(),
-        "matches": result.matches.tolist(),
-        "inliers": result.inliers.tolist(),
-        "thresholds": THRESHOLDS[result.kind],
-    }
-    return Row(protocol, method, result.name, figures, len(result.matches), detail=detail)
-
-
-def _setups(pair_set: PairSet, settings: Settings) -> Sequence[Setup]:
-    names = settings.estimators or ("poselib",)
-    if pair_set.kind == "pose":
-        names = tuple(name for name in names if name != "dlt")
-    return [Setup(name, t) for name in names for t in settings.thresholds or (None,)]
-
-
-def _words(setup: Setup) -> str:
-    if setup.threshold is None or setup.estimator == "dlt":
-        return setup.estimator
-    return f"{setup.estimator} at {setup.threshold:g} px"
+    found = {f"AUC@{t}{unit}": 100 * value for t, value in result.auc.items()}
+    found |= {f"share@{t}{unit}": 100 * value for t, value in result.share.items()}
+    found["matches"] = float(result.matches.mean())
+    found["inliers"] = float(result.inliers.mean())
+    return found

@@ -22,6 +22,30 @@ def _pairs(data: Path, settings: Settings, report: Report) -> list[Row]:
     return pairs_benchmark.run(data, settings, report)
 
 
+def _hpatches(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import hpatches
+
+    return hpatches.run(data, settings, report)
+
+
+def _megadepth(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import posed_pairs
+
+    return posed_pairs.run_megadepth(data, settings, report)
+
+
+def _scannet(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import posed_pairs
+
+    return posed_pairs.run_scannet(data, settings, report)
+
+
+def _phototourism(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import phototourism
+
+    return phototourism.run(data, settings, report)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "pairs": Benchmark(
         "any pairs of pictures with a known homography or relative pose",
@@ -29,5 +53,41 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "one folder a set: the pictures and pairs.json, see covis.evaluation.pairs",
         ("pairs.json", "*/pairs.json", "*/*/pairs.json"),
         _pairs,
+    ),
+    "hpatches": Benchmark(
+        "homographies: XFeat's accuracy; LightGlue's precision, recall and areas",
+        "https://github.com/hpatches/hpatches-dataset (hpatches-sequences-release)",
+        "i_*/ and v_*/ with 1.ppm to 6.ppm and H_1_2 to H_1_6",
+        ("i_*/H_1_2", "v_*/H_1_2"),
+        _hpatches,
+        ("hpatches-sequences-release",),
+    ),
+    "megadepth1500": Benchmark(
+        "relative poses outdoors, 1500 pairs",
+        "https://cvg-data.inf.ethz.ch/megadepth/megadepth1500.zip, or LoFTR's test data, "
+        "https://github.com/zju3dv/LoFTR",
+        "pairs_calibrated.txt and images/; or scene_info/*.npz and the pictures at their paths",
+        (
+            "pairs_calibrated.txt",
+            "*.npz",
+            "scene_info/*.npz",
+            "megadepth_test_1500_scene_info/*.npz",
+        ),
+        _megadepth,
+    ),
+    "scannet1500": Benchmark(
+        "relative poses indoors, 1500 pairs",
+        "https://github.com/cvg/glue-factory (scannet1500), after ScanNet's terms, "
+        "http://www.scan-net.org",
+        "pairs_calibrated.txt, or SuperGlue's scannet_test_pairs_with_gt.txt, and images/",
+        ("pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt"),
+        _scannet,
+    ),
+    "phototourism": Benchmark(
+        "relative poses of tourists' photos, Image Matching Challenge 2021",
+        "https://www.cs.ubc.ca/~kmyi/imw2020/data.html (validation scenes)",
+        "SCENE/set_100/ with images/, calibration/ and new-vis-pairs/keys-th-0.1.npy",
+        ("*/set_100/new-vis-pairs/keys-th-0.1.npy",),
+        _phototourism,
     ),
 }

@@ -7,13 +7,11 @@ cropped to its box before anything else. Up to a million distractors that show n
 stand behind the database.
 
 The published layout is a folder with `gnd_roxford5k.pkl` or `gnd_rparis6k.pkl` and `jpg/`, and for
-the distractors one with `revisitop1m.txt` and `jpg/`. The ground truth is a pickle, which could run
-any program; it is read by an unpickler that makes nothing but plain values and arrays.
+the distractors one with `revisitop1m.txt` and `jpg/`.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from covis.errors import ArgumentError
+from covis.evaluation.plain_pickle import read_plain_pickle
 from covis.evaluation.retrieval_metrics import Places, Ranking, find_places
 from covis.images import load_image
 from covis.types import Image
@@ -157,7 +156,7 @@ def read_revisited(folder: str | Path, distractors: str | Path | None = None) ->
             f"pictures in jpg/, and has {len(found)} such files; they are at {SOURCE}."
         )
     path = found[0]
-    truth = _unpickle(path)
+    truth = read_plain_pickle(path)
     match truth:
         case {"imlist": [*images], "qimlist": [*queries], "gnd": [*entries]} if all(
             isinstance(name, str) for name in (*images, *queries)
@@ -228,45 +227,3 @@ def _box(entry: Any, where: str) -> Box:
         raise ArgumentError(f"{where}: 'bbx' must be four finite numbers.")
     left, top, right, bottom = values.tolist()
     return left, top, right, bottom
-
-
-_ARRAY = {
-    "_reconstruct": np.empty(0).__reduce__()[0],
-    "scalar": np.float64(0).__reduce__()[0],
-    "_frombuffer": np.empty(1).__reduce_ex__(5)[0],
-}
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    # How Python 3 writes bytes for Python 2.
-    ("_codecs", "encode"): lambda text, encoding: str.encode(text, "latin1"),
-    **{
-        (f"numpy.{core}.{module}", name): _ARRAY[name]
-        for core in ("core", "_core")
-        for module, name in (
-            ("multiarray", "_reconstruct"),
-            ("multiarray", "scalar"),
-            ("numeric", "_frombuffer"),
-        )
-    },
-}
-"""All that a pickle of plain values and arrays refers to, by the names of old and new NumPy."""
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Makes plain values and arrays, and refuses everything else before it runs."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no plain value")
-        return _ALLOWED[module, name]
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        with open(path, "rb") as file:
-            return _PlainUnpickler(file, encoding="latin1").load()
-    except OSError as error:
-        raise ArgumentError(f"{path}: cannot be read ({error.strerror}).") from error
-    except Exception as error:  # A damaged pickle raises almost anything.
-        raise ArgumentError(f"{path}: not the published ground truth ({error}).") from error

@@ -70,6 +70,15 @@ class Camera:
             focal = FOCAL_PER_SIDE * max(size)
         return cls(focal, focal, size[0] / 2, size[1] / 2)
 
+    def scaled(self, factor: float) -> Self:
+        """The camera of a picture that many times as large."""
+        return type(self)(
+            self.focal_x * factor,
+            self.focal_y * factor,
+            self.centre_x * factor,
+            self.centre_y * factor,
+        )
+
     @property
     def matrix(self) -> Matrix:
         """(3, 3): camera coordinates to homogeneous pixels."""
