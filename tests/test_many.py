@@ -57,6 +57,7 @@ def test_every_pair_has_its_matches_and_its_line(pictures: list[Path], tmp_path:
     out = tmp_path / "out"
     heard: list[PairResult] = []
     summary = match_many(combinations(pictures, 2), out, SIFT, report=heard.append)
+    assert not (out / "drawings").exists()
     assert (summary.done, summary.skipped, summary.extracted) == (6, 0, 4)
     assert [(r["image0"], r["image1"]) for r in rows(out)] == [
         (str(a), str(b)) for a, b in combinations(pictures, 2)
@@ -291,8 +292,10 @@ def test_exception_for_a_line_that_is_no_pair(line: str, tmp_path: Path) -> None
 
 
 def test_exception_for_pairs_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="cannot read"):
+    with pytest.raises(ArgumentError, match="no such file; check the path"):
         read_pairs(tmp_path / "none.txt")
+    with pytest.raises(ArgumentError, match="cannot read the pairs"):
+        read_pairs(tmp_path)
 
 
 def test_pictures_of_a_folder_by_name(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError
 from covis.types import Image, Matches, Matrix
+from covis.words import counted
 
 Pixels = NDArray[np.uint8]
 
@@ -169,9 +170,9 @@ def _draw_outline(picture: Pixels, outline: Matrix) -> None:
 
 def _write_caption(strip: Pixels, matches: Matches) -> None:
     count, inliers = len(matches), int(matches.inliers.sum())
-    words = f"{count} {'match' if count == 1 else 'matches'}"
+    words = counted(count, "match", "matches")
     if matches.geometry is not None:
-        words += f", {inliers} {'inlier' if inliers == 1 else 'inliers'}"
+        words += ", " + counted(inliers, "inlier")
     font = cv2.FONT_HERSHEY_DUPLEX
     height, width = strip.shape[:2]
     (natural, tall), _ = cv2.getTextSize(words, font, 1, 1)

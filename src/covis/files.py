@@ -15,6 +15,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from covis.errors import CovisError
+from covis.words import not_there
 
 PARTIAL = ".partial"
 """The ending of a file that is still being written; a killed process may leave one behind."""
@@ -56,7 +57,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         with stored:
             return dict(stored)
     except FileNotFoundError:
-        raise CovisError(f"{path}: no such file; check the path.") from None
+        raise CovisError(not_there(path)) from None
     except (
         OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError,
         zipfile.BadZipFile, zlib.error,

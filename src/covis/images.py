@@ -22,6 +22,7 @@ from PIL.ExifTags import IFD, Base
 
 from covis.errors import ArgumentError, ImageError
 from covis.types import BoolArray, Image
+from covis.words import not_there
 
 MAX_PIXELS = 300_000_000
 """Files that claim more pixels than this are refused before they are decoded."""
@@ -161,7 +162,7 @@ def _opened(path: str) -> Iterator[tuple[BinaryIO, PIL.Image.Image]]:
     try:
         file = open(path, "rb")  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageError(f"{path}: no such file; check the path.") from None
+        raise ImageError(not_there(path)) from None
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder; give the path of a picture in it.") from None
     except PermissionError:

@@ -18,7 +18,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
@@ -36,6 +36,7 @@ from covis.images import load_image
 from covis.matching import Matcher
 from covis.matching.matcher import DEFAULT_MATCHER
 from covis.types import Features, GeometryKind, Matches
+from covis.words import counted, differences, not_there
 
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif")
@@ -117,7 +118,8 @@ def match_many(
     when it cannot be written to, BundleError when the model is not there.
     """
     run = _Run(out, settings or Settings(), draw, threads)
-    with _made_for(out, run.identity), replacing(out / "summary.csv") as file:
+    folders = ("features", "matches", "drawings") if draw else ("features", "matches")
+    with _made_for(out, run.identity, folders), replacing(out / "summary.csv") as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         rows = csv.DictWriter(text, [column.name for column in fields(PairResult)])
         rows.writeheader()
@@ -139,6 +141,8 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise ArgumentError(not_there(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path}: cannot read the pairs ({error}).") from None
     pairs = []
@@ -160,14 +164,15 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie in `folder`, by name. Raises ArgumentError for fewer than two."""
     if not folder.is_dir():
-        raise ArgumentError(f"{folder}: no such folder.")
+        raise ArgumentError(not_there(folder, "folder"))
     found = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
     )
     if len(found) < 2:
-        raise ArgumentError(f"{folder}: {len(found)} pictures in it; two or more make pairs.")
+        there = counted(len(found), "picture")
+        raise ArgumentError(f"{folder}: {there} in it; two or more make pairs.")
     return found
 
 
@@ -246,6 +251,8 @@ class _Run:
             try:
                 with image.open("rb") as file:
                     self._contents[image] = hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                raise self._fails(image, not_there(image)) from None
             except OSError as error:
                 raise self._fails(image, f"{image} cannot be read: {error.strerror}.") from None
         return self._contents[image]
@@ -326,10 +333,10 @@ def _stored_matches(path: Path) -> Matches | None:
 
 
 @contextmanager
-def _made_for(out: Path, identity: dict[str, Any]) -> Iterator[None]:
+def _made_for(out: Path, identity: dict[str, Any], folders: Sequence[str]) -> Iterator[None]:
     """Make the folder, or take one made with the same settings, for this process alone."""
     try:
-        for name in ("features", "matches", "drawings"):
+        for name in folders:
             (out / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CovisError(f"{out}: cannot make this folder ({error.strerror}).") from None
@@ -350,15 +357,11 @@ def _check_same(settings: Path, identity: dict[str, Any]) -> None:
         before = dict(json.loads(settings.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CovisError(f"{settings} is damaged ({error}); use another folder.") from None
-    differences = [
-        f"{name.replace('_', ' ')} {before.get(name)} then, {value} now"
-        for name, value in identity.items()
-        if before.get(name) != value
-    ]
-    if differences:
+    different = differences(before, identity, {"weights": "features", "matcher_weights": "matcher"})
+    if different:
         raise ArgumentError(
             f"{settings.parent} holds matches made with other settings "
-            f"({'; '.join(differences)}). Use another folder, or the same settings."
+            f"({'; '.join(different)}). Use another folder, or the same settings."
         )
 
 

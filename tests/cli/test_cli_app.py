@@ -68,6 +68,12 @@ def test_exception_for_wrong_options_exits_with_2(covis: Run, arguments: list[st
     assert covis(*arguments).exit_code == 2
 
 
+def test_exception_for_no_choice_names_the_choices(covis: Run) -> None:
+    told = covis("match", "a.png", "b.png", "--geometry", "foo").stderr.splitlines()[-1]
+    assert told.startswith("Error: Invalid value for '--geometry': 'foo' is not one of ")
+    assert "'essential'" in told
+
+
 def test_control_c_exits_quietly_with_130(
     covis: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

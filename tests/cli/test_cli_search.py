@@ -124,7 +124,7 @@ def test_duplicates_are_listed(covis: Run, photos: Path, store: Path) -> None:
 def test_info_and_its_forecast(covis: Run, store: Path) -> None:
     text = covis("info", store, "--forecast", 1000).stdout
     assert text.startswith("4 pictures in 4 files; 0 files failed.\nModel: sift, ")
-    assert "1000 pictures: " in text
+    assert "1,000 pictures: " in text
     values = json.loads(covis("info", store, "--forecast", 1000, "--json").stdout)
     assert values["images"] == 4
     assert values["forecast"]["stored"] == 250 * values["stored"]
@@ -150,6 +150,15 @@ def test_remove_says_what_is_not_there(covis: Run, photos: Path, store: Path) ->
     assert nothing.exit_code == 2
     assert f"{photos / '0.png'} is not in" in nothing.stderr
     assert nothing.stdout == f"0 files forgotten; {store} holds 3 pictures.\n"
+
+
+def test_one_picture_is_no_pictures(covis: Run, photos: Path) -> None:
+    told = covis("add", photos / "0.png", "--to", "one", "--features", "sift").stdout
+    assert told.endswith("0 copies, 0 replaced, 0 failed. one holds 1 picture.\n")
+    assert covis("info", "one").stdout.startswith("1 picture in 1 file; 0 files failed.\n")
+    assert covis("verify", "one").stdout.startswith("1 picture and 1 file read.\n")
+    told = covis("search", photos / "0.png", "--in", "one", "--budget", "none").stdout
+    assert "1 of 1 candidate checked, 1 picture, " in told
 
 
 def test_add_of_a_folder_without_pictures_makes_no_store(covis: Run, tmp_path: Path) -> None:

@@ -253,7 +253,9 @@ def test_exception_for_a_store_of_other_weights(
     filled: Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Extractor, "weights", "others")
-    with pytest.raises(ArgumentError, match=r"other weights of 'sift' .* make a new store"):
+    with pytest.raises(
+        ArgumentError, match=r"weights none then, others now\)\. .* make a new store"
+    ):
         Index(filled.uri).search(photos / "0.png")
 
 

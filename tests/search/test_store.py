@@ -176,15 +176,19 @@ def test_lancedb_s_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"features": "other"}, r"features m \(now other\)"),
-        ({"weights": "x"}, r"other weights of 'm' \(w then, x now\)"),
-        ({"max_keypoints": 5}, r"max keypoints 1000 \(now 5\)"),
-        ({"pooled": False, "vector": 8}, r"pooled True \(now False\), vector 512 \(now 8\)"),
+        ({"features": "other"}, r"\(features m then, other now\)"),
+        ({"features": "other", "weights": "", "vector": 8}, r"\(features m then, other now\)"),
+        ({"weights": "", "pooled": False, "vector": 8}, r"\(weights w then, none now\)"),
+        ({"max_keypoints": 5}, r"\(max keypoints 1000 then, 5 now\)"),
+        (
+            {"pooled": False, "vector": 8},
+            r"\(pooled True then, False now; vector 512 then, 8 now\)",
+        ),
     ],
 )
 def test_exception_for_another_model(tmp_path: Path, change: dict[str, object], told: str) -> None:
     Store.make(tmp_path / "s", IDENTITY)
-    with pytest.raises(ArgumentError, match=told + r"\. Add with the same, or make a new store"):
+    with pytest.raises(ArgumentError, match=told + r"\. Use the same, or make a new store"):
         Store.make(tmp_path / "s", replace(IDENTITY, **change))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 ENGINES = Literal["local", "ray"]
 
@@ -87,9 +88,9 @@ def command(
         added = index.add(photos, report=report, engine=engine, address=address)
     rate = added.added / max(added.seconds, 1e-9)
     typer.echo(
-        f"{added.added} added ({rate:.1f} a second), {added.unchanged} unchanged, "
-        f"{added.copies} copies, {added.replaced} replaced, {len(added.failed)} failed. "
-        f"{to} holds {len(index)} pictures."
+        f"{added.added:,} added ({rate:.1f} a second), {added.unchanged:,} unchanged, "
+        f"{counted(added.copies, 'copy', 'copies')}, {added.replaced:,} replaced, "
+        f"{len(added.failed):,} failed. {to} holds {counted(len(index), 'picture')}."
     )
     if added.failed:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 if TYPE_CHECKING:
     from covis.search.duplicates import Copy
@@ -39,8 +40,7 @@ def command(
         for place, copy in enumerate(group):
             typer.echo(f"{'    ' if place else ''}{copy.path}  {_words(copy)}")
     copies = sum(len(group) - 1 for group in groups)
-    found = f"{len(groups)} {'group' if len(groups) == 1 else 'groups'}"
-    typer.echo(f"{found}; files that are copies of others: {copies}.")
+    typer.echo(f"{counted(len(groups), 'group')}; files that are copies of others: {copies}.")
 
 
 def _words(copy: Copy) -> str:

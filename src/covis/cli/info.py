@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 
 def command(
@@ -40,7 +41,10 @@ def command(
     identity = info.identity
     size = f"at most {identity.max_size} pixels" if identity.max_size else "any size"
     whole = "pooled from them" if identity.pooled else "of the model"
-    typer.echo(f"{info.images} pictures in {info.files} files; {info.failed} files failed.")
+    typer.echo(
+        f"{counted(info.images, 'picture')} in {counted(info.files, 'file')}; "
+        f"{counted(info.failed, 'file')} failed."
+    )
     typer.echo(f"Model: {identity.features} {identity.weights}".rstrip() + f", images of {size},")
     typer.echo(f"    {identity.max_keypoints} local features of {identity.descriptor} numbers,")
     typer.echo(f"    a global vector of {identity.vector} numbers, {whole}.")
@@ -52,7 +56,9 @@ def command(
     typer.echo(f"In memory while searching: {_bytes(info.memory)}.")
     if images is not None:
         stored, memory = info.forecast(images)
-        typer.echo(f"{images} pictures: {_bytes(stored)} on disk, {_bytes(memory)} in memory.")
+        typer.echo(
+            f"{counted(images, 'picture')}: {_bytes(stored)} on disk, {_bytes(memory)} in memory."
+        )
     for why in failed.values():
         typer.echo(why)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 if TYPE_CHECKING:
     from covis.types import Matches
@@ -84,7 +85,7 @@ def command(
 def describe(found: Matches) -> list[str]:
     """What people want to know of matches, a line each."""
     count, agreeing = len(found), int(found.inliers.sum())
-    lines = [f"{count} {'match' if count == 1 else 'matches'}"]
+    lines = [counted(count, "match", "matches")]
     geometry = found.geometry
     if geometry is not None and geometry.matrix is not None:
         lines[0] += f", {agreeing} agree with {_MODEL_NAMES[geometry.kind]}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 if TYPE_CHECKING:
     from covis.many import PairResult
@@ -43,8 +44,8 @@ def command(
     """Match many pairs into a folder.
 
     Run it again to go on where it was stopped. DIR takes summary.csv, matches/ and features/
-    (.npz: covis.Matches.load, covis.Features.load) and drawings/. Exits with 1 if pairs had to
-    be skipped.
+    (.npz: covis.Matches.load, covis.Features.load), with --draw drawings/. Exits with 1 if pairs
+    had to be skipped.
     """
     if (folder is None) == (pairs is None):
         raise typer.BadParameter("give either a FOLDER or --pairs FILE.")
@@ -76,11 +77,11 @@ def command(
                 console.out(f"covis: {result.skipped}", highlight=False)
 
         summary = many.match_many(work, out, settings, draw=draw, threads=threads, report=report)
-    done = f"{summary.done} {'pair' if summary.done == 1 else 'pairs'} matched"
+    done = f"{counted(summary.done, 'pair')} matched"
     before = f" ({summary.reused} of them before)" if summary.reused else ""
     typer.echo(
         f"{done}{before}, {summary.skipped} skipped; "
-        f"features of {summary.extracted} pictures found. See {out / 'summary.csv'}."
+        f"features of {counted(summary.extracted, 'picture')} found. See {out / 'summary.csv'}."
     )
     if summary.skipped:
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 if TYPE_CHECKING:
     from covis.search.rank import Hit
@@ -79,8 +80,8 @@ def command(
         typer.echo(f"{source} holds no pictures.")
     total = 1000 * found.seconds["total"]
     typer.echo(
-        f"{found.checked} of {found.candidates} candidates checked, {found.images} pictures, "
-        f"{total:.0f} ms."
+        f"{found.checked} of {counted(found.candidates, 'candidate')} checked, "
+        f"{counted(found.images, 'picture')}, {total:.0f} ms."
     )
     if found.checked < found.candidates:
         # Rounded up to one figure.
@@ -100,13 +101,13 @@ def _reason(hit: Hit) -> str:
         words.append("not checked")
     else:
         verdict = hit.verdict.label if hit.verdict is not None else "no verdict"
-        words += [verdict, f"{hit.inliers} inliers of {len(hit.matches)}"]
+        words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches)}"]
         if hit.matches.turn:
             words.append(f"turned by {hit.matches.turn} degrees")
         if hit.regions is not None and verdict == "same":
             words.append("at {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
     if hit.copies:
-        words.append(f"{len(hit.copies)} more files")
+        words.append(counted(len(hit.copies), "more file"))
     return ", ".join(words)
 
 

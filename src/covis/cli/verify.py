@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.words import counted
 
 SHOWN = 20
 
@@ -30,7 +31,7 @@ def command(
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:
-        typer.echo(f"{found.images} pictures and {found.files} files read.")
+        typer.echo(f"{counted(found.images, 'picture')} and {counted(found.files, 'file')} read.")
         lists = (
             ("Problems", found.problems, "covis add PHOTOS --to STORE mends most."),
             ("Gone", found.gone, "covis remove --missing --from STORE forgets them."),

@@ -24,6 +24,7 @@ from covis.runtime.onnx import cpu_threads
 from covis.search.pooling import global_vector
 from covis.search.store import THUMBNAIL, Described, File, Store
 from covis.types import Image
+from covis.words import not_there
 
 ASKED = 64
 """Files whose contents are looked up in the store at a time."""
@@ -80,7 +81,7 @@ def pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     roots = list(dict.fromkeys(os.path.abspath(path) for path in paths))
     for root in roots:
         if not os.path.exists(root):
-            raise ArgumentError(f"{root}: no such file or folder; check the path.")
+            raise ArgumentError(not_there(root, "file or folder"))
     files = (file for root in roots for file in _walk(root))
     first = next(files, None)
     if first is None:

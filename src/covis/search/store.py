@@ -28,6 +28,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from covis.errors import ArgumentError, CovisError
 from covis.types import Features, FloatArray
+from covis.words import differences
 
 FORMAT = 1
 THUMBNAIL = 16
@@ -44,6 +45,7 @@ VECTOR_INDEX_FROM = 100_000
 
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 _META = b"covis"
+_OF_WEIGHTS = ("pooled", "descriptor", "vector")
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,12 @@ class Identity:
 
     def check(self, other: Identity, uri: str) -> None:
         """Raise ArgumentError where `other`, of now, is not what made the store at `uri`."""
-        then, now = asdict(self), asdict(other)
-        if then == now:
+        if self == other:
             return
-        if self.features == other.features and self.weights != other.weights:
-            what = f"other weights of '{self.features}' ({self.weights} then, {other.weights} now)"
-        else:
-            what = ", ".join(
-                f"{name.replace('_', ' ')} {then[name]} (now {now[name]})"
-                for name in then
-                if then[name] != now[name] and name != "weights"
-            )
+        follows = {"weights": "features", **dict.fromkeys(_OF_WEIGHTS, "weights")}
+        what = "; ".join(differences(asdict(self), asdict(other), follows))
         raise ArgumentError(
-            f"{uri} was made with {what}. Add with the same, or make a new store with "
+            f"{uri} was made with other settings ({what}). Use the same, or make a new store with "
             "'covis add PHOTOS --to ANOTHER'."
         )
 
