@@ -123,8 +123,8 @@ def estimate_geometry(
         if focal is not None and not (math.isfinite(focal) and focal > 0):
             raise ArgumentError(f"{name} must be a positive number of pixels, not {focal}.")
     options = {
-        "seed": _whole(seed, "seed", 0, 2**64 - 1),
-        "max_iterations": _whole(max_iterations, "max_iterations", 1, 2**31 - 1),
+        "seed": whole(seed, "seed", 0, 2**64 - 1),
+        "max_iterations": whole(max_iterations, "max_iterations", 1, 2**31 - 1),
         "max_reproj_error": threshold,
         "max_epipolar_error": threshold,
     }
@@ -228,11 +228,24 @@ def log10_false_alarms(
         chance = math.pi * threshold**2 / math.prod(size1)
     else:
         chance = max(2 * threshold * math.hypot(*size) / math.prod(size) for size in (size0, size1))
+    return log10_expected_models(model.sample, model.solutions, count, inliers, chance)
+
+
+def log10_expected_models(
+    sample: int, solutions: int, count: int, inliers: int, chance: float
+) -> float:
+    """How many models with as many inliers unrelated points bring, as log10; see above.
+
+    sample: how many points determine a model. solutions: how many models one sample can give.
+    chance: that a point agrees with a model by accident.
+    """
+    if count <= sample or inliers < sample:
+        return 0.0
     return (
-        math.log10(model.solutions * (count - model.sample))
+        math.log10(solutions * (count - sample))
         + _log10_choose(count, inliers)
-        + _log10_choose(inliers, model.sample)
-        + (inliers - model.sample) * math.log10(min(chance, 1))
+        + _log10_choose(inliers, sample)
+        + (inliers - sample) * math.log10(min(chance, 1))
     )
 
 
@@ -308,10 +321,10 @@ def _check_size(size: tuple[int, int], name: str) -> None:
     if len(size) != 2:
         raise ArgumentError(f"{name} must be (width, height), not {size}.")
     for value in size:
-        _whole(value, name, 1, 2**31 - 1)
+        whole(value, name, 1, 2**31 - 1)
 
 
-def _whole(value: int, name: str, least: int, most: int) -> int:
+def whole(value: int, name: str, least: int, most: int) -> int:
     """`value` as an int, if it is a whole number between both bounds."""
     try:
         number = operator.index(value)
