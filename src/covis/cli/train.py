@@ -236,3 +236,81 @@ def train_lift(
         report=typer.echo,
     )
     typer.echo(f"The best weights are in {best}.")
+
+
+@app.command("detector")
+def train_detector(
+    images: Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures.")],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="For each picture a .txt file, a line an object: class, and the box's centre x, "
+            "y, width and height as shares of the picture's (YOLO's format).",
+        ),
+    ],
+    out: Out,
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose features it sees: as for 'train lift'.")
+    ] = "xfeat",
+    layer: Annotated[
+        int | None,
+        typer.Option(help="Of the ViT, from 0; from its end below.", show_default="the last"),
+    ] = None,
+    facet: Annotated[
+        Literal["key", "query", "value", "token"] | None,
+        typer.Option(help="Of the ViT's layer.", show_default="key"),
+    ] = None,
+    lift: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights of 'covis train lift' for these features.",
+            show_default="features as they are",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="PX", help="Of the pictures.", show_default="the recipe's"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pictures an update.", show_default="the recipe's"),
+    ] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pictures for AP.", show_default="the recipe's"),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    resume: Resume = False,
+) -> None:
+    """Train a small detector on a frozen backbone's features, plain or lifted.
+
+    'torchrun -m covis train detector' uses several GPUs.
+    """
+    with options.needing_train_extra():
+        from covis.nets.lift import load_lift
+        from covis.training.detector import Recipe, train
+        from covis.training.lift import load_backbone
+    check_device(device)
+    net = load_backbone(backbone, layer, facet)
+    best = train(
+        images,
+        labels,
+        out,
+        backbone=net,
+        lift=None if lift is None else load_lift(lift, net.kind),
+        recipe=Recipe(
+            steps=steps or Recipe.steps,
+            seed=seed,
+            size=size or Recipe.size,
+            batch=batch or Recipe.batch,
+            held_out=held_out or Recipe.held_out,
+        ),
+        resume=resume,
+        device=device,
+        report=typer.echo,
+    )
+    typer.echo(f"The best weights are in {best}.")

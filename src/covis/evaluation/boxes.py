@@ -218,7 +218,7 @@ def _read_voc(path: Path) -> list[tuple[str, tuple[float, ...]]]:
     """Pixels are counted from 1 there, and those at both ends belong to the box."""
     try:
         objects = ElementTree.parse(path).getroot().findall("object")
-        found = []
+        found: list[tuple[str, tuple[float, ...]]] = []
         for each in objects:
             corners = [each.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
             left, top, right, bottom = (float(corner or "missing") for corner in corners)
