@@ -34,8 +34,7 @@ import numpy as np
 from covis import Extractor, Index
 from covis.matching.nearest import mutual_nearest
 from covis.search.collect import add
-from covis.search.pooling import global_vector
-from covis.search.store import Described, File, Store, quantised, restored
+from covis.search.store import Described, File, Identity, Store, quantised, restored
 from covis.types import Features
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -232,10 +231,10 @@ class SyntheticEngine:
 
     def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, Described | str]]:
         for file in files:
-            yield file, described(file.content or "", self._rng, self._identity.features)
+            yield file, described(file.content or "", self._rng, self._identity)
 
 
-def described(content: str, rng: np.random.Generator, model: str) -> Described:
+def described(content: str, rng: np.random.Generator, identity: Identity) -> Described:
     rows = rng.standard_normal((KEYPOINTS, 64), np.float32)
     features = Features(
         keypoints=(rng.random((KEYPOINTS, 2)) * (960, 640)).astype(np.float32),
@@ -243,9 +242,10 @@ def described(content: str, rng: np.random.Generator, model: str) -> Described:
         descriptors=rows / np.linalg.norm(rows, axis=1, keepdims=True),
         width=960,
         height=640,
-        model=model,
+        model=identity.features,
     )
-    vector = global_vector(features)
+    vector = rng.standard_normal(identity.vector, np.float32)
+    vector /= np.linalg.norm(vector)
     return Described(content, 1, None, np.zeros((16, 16), np.uint8), vector, features)
 
 
@@ -256,7 +256,7 @@ def fill(index: Index, count: int) -> None:
     store: Store = index.store
     rng = np.random.default_rng(len(index))
     _, real = store.vectors()
-    templates = [described("", rng, store.identity.features) for _ in range(16)]
+    templates = [described("", rng, store.identity) for _ in range(16)]
     named = 0
     while named < count:
         size = min(COMMIT, count - named)

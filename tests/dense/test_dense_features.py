@@ -20,11 +20,12 @@ from covis.nets.dense import XFeatMap, describe  # noqa: E402
 from covis.nets.lift import LiFT  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def nets(random_net):
+@pytest.fixture(scope="module", params=[False, True], ids=["as published", "residual"])
+def nets(random_net, request):
     backbone = XFeatMap(random_net, "random")
     torch.manual_seed(1)
-    lift = LiFT(backbone.kind).eval()
+    lift = LiFT(backbone.kind, request.param).eval()
+    torch.nn.init.normal_(lift.outc.weight, std=0.2)
     for module in lift.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)

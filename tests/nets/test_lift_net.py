@@ -96,9 +96,25 @@ def test_official_state_dicts(net, tmp_path, suffix, prefix):
 
 def test_own_files_say_what_they_are_for(net, tmp_path):
     path = tmp_path / "own.safetensors"
-    save_file(net.state_dict(), path, metadata(KIND))
+    save_file(net.state_dict(), path, metadata(net))
     assert load_lift(path).kind == KIND
     assert load_lift(path, replace(KIND, backbone="another name")).kind == KIND
+
+
+def test_a_residual_one_begins_as_bilinear(tmp_path):
+    net = LiFT(replace(KIND, patch=8, unit=True), residual=True)
+    with torch.no_grad():
+        net.outc.weight[3] = 0.5
+    save_file(net.state_dict(), tmp_path / "own.safetensors", metadata(net))
+    loaded = load_lift(tmp_path / "own.safetensors")
+    image, features = torch.rand(1, 3, 32, 48), torch.rand(1, KIND.channels, 4, 6)
+    larger = torch.nn.functional.interpolate(
+        features, size=(8, 12), mode="bilinear", align_corners=False
+    )
+    unlearnt = LiFT(net.kind, residual=True).eval()
+    found, changed = unlearnt(image, features), loaded(image, features)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(larger, dim=1))
+    assert (changed[:, 3] - found[:, 3]).abs().max() > 0.01
 
 
 OTHERS = [
@@ -113,7 +129,7 @@ OTHERS = [
 @pytest.mark.parametrize("change", OTHERS)
 def test_exception_other_features(net, tmp_path, change):
     path = tmp_path / "own.safetensors"
-    save_file(net.state_dict(), path, metadata(KIND))
+    save_file(net.state_dict(), path, metadata(net))
     with pytest.raises(BundleError, match=r"trained on dino-vits16 \(layer 11, key, patch 16\)"):
         load_lift(path, replace(KIND, **change))
 

@@ -17,7 +17,7 @@ pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 from covis.dense import DenseExtractor  # noqa: E402
 from covis.errors import TrainingError  # noqa: E402
 from covis.nets.dense import XFeatMap  # noqa: E402
-from covis.nets.lift import load_lift  # noqa: E402
+from covis.nets.lift import enlarge, load_lift  # noqa: E402
 from covis.training import lift  # noqa: E402
 from covis.training.checkpoint import load_checkpoint  # noqa: E402
 from covis.training.lift import LIGHT, Run, crop, distance, halve, jittered, train  # noqa: E402
@@ -89,18 +89,25 @@ def test_colours_change_within_bounds(texture):
     assert (jittered(texture, 0.2, np.random.default_rng(0)) != texture).any()
 
 
-def test_the_loss_is_the_papers(run):
+@pytest.mark.parametrize(("residual", "blend"), [(False, 0.0), (True, 0.25)])
+def test_the_loss_is_the_papers(photos, backbone, residual, blend):
+    """With blend 0; else a share of the target is what bilinear enlarging gives."""
+    run = Run(photos, replace(RECIPE, residual=residual, blend=blend), backbone, CPU)
     batch = next(run.batches())
     half = halve(batch.images, "mean")
     quarter = halve(half, "mean")
     for image, features in zip((batch.images, half, quarter), batch.features, strict=True):
         torch.testing.assert_close(run.backbone(image), features, rtol=0, atol=1e-3)
+    unit = torch.nn.functional.normalize
     run.net.train()
     with torch.no_grad():
         fine, coarse = run.net(half, batch.features[1]), run.net(quarter, batch.features[2])
     expected = 2.0 - sum(
-        float((found * target).sum(dim=1).mean())
-        for found, target in ((fine, batch.features[0]), (coarse, batch.features[1]))
+        float((found * unit(target + blend * (enlarge(small) - target))).sum(dim=1).mean())
+        for found, target, small in (
+            (fine, batch.features[0], batch.features[1]),
+            (coarse, batch.features[1], batch.features[2]),
+        )
     )
     run.restore(Run.state(run))
     assert run.train_step(batch) == pytest.approx(expected, abs=2e-3)
