@@ -26,7 +26,7 @@ from covis.types import Image
 Describe = Callable[[Image], DenseFeatures]
 Model = str | Callable[[int], Describe]
 """A bundle's name or folder; or what gives, for a number of lifts, a function that describes
-images, such as `covis.training.dense.describer`."""
+images, such as `covis.evaluation.dense_torch.TorchModel`."""
 
 SIZES: tuple[int | None, ...] = (None,)
 
