@@ -55,8 +55,14 @@ def command(
         ),
     ] = None,
     top: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Retrieval: how many are checked by matches.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Retrieval: how many are checked by matches.",
+            show_default="the benchmark's",
+        ),
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(

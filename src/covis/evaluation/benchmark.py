@@ -47,7 +47,7 @@ class Settings:
     thresholds: tuple[float, ...] = ()
     seeds: int = 3
     every: int = 1
-    top: int = 100
+    top: int | None = None
     protocol: str = ""
     large: bool = False
     threads: int | None = None
@@ -56,7 +56,7 @@ class Settings:
         for name in ("seeds", "every"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name} must be 1 or more, not {getattr(self, name)}.")
-        if self.top < 0:
+        if self.top is not None and self.top < 0:
             raise ArgumentError(f"top must be 0 or more, not {self.top}.")
         for name in self.estimators:
             if name not in ESTIMATORS:

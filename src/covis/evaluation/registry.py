@@ -46,6 +46,30 @@ def _phototourism(data: Path, settings: Settings, report: Report) -> list[Row]:
     return phototourism.run(data, settings, report)
 
 
+def _queries(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import retrieval
+
+    return retrieval.run_queries(data, settings, report)
+
+
+def _revisited(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import retrieval
+
+    return retrieval.run_revisited(data, settings, report)
+
+
+def _landmarks(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import retrieval
+
+    return retrieval.run_landmarks(data, settings, report)
+
+
+def _places(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import retrieval
+
+    return retrieval.run_places(data, settings, report)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "pairs": Benchmark(
         "any pairs of pictures with a known homography or relative pose",
@@ -89,5 +113,40 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "SCENE/set_100/ with images/, calibration/ and new-vis-pairs/keys-th-0.1.npy",
         ("*/set_100/new-vis-pairs/keys-th-0.1.npy",),
         _phototourism,
+    ),
+    "queries": Benchmark(
+        "any queries with right answers among pictures",
+        "your own pictures",
+        "db/, queries/ and queries.json, see covis.evaluation.queries; or folders that have them",
+        ("queries.json", "*/queries.json"),
+        _queries,
+    ),
+    "roxford5k": Benchmark(
+        "image search, Revisited Oxford: mAP, mP@10",
+        "http://cmp.felk.cvut.cz/revisitop",
+        "gnd_roxford5k.pkl and jpg/",
+        ("gnd_roxford5k.pkl",),
+        _revisited,
+    ),
+    "rparis6k": Benchmark(
+        "image search, Revisited Paris: mAP, mP@10",
+        "http://cmp.felk.cvut.cz/revisitop",
+        "gnd_rparis6k.pkl and jpg/",
+        ("gnd_rparis6k.pkl",),
+        _revisited,
+    ),
+    "gldv2": Benchmark(
+        "image search, Google Landmarks v2: retrieval mAP@100",
+        "https://github.com/cvdfoundation/google-landmark",
+        "retrieval_solution_v2.1.csv, test/ and index/ with a/b/c/ID.jpg",
+        ("retrieval_solution_v2.1.csv",),
+        _landmarks,
+    ),
+    "places": Benchmark(
+        "place recognition: recall@1, 5, 10 within 25 metres",
+        "https://github.com/gmberton/VPR-datasets-downloader (Pitts30k, MSLS, Tokyo 24/7, ...)",
+        "database/ and queries/ with pictures named @EAST@NORTH@..., of one split",
+        ("database/@*", "database/*/@*"),
+        _places,
     ),
 }
