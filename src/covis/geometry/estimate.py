@@ -83,6 +83,7 @@ def estimate_geometry(
     scores: ArrayLike | None = None,
     seed: int = 0,
     max_iterations: int = 10_000,
+    min_iterations: int = 1000,
 ) -> Geometry:
     """The model of `kind` that most matches agree with, and which of them do.
 
@@ -101,7 +102,8 @@ def estimate_geometry(
         else as 1.2 longer sides; the note says so.
     scores: (N,), larger is better; then the better matches are tried first, which finds models
         of few matches sooner. None: all alike.
-    seed: 0 .. 2**64 - 1. max_iterations: the most samples tried, at least 1.
+    seed: 0 .. 2**64 - 1. max_iterations: the most samples tried, at least 1. min_iterations: how
+        many are tried where fewer would do, too.
 
     Raises ArgumentError for anything else.
     """
@@ -125,6 +127,7 @@ def estimate_geometry(
     options = {
         "seed": whole(seed, "seed", 0, 2**64 - 1),
         "max_iterations": whole(max_iterations, "max_iterations", 1, 2**31 - 1),
+        "min_iterations": whole(min_iterations, "min_iterations", 0, 2**31 - 1),
         "max_reproj_error": threshold,
         "max_epipolar_error": threshold,
     }

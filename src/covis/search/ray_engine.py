@@ -32,30 +32,13 @@ class RayEngine:
 
     def __init__(self, extract: Extractor, address: str | None = None) -> None:
         """Connect. Raises CovisError where Ray is missing or there is no cluster."""
-        try:
-            import ray
-        except ModuleNotFoundError:
-            raise CovisError(
-                "the engine 'ray' needs Ray: in covis' folder: python -m pip install '.[ray]'"
-            ) from None
         self._settings = {
             "features": extract.source,
             "max_keypoints": extract.max_keypoints,
             "max_size": extract.max_size,
             "threads": 1,
         }
-        try:
-            ray.init(
-                address=address,
-                ignore_reinit_error=True,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except ConnectionError as error:
-            raise CovisError(f"no Ray cluster at {address} ({error}).") from error
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        connect(address)
 
     def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, Described | str]]:
         import ray
@@ -89,6 +72,32 @@ class _Stage:
         decoded = [(file, decode(file, self._extract.max_size)) for file in files]
         found = list(describe(self._extract, decoded))
         return {"file": _objects(map(asdict, files)), "found": _objects(each for _, each in found)}
+
+
+def connect(address: str | None) -> Any:
+    """Ray, on the cluster at `address` or on this machine.
+
+    Raises CovisError where Ray is missing or there is no cluster.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise CovisError(
+            "the engine 'ray' needs Ray: in covis' folder: python -m pip install '.[ray]'"
+        ) from None
+    try:
+        ray.init(
+            address=address,
+            ignore_reinit_error=True,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except ConnectionError as error:
+        raise CovisError(f"no Ray cluster at {address} ({error}).") from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
 
 
 def _objects(values: Any) -> NDArray[Any]:

@@ -1,14 +1,121 @@
-"""Cameras as COLMAP has them, and points in the pixel frame that it sees."""
+"""Cameras as COLMAP has them, and points in the pixel frame that it sees.
+
+COLMAP takes a photo's pixels as the file has them, covis turns them upright after EXIF; both put
+the centre of the top-left pixel at (0.5, 0.5).
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
 import numpy as np
+import PIL.Image
 from numpy.typing import ArrayLike
+from PIL.ExifTags import GPS, IFD, Base
 
-from covis.types import Matrix
+from covis.errors import ArgumentError, ImageError
+from covis.geometry.camera import FOCAL_PER_SIDE
+from covis.types import BoolArray, Matrix
 
-# EXIF orientation: how the upright picture's pixel (x, y) of one of size (w, h) lies in the file.
+Sharing = Literal["auto", "shared", "per-image"]
+
+# EXIF orientation: how the upright picture's pixel (x, y) lies in the file: t swaps x and y,
+# then x and y mirror.
 _TURNS = {2: "x", 3: "xy", 4: "y", 5: "t", 6: "ty", 7: "txy", 8: "tx"}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a photo's file says of how it was taken.
+
+    size: (width, height) of the file's pixels. body: make, model and lens; empty where EXIF does
+    not tell. focal: in pixels, None where it does not tell. place: latitude and longitude in
+    degrees, altitude in metres.
+    """
+
+    size: tuple[int, int]
+    body: str = ""
+    focal: float | None = None
+    place: tuple[float, float, float] | None = None
+
+
+def read_shot(path: Path, focal: float | None) -> Shot:
+    """Read a photo's header. focal: as `load_image` found it. Raises ImageError."""
+    try:
+        with PIL.Image.open(path) as picture:
+            size, exif = picture.size, picture.getexif()
+            tags, gps = exif.get_ifd(IFD.Exif), exif.get_ifd(IFD.GPSInfo)
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read ({error}); was it moved?") from None
+    named = (exif.get(Base.Make), exif.get(Base.Model), tags.get(Base.LensModel))
+    body = " ".join(str(name).strip("\0 ") for name in named if name)
+    return Shot(size, body, focal, _place(gps))
+
+
+def share_cameras(shots: Sequence[Shot], sharing: Sharing) -> list[int]:
+    """For each photo which camera took it, counted from 0 in the order they occur.
+
+    "shared": one for each size. "per-image": one for each photo. "auto": one for each body, size
+    and focal length; photos whose EXIF tells nothing share one if all of these are of one size,
+    as those of a video are, and have one each if not.
+    """
+    silent = {shot.size for shot in shots if not shot.body}
+    cameras: dict[Any, int] = {}
+
+    def key(place: int, shot: Shot) -> Any:
+        if sharing == "shared":
+            return shot.size
+        if sharing == "per-image" or (not shot.body and len(silent) > 1):
+            return place
+        return shot.body, shot.size, shot.focal and round(shot.focal, 3)
+
+    return [cameras.setdefault(key(*each), len(cameras)) for each in enumerate(shots)]
+
+
+def make_camera(colmap: Any, shot: Shot, model: str, params: Sequence[float] | None) -> Any:
+    """A `pycolmap.Camera` for a photo.
+
+    model: COLMAP's name. params: in COLMAP's order; None for EXIF's focal length or, without
+    one, 1.2 longer sides, the principal point in the middle and no distortion.
+
+    Raises ArgumentError for an unknown model, or params that it does not have.
+    """
+    width, height = shot.size
+    if model not in colmap.CameraModelId.__members__ or model == "INVALID":
+        known = ", ".join(name for name in colmap.CameraModelId.__members__ if name != "INVALID")
+        raise ArgumentError(f"no camera model '{model}'; there are: {known}.")
+    focal = shot.focal or FOCAL_PER_SIDE * max(width, height)
+    camera = colmap.Camera.create_from_model_name(0, model, focal, width, height)
+    camera.has_prior_focal_length = shot.focal is not None or params is not None
+    if params is not None:
+        if len(params) != len(camera.params) or not all(math.isfinite(value) for value in params):
+            raise ArgumentError(
+                f"the camera model {model} has {len(camera.params)} parameters "
+                f"({camera.params_info}), not {len(params)}."
+            )
+        camera.params = list(params)
+    return camera
+
+
+def read_mask(path: Path, keypoints: Matrix, size: tuple[int, int]) -> BoolArray:
+    """(N,) bool: which keypoints COLMAP's mask lets through: it is black where to ignore.
+
+    keypoints: (N, 2), in the file's frame. size: (width, height) of the photo; the mask may have
+    another, of the same aspect. Raises ImageError for a file that is no picture.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            mask = np.asarray(picture.convert("L"))
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} is no mask covis can read ({error}).") from None
+    scale = np.array([mask.shape[1] / size[0], mask.shape[0] / size[1]])
+    at = np.floor(keypoints * scale).astype(int)
+    columns, rows = (np.clip(at[:, i], 0, mask.shape[1 - i] - 1) for i in (0, 1))
+    return mask[rows, columns] > 0
 
 
 def file_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -23,23 +130,40 @@ def to_file(points: ArrayLike, size: tuple[int, int], orientation: int) -> Matri
     """
     turned = np.array(points, np.float64).reshape(-1, 2)
     turns = _TURNS.get(orientation, "")
-    width, height = file_size(size, orientation)
     if "t" in turns:
         turned = turned[:, ::-1].copy()
-    if "x" in turns:
-        turned[:, 0] = width - turned[:, 0]
-    if "y" in turns:
-        turned[:, 1] = height - turned[:, 1]
-    return turned
+    return _mirrored(turned, turns, file_size(size, orientation))
 
 
 def to_upright(points: ArrayLike, size: tuple[int, int], orientation: int) -> Matrix:
     """The opposite of `to_file`; size is the upright picture's, too."""
     turned = np.array(points, np.float64).reshape(-1, 2)
     turns = _TURNS.get(orientation, "")
-    width, height = file_size(size, orientation)
-    if "x" in turns:
-        turned[:, 0] = width - turned[:, 0]
-    if "y" in turns:
-        turned[:, 1] = height - turned[:, 1]
+    turned = _mirrored(turned, turns, file_size(size, orientation))
     return turned[:, ::-1].copy() if "t" in turns else turned
+
+
+def _mirrored(points: Matrix, turns: str, size: tuple[int, int]) -> Matrix:
+    """In place."""
+    for axis, letter in enumerate("xy"):
+        if letter in turns:
+            points[:, axis] = size[axis] - points[:, axis]
+    return points
+
+
+def _place(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
+    try:
+        angles = []
+        for value, side, negative in (
+            (GPS.GPSLatitude, GPS.GPSLatitudeRef, "S"),
+            (GPS.GPSLongitude, GPS.GPSLongitudeRef, "W"),
+        ):
+            degrees, minutes, seconds = (float(part) for part in gps[value])
+            angle = degrees + minutes / 60 + seconds / 3600
+            angles.append(-angle if str(gps.get(side, "")).strip("\0 ") == negative else angle)
+        below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
+        altitude = float(gps.get(GPS.GPSAltitude, 0)) * (-1 if below else 1)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    found = angles[0], angles[1], altitude
+    return found if all(math.isfinite(value) for value in found) else None

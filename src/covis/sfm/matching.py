@@ -1,0 +1,246 @@
+"""Features and matches of many pairs of photos, on this machine or as a stage of Ray Data."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import CovisError
+from covis.features.extractor import Extractor
+from covis.images import load_image
+from covis.matching import Matcher
+from covis.runtime.onnx import cpu_threads
+from covis.search.index import Index
+from covis.sfm.cameras import file_size, read_mask, to_file
+from covis.sfm.model import Photos, Settings
+from covis.sfm.verify import Verified, verify_pair
+from covis.types import BoolArray, Features, Matches, Matrix
+
+KEPT_IN_MEMORY = 256
+"""Photos whose features stay in memory, 1 MB each with 4096 keypoints."""
+SHARE = 1024
+"""Pairs that are handed to a Ray cluster at a time."""
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker has to know to match pairs of a map's photos.
+
+    folder: the map's. cameras: `pycolmap.Camera` by id. camera_of: the id by photo.
+    least: pairs with fewer verified matches have no geometry. threads: of a matcher.
+    """
+
+    folder: Path
+    settings: Settings
+    cameras: Mapping[int, Any]
+    camera_of: Mapping[str, int]
+    least: int
+    seed: int
+    threads: int = 1
+
+
+class Worker:
+    """Matches pairs of photos and verifies them. May be used by several threads."""
+
+    def __init__(self, task: Task) -> None:
+        """Open the store and the matcher, see there for what it raises."""
+        self._task, settings = task, task.settings
+        self.photos = Photos(Index(task.folder / "features.covis"), settings.photos)
+        self._match = Matcher(settings.matcher, features=settings.features, threads=task.threads)
+        self._prepared = lru_cache(KEPT_IN_MEMORY)(self._prepare)
+
+    def __call__(self, pair: Pair) -> Verified:
+        """Match a pair, by the names of its photos."""
+        (features0, points0, kept0), (features1, points1, kept1) = map(self._prepared, pair)
+        found = self._match(features0, features1)
+        assert found.indices is not None
+        indices = np.column_stack([kept0[found.indices[:, 0]], kept1[found.indices[:, 1]]])
+        return self.verify(pair, points0, points1, indices)
+
+    def verify(
+        self, pair: Pair, points0: Matrix, points1: Matrix, indices: NDArray[np.int64]
+    ) -> Verified:
+        """What a pair's matches agree with; points in the files' frames."""
+        task = self._task
+        camera0, camera1 = (task.cameras[task.camera_of[name]] for name in pair)
+        return verify_pair(
+            points0, points1, indices, camera0, camera1, least=task.least, seed=task.seed
+        )
+
+    def _prepare(self, name: str) -> tuple[Features, Matrix, NDArray[np.int64]]:
+        """The features outside the mask, all keypoints in the file's frame, which of them those
+        features are."""
+        features = self.photos.features([name])[0]
+        points = file_keypoints(self.photos, name, features)
+        kept = np.flatnonzero(unmasked(self._task.settings, self.photos, name, features))
+        if len(kept) < len(features):
+            features = chosen(features, kept)
+        return features, points, kept
+
+
+def file_keypoints(photos: Photos, name: str, features: Features) -> Matrix:
+    """(N, 2): the keypoints of a photo in its file's frame."""
+    size = features.width, features.height
+    return to_file(features.keypoints, size, photos.orientations[name])
+
+
+def unmasked(settings: Settings, photos: Photos, name: str, features: Features) -> BoolArray:
+    """(N,): which features a photo's mask lets through; all where it has none."""
+    mask = Path(settings.masks) / f"{name}.png"
+    if not settings.masks or not mask.is_file():
+        return np.ones(len(features), bool)
+    points = file_keypoints(photos, name, features)
+    size = file_size((features.width, features.height), photos.orientations[name])
+    return read_mask(mask, points, size)
+
+
+def chosen(features: Features, kept: NDArray[np.int64]) -> Features:
+    """Some of the features."""
+
+    def some(values: NDArray[Any] | None) -> Any:
+        return None if values is None else values[kept]
+
+    return replace(
+        features,
+        keypoints=features.keypoints[kept],
+        scores=features.scores[kept],
+        descriptors=features.descriptors[kept],
+        scales=some(features.scales),
+        orientations=some(features.orientations),
+        pixel_sizes=some(features.pixel_sizes),
+    )
+
+
+def match_here(
+    task: Task, pairs: Sequence[Pair], threads: int | None
+) -> Iterator[tuple[Pair, Verified]]:
+    """Match pairs in threads of this process, in their order."""
+    worker, count = Worker(task), threads or cpu_threads()
+    with ThreadPoolExecutor(count) as pool:
+        running: deque[tuple[Pair, Future[Verified]]] = deque()
+        for pair in pairs:
+            running.append((pair, pool.submit(worker, pair)))
+            if len(running) >= 4 * count:
+                done, future = running.popleft()
+                yield done, future.result()
+        for done, future in running:
+            yield done, future.result()
+
+
+def match_on_ray(
+    task: Task, pairs: Sequence[Pair], address: str | None
+) -> Iterator[tuple[Pair, Verified]]:
+    """Match pairs as a stage of Ray Data, on the cluster at `address` or on this machine.
+
+    The workers read the store, so they must see the map's folder under the same path; this
+    process hands out pairs and writes what comes back. Raises CovisError where Ray is missing or
+    there is no cluster.
+    """
+    from covis.search.ray_engine import connect
+
+    ray = connect(address)
+    workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    work = iter(pairs)
+    while share := list(islice(work, SHARE)):
+        found = (
+            ray.data.from_items([{"name0": name0, "name1": name1} for name0, name1 in share])
+            .repartition(max(1, min(len(share) // 16, 4 * workers)))
+            .map_batches(
+                _Stage,
+                fn_constructor_args=(task,),
+                batch_size=16,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+            )
+        )
+        for row in found.iter_rows():
+            yield (row["name0"], row["name1"]), row["found"]
+
+
+class _Stage:
+    """Matches batches of pairs, in a worker that keeps its models."""
+
+    def __init__(self, task: Task) -> None:
+        self._worker = Worker(task)
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        names = [batch[key].tolist() for key in ("name0", "name1")]
+        found = np.empty(len(names[0]), object)
+        found[:] = [self._worker(pair) for pair in zip(*names, strict=True)]
+        return {**batch, "found": found}
+
+
+class SemiDense:
+    """The semi-dense features of a map's photos, in files beside its store, and their matches.
+
+    A pair is refined both ways: each photo's semi-dense keypoints are where its partner's
+    features lie after refinement, and the other way about, so that all photos that match one
+    keypoint tell where they see that very point.
+    """
+
+    def __init__(self, task: Task, photos: Photos, threads: int | None) -> None:
+        settings = task.settings
+        self._task, self._photos = task, photos
+        self._folder = task.folder / "semi_dense"
+        self._extract = Extractor(
+            settings.features,
+            max_keypoints=settings.max_keypoints,
+            max_size=settings.max_size,
+            semi_dense=True,
+            threads=threads,
+        )
+        self._match = Matcher("semi-dense", features=self._extract.source, threads=threads)
+        self._prepared = lru_cache(KEPT_IN_MEMORY // 4)(self._prepare)
+
+    def __call__(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Matches]]:
+        """The matches of pairs, best first, points in the files' frames, in the pairs' order.
+
+        What was found before is read; a killed run goes on where it was.
+        """
+        for pair in pairs:
+            contents = "-".join(self._photos.contents[name] for name in pair)
+            path = self._folder / "matches" / f"{contents}.npz"
+            try:
+                found = Matches.load(path)
+            except CovisError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                found = self._find(pair)
+                found.save(path)
+            yield pair, found
+
+    def _find(self, pair: Pair) -> Matches:
+        features0, features1 = map(self._prepared, pair)
+        there, back = self._match(features0, features1), self._match(features1, features0)
+        upright = (
+            np.concatenate([there.points0, back.points1]),
+            np.concatenate([there.points1, back.points0]),
+        )
+        points = []
+        for name, features, seen in zip(pair, (features0, features1), upright, strict=True):
+            size = features.width, features.height
+            points.append(to_file(seen, size, self._photos.orientations[name]).astype(np.float32))
+        scores = np.concatenate([there.scores, back.scores])
+        order = np.argsort(-scores, kind="stable")
+        return Matches(points[0][order], points[1][order], scores[order], model=there.model)
+
+    def _prepare(self, name: str) -> Features:
+        path = self._folder / "features" / f"{self._photos.contents[name]}.npz"
+        try:
+            features = Features.load(path)
+        except CovisError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo = Path(self._task.settings.photos) / name
+            features = self._extract(load_image(photo, max_size=self._task.settings.max_size))
+            features.save(path)
+        kept = unmasked(self._task.settings, self._photos, name, features)
+        return features if kept.all() else chosen(features, np.flatnonzero(kept))
