@@ -12,6 +12,12 @@ def counted(count: int, word: str, words: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
+def turned(turn: int, mirrored: bool) -> list[str]:
+    """How one picture stands to another, a phrase each; none for upright."""
+    words = ["mirrored"] if mirrored else []
+    return [*words, f"turned by {turn} degrees"] if turn else words
+
+
 def not_there(path: str | os.PathLike[str], what: str = "file") -> str:
     """The sentence for a path that does not exist."""
     return f"{os.fspath(path)}: no such {what}; check the path."

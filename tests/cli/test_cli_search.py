@@ -71,6 +71,14 @@ def test_search_as_json_and_as_a_picture(
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 1000
 
 
+def test_search_says_that_a_copy_is_mirrored(covis: Run, photos: Path, store: Path) -> None:
+    cv2.imwrite(str(photos.parent / "q.png"), cv2.imread(str(photos / "2.png"))[:, ::-1])
+    told = covis("search", "q.png", "--in", store, "--budget", "none", "-k", 1).stdout
+    assert told.startswith(f"  1  {photos / '2.png'}\n")
+    assert ", same, " in told
+    assert ", mirrored, at " in told
+
+
 def test_search_in_a_region(covis: Run, photos: Path, store: Path) -> None:
     options = ("--in", store, "--region", "40,30,150,120", "--json", "--budget", "none")
     found = json.loads(covis("search", photos / "3.png", *options).stdout)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from covis.features.rotated import turn_image
 from covis.search import Index
-from covis.search.duplicates import WAYS, _after, _inverse, _mirrored, _overlap, _stood
+from covis.search.duplicates import WAYS, _after, _overlap, _stood, inverse, likely_ways, standing
+from covis.search.duplicates import stood as stood_image
 from covis.types import Image
 
 Pixels = NDArray[np.uint8]
@@ -22,8 +22,7 @@ Write = Callable[[Path, Pixels], Path]
 
 def stood(pixels: Pixels, way: tuple[int, bool]) -> Pixels:
     """A picture mirrored and turned."""
-    image = Image(pixels, pixels.shape[1], pixels.shape[0])
-    return turn_image(_mirrored(image, way[1]), way[0]).pixels
+    return stood_image(Image(pixels, pixels.shape[1], pixels.shape[0]), way).pixels
 
 
 @pytest.mark.parametrize("one", WAYS)
@@ -32,7 +31,7 @@ def test_ways_combine_as_the_pictures_do(one: tuple[int, bool], scene: Scene) ->
     for other in WAYS:
         twice = stood(stood(pixels, one), other)
         np.testing.assert_array_equal(stood(pixels, _after(one, other)), twice)
-    np.testing.assert_array_equal(stood(stood(pixels, one), _inverse(one)), pixels)
+    np.testing.assert_array_equal(stood(stood(pixels, one), inverse(one)), pixels)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -41,6 +40,25 @@ def test_thumbnails_turn_as_the_pictures_do(way: tuple[int, bool], scene: Scene)
     grey = square[:, :, 0]
     expected = stood(square, way)[:, :, 0].reshape(1, -1)
     np.testing.assert_array_equal(_stood(grey.reshape(1, -1).astype(np.float32), way), expected)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_standing_by_the_homography_of_points_moved_by_hand(way: tuple[int, bool]) -> None:
+    """Image 1 is the image of which, mirrored and turned, image 0 is made: 60 x 40 pixels."""
+    turn, mirrored = way
+    mirror = np.array([[-1, 0, 60], [0, 1, 0], [0, 0, 1]]) if mirrored else np.eye(3)
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    h_0from1 = np.linalg.matrix_power(quarter, turn // 90) @ mirror
+    assert standing(np.linalg.inv(h_0from1), (10, 20)) == way
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_thumbnails_tell_the_way(way: tuple[int, bool], scene: Scene) -> None:
+    grey = scene(1, 16, 16)[:, :, 0]
+    others = np.stack([stood(scene(1, 16, 16), way)[:, :, 0], scene(2, 16, 16)[:, :, 0]])
+    flat = np.full((1, 256), 7, np.float32)
+    others = np.concatenate([others.reshape(2, -1).astype(np.float32), flat])
+    assert likely_ways(grey, others) == [way, None, None]
 
 
 def test_overlap_by_hand() -> None:
@@ -80,7 +98,7 @@ def test_copies_of_every_kind_are_grouped(
         ways[f"{turn}{'m' if mirrored else ''}.png"] = (turn, mirrored)
     # A member's way leads to the group's first, whichever that is.
     for name, way in found.items():
-        assert way == _after(_inverse(ways[name]), ways[first]), name
+        assert way == _after(inverse(ways[name]), ways[first]), name
 
 
 def test_different_pictures_make_no_group(filled: Index) -> None:

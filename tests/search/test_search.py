@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
+from covis.images import load_image
 from covis.matching import Matcher
 from covis.runtime import Bundle
 from covis.search import Index
+from covis.search.duplicates import WAYS, stood
 from covis.search.rank import Ranker
 from covis.search.sheet import COLUMNS, MARGIN, TILE, draw_sheet
 from covis.types import Features
@@ -88,6 +90,9 @@ def test_a_region_is_looked_for_and_told_in_the_whole_picture(large: Index, scen
     assert matches is not None
     shift = (matches.points0 - matches.points1)[matches.inliers]
     np.testing.assert_allclose(np.median(shift, axis=0), [320, 0], atol=0.5)
+    corner = np.array([[[320.0, 0.0]]])
+    mapped = cv2.perspectiveTransform(corner, matches.geometry.matrix)
+    np.testing.assert_allclose(mapped[0, 0], [0, 0], atol=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,31 @@ def upright(tmp_path_factory: pytest.TempPathFactory, scene: Scene, write: Write
     index = Index(folder / "store", max_keypoints=500)
     index.add([folder / "photos"])
     return index
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_a_copy_is_found_and_marked_whichever_way_it_stands(
+    upright: Index, way: tuple[int, bool]
+) -> None:
+    photo = load_image(Path(upright.uri).parent / "photos" / "2.png")
+    query = stood(photo, way)
+    found = upright.search(query, 1, budget=None)
+    (hit,) = found.hits
+    assert (Path(hit.path).name, hit.certain) == ("2.png", True)
+    assert (hit.turn, hit.mirrored) == way
+    assert (hit.to_dict()["turn"], hit.to_dict()["mirrored"]) == way
+    assert hit.inliers > 300
+    matches = hit.matches
+    assert matches is not None
+    # The points and the geometry are those of the query as it is.
+    corners = np.array([[[0, 0]], [[query.width, 0]], [[0, query.height]]], np.float64)
+    mapped = cv2.perspectiveTransform(corners, matches.geometry.matrix)[:, 0]
+    size = np.array([photo.width, photo.height])
+    np.testing.assert_allclose(mapped, np.rint(mapped / size) * size, atol=1.5)
+    there = cv2.perspectiveTransform(
+        matches.points0[:, None].astype(np.float64), matches.geometry.matrix
+    )[:, 0]
+    assert np.linalg.norm(there - matches.points1, axis=1)[matches.inliers].max() < 5
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
@@ -217,6 +247,7 @@ def test_an_empty_store_has_no_hits(
     index.remove([query])
     found = index.search(query)
     assert (found.hits, found.images) == ([], 0)
+    assert index.duplicates() == []
 
 
 def test_a_query_without_features_is_answered(filled: Index) -> None:

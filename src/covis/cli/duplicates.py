@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from covis.cli import options
-from covis.words import counted
+from covis.words import counted, turned
 
 if TYPE_CHECKING:
     from covis.search.duplicates import Copy
@@ -44,9 +44,4 @@ def command(
 
 
 def _words(copy: Copy) -> str:
-    words = f"{copy.width}x{copy.height}"
-    if copy.mirrored:
-        words += ", mirrored"
-    if copy.turn:
-        words += f", turned by {copy.turn} degrees"
-    return words
+    return ", ".join([f"{copy.width}x{copy.height}", *turned(copy.turn, copy.mirrored)])

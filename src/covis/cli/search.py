@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from covis.cli import options
-from covis.words import counted
+from covis.words import counted, turned
 
 if TYPE_CHECKING:
     from covis.search.rank import Hit
@@ -102,8 +102,7 @@ def _reason(hit: Hit) -> str:
     else:
         verdict = hit.verdict.label if hit.verdict is not None else "no verdict"
         words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches)}"]
-        if hit.matches.turn:
-            words.append(f"turned by {hit.matches.turn} degrees")
+        words += turned(hit.turn, hit.mirrored)
         if hit.regions is not None and verdict == "same":
             words.append("at {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
     if hit.copies:

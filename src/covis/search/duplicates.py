@@ -82,7 +82,7 @@ def find_groups(
             continue
         way = _after(way, (turn, False))
         links.setdefault(one, []).append((other, way))
-        links.setdefault(other, []).append((one, _inverse(way)))
+        links.setdefault(other, []).append((one, inverse(way)))
     return sorted(pictures.groups(links), key=lambda group: (-len(group), group[0].path))
 
 
@@ -113,7 +113,7 @@ class _Pictures:
             except ImageError:
                 continue
             if (image.width, image.height) == self._sizes[place]:
-                return self._extract(turn_image(_mirrored(image, way[1]), way[0]))
+                return self._extract(stood(image, way))
         return None
 
     def groups(self, links: dict[int, list[tuple[int, Way]]]) -> Iterator[Group]:
@@ -134,7 +134,7 @@ class _Pictures:
 
     def _group(self, ways: dict[int, Way]) -> Group:
         best = max(ways, key=lambda place: self._sizes[place][0] * self._sizes[place][1])
-        back = _inverse(ways[best])
+        back = inverse(ways[best])
         ordered = sorted(ways, key=lambda place: (place != best, place))
         return tuple(
             Copy(path, *self._sizes[place], *_after(ways[place], back))
@@ -151,8 +151,7 @@ def _candidates(
         rows = store.images.to_table(columns=["vector", "thumbnail"])
     vectors = fixed(rows["vector"], np.float32)
     thumbnails = fixed(rows["thumbnail"], np.float32)
-    flat = thumbnails.std(axis=1) < MIN_FLATNESS
-    turned = [_standardised(_stood(thumbnails, way), flat) for way in WAYS]
+    turned = [_standardised(_stood(thumbnails, way)) for way in WAYS]
     least = MIN_SIMILARITY_POOLED if store.identity.pooled else MIN_SIMILARITY
     for begin in range(0, len(vectors), BLOCK):
         block = slice(begin, begin + BLOCK)
@@ -189,8 +188,9 @@ def _stood(thumbnails: FloatArray, way: Way) -> FloatArray:
     return np.rot90(squares, -way[0] // 90, axes=(1, 2)).reshape(-1, THUMBNAIL**2)
 
 
-def _standardised(thumbnails: FloatArray, flat: NDArray[np.bool_]) -> FloatArray:
+def _standardised(thumbnails: FloatArray) -> FloatArray:
     """Rows of mean 0 and length 1, whose products are correlations; zeros where flat."""
+    flat = thumbnails.std(axis=1) < MIN_FLATNESS
     centred = thumbnails - thumbnails.mean(axis=1, keepdims=True)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
     centred[flat] = 0
@@ -217,9 +217,34 @@ def _turn_to(match: Matcher, features0: Features, features1: Features) -> int | 
         return None
     if _overlap(model.matrix, size0, size1) < MIN_OVERLAP:
         return None
-    middle = np.array([[size0[0] / 2, size0[1] / 2], [size0[0] / 2 + 1, size0[1] / 2]])
-    (x0, y0), (x1, y1) = cv2.perspectiveTransform(middle[:, None], model.matrix)[:, 0]
-    return round(-math.degrees(math.atan2(y1 - y0, x1 - x0)) / 90) * 90 % 360
+    return standing(model.matrix, (size0[0] / 2, size0[1] / 2))[0]
+
+
+def standing(h_1from0: Matrix, middle: tuple[float, float]) -> Way:
+    """How image 1 stands to image 0, by their homography around a point of image 0."""
+    x, y = middle
+    around = np.array([[x, y], [x + 1, y], [x, y + 1]], np.float64)
+    origin, *ends = cv2.perspectiveTransform(around[:, None], h_1from0)[:, 0]
+    across, down = (end - origin for end in ends)
+    mirrored = bool(across[0] * down[1] < across[1] * down[0])
+    angle = math.atan2(across[1], -across[0] if mirrored else across[0])
+    return round(-math.degrees(angle) / 90) * 90 % 360, mirrored
+
+
+def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Way | None]:
+    """By the thumbnails of a picture and of others (N, 256): how it must stand to look like each.
+
+    None where it looks like it in no way.
+    """
+    turned = np.concatenate(
+        [_stood(thumbnail.reshape(1, -1).astype(np.float32), way) for way in WAYS]
+    )
+    alike = _standardised(others) @ _standardised(turned).T
+    best = alike.argmax(axis=1)
+    return [
+        WAYS[way] if row[way] >= MIN_CORRELATION else None
+        for row, way in zip(alike, best, strict=True)
+    ]
 
 
 def _overlap(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -> float:
@@ -237,13 +262,15 @@ def _overlap(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -
     return float(both / either)
 
 
-def _mirrored(image: Image, mirrored: bool) -> Image:
-    if not mirrored:
-        return image
-    return replace(image, pixels=np.ascontiguousarray(image.pixels[:, ::-1]))
+def stood(image: Image, way: Way) -> Image:
+    """The picture mirrored where it says so, then turned."""
+    if way[1]:
+        mask = None if image.mask is None else image.mask[:, ::-1]
+        image = replace(image, pixels=np.ascontiguousarray(image.pixels[:, ::-1]), mask=mask)
+    return turn_image(image, way[0])
 
 
-def _inverse(way: Way) -> Way:
+def inverse(way: Way) -> Way:
     turn, mirrored = way
     # A mirrored turn is its own inverse.
     return way if mirrored else ((360 - turn) % 360, False)

@@ -2,6 +2,8 @@
 
 A candidate counts as found when the verdict on its matches says so: these come first, the one
 with the most inliers at the top. All others follow by global similarity, checked or not.
+Features know one way up; copies of the whole query that are mirrored or turned are told by their
+thumbnails and matched with the query standing as they do.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, get_args
 
@@ -18,15 +21,17 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.features.extractor import Extractor
-from covis.features.rotated import TURNS, turn_back, turn_image
+from covis.features.rotated import TURNS, turn_back
 from covis.geometry import estimate_geometry
 from covis.geometry.verdict import judge
 from covis.images import Source, load_image
 from covis.matching import Matcher
 from covis.runtime.onnx import cpu_threads
+from covis.search.collect import thumbnail
+from covis.search.duplicates import WAYS, Way, inverse, likely_ways, standing, stood
 from covis.search.pooling import global_vector
-from covis.search.store import Store
-from covis.types import Features, FloatArray, Image, Matches, Verdict
+from covis.search.store import Store, fixed
+from covis.types import Features, FloatArray, Image, Matches, Matrix, Verdict
 
 CANDIDATES = 100
 SAMPLES = 1000
@@ -35,6 +40,8 @@ FETCHED = 16
 """Candidates whose features are read at a time."""
 RESERVE = 0.02
 """Seconds of the budget left for the answer itself."""
+
+UPRIGHT = WAYS[0]
 
 Region = tuple[float, float, float, float]
 Rotate = Literal["none", "auto"]
@@ -46,8 +53,7 @@ class Hit:
 
     path: a file that has it. copies: others with the same content.
     similarity: of the global vectors, -1..1. width, height: of the upright picture in pixels.
-    matches: query -> picture, with geometry and verdict; `matches.turn` says by how many degrees
-        clockwise the picture was turned against the query. None where there was no time to check.
+    matches: query -> picture, with geometry and verdict. None where there was no time to check.
     """
 
     path: str
@@ -71,6 +77,27 @@ class Hit:
         return _is_certain(self.matches)
 
     @property
+    def turn(self) -> int:
+        """How the picture stands to the query: mirrored where `mirrored` says so, then turned
+        clockwise by so many degrees, 0, 90, 180 or 270, it looks like it."""
+        return self._standing[0]
+
+    @property
+    def mirrored(self) -> bool:
+        """See `turn`; both are for certain hits."""
+        return self._standing[1]
+
+    @cached_property
+    def _standing(self) -> Way:
+        if not self.certain or self.matches is None or self.matches.geometry is None:
+            return UPRIGHT
+        matrix = self.matches.geometry.matrix
+        if matrix is None or self.regions is None:
+            return UPRIGHT
+        x, y, width, height = self.regions[0]
+        return standing(matrix, (x + width / 2, y + height / 2))
+
+    @property
     def regions(self) -> tuple[Region, Region] | None:
         """(x, y, width, height) around the inliers in the query and in the picture."""
         if self.matches is None or not self.inliers:
@@ -90,7 +117,8 @@ class Hit:
             "inliers": self.inliers,
             "verdict": None if verdict is None else verdict.label,
             "probability": None if verdict is None else verdict.probability,
-            "turn": 0 if self.matches is None else self.matches.turn,
+            "turn": self.turn,
+            "mirrored": self.mirrored,
             "query_region": None if regions is None else list(regions[0]),
             "region": None if regions is None else list(regions[1]),
         }
@@ -164,13 +192,22 @@ class Ranker:
         clock.lap("open")
         pool = ThreadPoolExecutor(self._workers)
         try:
-            upright = deadline if rotate == "none" else began + (deadline - began) / 2
-            checked = self._look(image, corner, 0, candidates, upright, clock, pool)
+            until = deadline if rotate == "none" else began + (deadline - began) / 2
+            view = self._view(image, corner, UPRIGHT, clock)
+            near = self._candidates(view, candidates, clock)
+            checked: list[_Candidate] = []
+            for way, some in self._copies(image, near, clock).items():
+                if time.perf_counter() + clock.seconds["extract"] < until:
+                    other = self._view(image, corner, way, clock)
+                    checked += self._checked(other, some, until, clock, pool)
+            checked += self._checked(view, near, until, clock, pool, always=True)
             if rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
                 for left, turn in zip((3, 2, 1), TURNS, strict=True):
                     now = time.perf_counter()
                     until = now + (deadline - now) / left
-                    checked += self._look(image, corner, turn, candidates, until, clock, pool)
+                    view = self._view(image, corner, (turn, False), clock)
+                    near = self._candidates(view, candidates, clock)
+                    checked += self._checked(view, near, until, clock, pool)
         finally:
             pool.shutdown(cancel_futures=True)
         best = _best_by_row(checked)
@@ -195,33 +232,60 @@ class Ranker:
         best = best[np.argsort(-similarity[best], kind="stable")]
         return self._rows[best], similarity[best]
 
-    def _look(
-        self,
-        image: Image,
-        corner: tuple[float, float],
-        turn: int,
-        count: int,
-        deadline: float,
-        clock: _Clock,
-        pool: ThreadPoolExecutor,
-    ) -> list[_Candidate]:
-        """The candidates for the query turned clockwise by `turn`, checked until the deadline."""
-        features = self._extract(turn_image(image, turn))
+    def _view(self, image: Image, corner: tuple[float, float], way: Way, clock: _Clock) -> _View:
+        shown = stood(image, way)
+        features = self._extract(shown)
+        corners = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
+        origin, *ends = turn_back(corners, way[0], (shown.width, shown.height)).astype(np.float64)
+        whole_from_view = np.eye(3)
+        whole_from_view[:2] = np.column_stack([*(end - origin for end in ends), origin])
+        if way[1]:
+            whole_from_view[0] *= -1
+            whole_from_view[0, 2] += image.width
+        whole_from_view[:2, 2] += corner
         clock.lap("extract")
-        rows, similarity = self.nearest(global_vector(features), count)
+        return _View(way, features, whole_from_view)
+
+    def _candidates(self, view: _View, count: int, clock: _Clock) -> list[_Candidate]:
+        """The globally most similar pictures, unchecked, best first."""
+        rows, similarity = self.nearest(global_vector(view.features), count)
         clock.lap("global")
-        candidates = [
+        return [
             _Candidate(int(row), float(value), None)
             for row, value in zip(rows, similarity, strict=True)
         ]
 
+    def _copies(
+        self, image: Image, candidates: list[_Candidate], clock: _Clock
+    ) -> dict[Way, list[_Candidate]]:
+        """Those that by their thumbnails look like the query when it is mirrored or turned."""
+        rows = self._store.take([each.row for each in candidates], ["thumbnail"])
+        others = fixed(rows["thumbnail"], np.float32)
+        found: dict[Way, list[_Candidate]] = {}
+        for each, way in zip(candidates, likely_ways(thumbnail(image), others), strict=True):
+            if way is not None and way != UPRIGHT:
+                found.setdefault(way, []).append(each)
+        clock.lap("thumbnails")
+        return found
+
+    def _checked(
+        self,
+        view: _View,
+        candidates: list[_Candidate],
+        deadline: float,
+        clock: _Clock,
+        pool: ThreadPoolExecutor,
+        always: bool = False,
+    ) -> list[_Candidate]:
+        """The candidates, checked until the deadline; with `always` the first ones in any case."""
+        candidates = list(candidates)
+
         def check(stored: Features) -> Matches:
-            return self._check(features, stored, turn, corner)
+            return self._check(view, stored)
 
         done, slowest = 0, 0.0
-        waves = self._waves(rows)
-        # What the upright query is most like is checked, however late it is.
-        while (began := time.perf_counter()) + slowest < deadline or (done == 0 and turn == 0):
+        waves = self._waves([each.row for each in candidates])
+        while (began := time.perf_counter()) + slowest < deadline or (always and done == 0):
             wave = next(waves, None)
             if wave is None:
                 break
@@ -232,24 +296,31 @@ class Ranker:
         clock.lap("check")
         return candidates
 
-    def _waves(self, rows: NDArray[np.int64]) -> Iterator[list[Features]]:
+    def _waves(self, rows: list[int]) -> Iterator[list[Features]]:
         """The features of candidates, as many at a time as there are threads."""
         stored = (
             features
             for begin in range(0, len(rows), FETCHED)
-            for _, features in self._store.features(rows[begin : begin + FETCHED].tolist())
+            for _, features in self._store.features(rows[begin : begin + FETCHED])
         )
         while wave := list(islice(stored, self._workers)):
             yield wave
 
-    def _check(
-        self, query: Features, stored: Features, turn: int, corner: tuple[float, float]
-    ) -> Matches:
-        """Match and judge; the points of the query are those of the whole, unturned one."""
-        found = check_pair(self._match, query, stored)
-        points0 = turn_back(found.points0, turn, (query.width, query.height))
-        points0 = points0 + np.array(corner, np.float32)
-        return replace(found, points0=points0, indices=None, turn=(360 - turn) % 360)
+    def _check(self, view: _View, stored: Features) -> Matches:
+        """Match and judge; points and geometry are those of the whole query as it is."""
+        found = check_pair(self._match, view.features, stored)
+        points0 = found.points0 @ view.whole_from_view[:2, :2].T + view.whole_from_view[:2, 2]
+        geometry = found.geometry
+        if geometry is not None and geometry.matrix is not None:
+            matrix = geometry.matrix @ np.linalg.inv(view.whole_from_view)
+            geometry = replace(geometry, matrix=matrix)
+        return replace(
+            found,
+            points0=points0.astype(np.float32),
+            indices=None,
+            geometry=geometry,
+            turn=inverse(view.way)[0],
+        )
 
     def _hits(self, candidates: list[_Candidate], k: int) -> list[Hit]:
         """The first k candidates that a file has."""
@@ -290,6 +361,18 @@ def check_pair(match: Matcher, features0: Features, features1: Features) -> Matc
     )
     found = replace(found, geometry=model)
     return replace(found, verdict=judge(found, features0, features1))
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The part of the query that is looked for, mirrored and turned.
+
+    whole_from_view: (3, 3) float64, from its points to those of the whole query as it is.
+    """
+
+    way: Way
+    features: Features
+    whole_from_view: Matrix
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import cv2
@@ -12,6 +13,7 @@ from covis.errors import ImageError
 from covis.images import Source, load_image
 from covis.search.rank import Found, Hit
 from covis.types import Image, Matches
+from covis.words import turned
 
 TILE = 800
 """Width of a hit's tile in pixels."""
@@ -62,7 +64,8 @@ def _tile(query: Image, hit: Hit, rank: int, max_lines: int) -> Pixels:
     left = (TILE - picture.shape[1]) // 2
     tile[TITLE:, left : left + picture.shape[1]] = picture
     label = hit.verdict.label if hit.verdict is not None else "not checked"
-    words = f"{rank}. {hit.path.rsplit('/', 1)[-1]}   similarity {hit.similarity:.2f}   {label}"
+    reasons = [f"similarity {hit.similarity:.2f}", label, *turned(hit.turn, hit.mirrored)]
+    words = "   ".join([f"{rank}. {os.path.basename(hit.path)}", *reasons])
     font, scale = cv2.FONT_HERSHEY_DUPLEX, 0.55
     natural = cv2.getTextSize(words, font, scale, 1)[0][0]
     scale *= min(1.0, (TILE - 16) / natural)

@@ -365,7 +365,9 @@ def fixed(column: pa.ChunkedArray, dtype: DTypeLike) -> NDArray[Any]:
     values = np.empty((len(column), column.type.list_size), dtype)
     begin = 0
     for chunk in column.chunks:
-        values[begin : begin + len(chunk)] = np.asarray(chunk.flatten()).reshape(len(chunk), -1)
+        values[begin : begin + len(chunk)] = np.asarray(chunk.flatten()).reshape(
+            len(chunk), column.type.list_size
+        )
         begin += len(chunk)
     return values
 
