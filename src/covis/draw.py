@@ -1,8 +1,9 @@
-"""Pictures that show which points of two images match."""
+"""Pictures that show what was found: matches, places, masks, maps."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError
-from covis.types import Image, Matches, Matrix
+from covis.types import BoolArray, FloatArray, Image, Matches, Matrix
 from covis.words import counted
 
 Pixels = NDArray[np.uint8]
+Step = tuple[float, float]
 
 _BACKGROUND = (24, 26, 30)
 _TEXT = (232, 234, 237)
@@ -66,6 +68,97 @@ def draw_matches(
     ends = place1 * size1 + (left1, 0)
     _draw_lines(canvas[:height], place0 * size0, ends, _colours(place0))
     _write_caption(canvas[height:], matches)
+    return canvas
+
+
+def draw_transfer(
+    image0: Image, image1: Image, points0: FloatArray, points1: FloatArray, *, max_side: int = 1600
+) -> Pixels:
+    """The two images side by side and places (N, 2) of them, in full-size pixels of each: a pair
+    has one number, one colour, and a line between. Returns (h, w, 3) uint8, RGB."""
+    size0, size1 = _sizes(image0, image1, max_side, 0)
+    canvas = np.full((size0[1], size0[0] + _GAP + size1[0], 3), _BACKGROUND, np.uint8)
+    canvas[:, : size0[0]] = _resized(image0.pixels, size0)
+    canvas[:, size0[0] + _GAP :] = _resized(image1.pixels, size1)
+    place0 = points0 / (image0.width, image0.height)
+    starts = place0 * size0
+    ends = points1 / (image1.width, image1.height) * size1 + (size0[0] + _GAP, 0)
+    colours = _hues(len(place0))
+    _draw_lines(canvas, starts, ends, colours)
+    for number, (pair, colour) in enumerate(zip(np.stack([starts, ends], 1), colours, strict=True)):
+        for point in pair:
+            _write_number(canvas, str(number + 1), point, colour)
+    return canvas
+
+
+def draw_labels(image: Image, labels: NDArray[Any], palette: Sequence[int] | None = None) -> Pixels:
+    """An image with the places of each label (H, W) but 0 tinted and outlined.
+
+    palette: red, green and blue of each label, one after the other; without it colours are chosen.
+    Returns (h, w, 3) uint8, RGB, of the size of `image.pixels`.
+    """
+    picture = image.pixels.copy()
+    height, width = picture.shape[:2]
+    shown = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    for number, label in enumerate(np.setdiff1d(shown, 0).tolist()):
+        colour = _hues(number + 1)[-1]
+        if palette is not None and 3 * label + 3 <= len(palette):
+            colour = tuple(palette[3 * label : 3 * label + 3])  # type: ignore[assignment]
+        _tint(picture, shown == label, colour)
+    return picture
+
+
+def draw_box(image: Image, box: Sequence[float], cells: BoolArray, step: Step) -> Pixels:
+    """An image with a box (left, top, right, bottom) and the cells (h, w) of an object tinted.
+
+    step: (x, y), full-size pixels from a cell to the next. Returns RGB as `draw_labels` does.
+    """
+    picture = image.pixels.copy()
+    part = _laid(cells.astype(np.uint8), step, image, cv2.INTER_NEAREST) > 0
+    _tint(picture, part, _hues(1)[0])
+    scale = picture.shape[1] / image.width, picture.shape[0] / image.height
+    corners = np.array([box[:2], (box[2], box[1]), box[2:], (box[0], box[3])]) * scale
+    _draw_outline(picture, np.clip(corners, 1, np.array(picture.shape[1::-1]) - 1.0))
+    return picture
+
+
+def draw_map(image: Image, colours: Pixels, step: Step) -> Pixels:
+    """Colours of cells (h, w, 3) where they lie, as large as `image.pixels`."""
+    laid: Pixels = _laid(colours, step, image, cv2.INTER_NEAREST)
+    return laid
+
+
+def draw_heat(image: Image, heat: FloatArray, step: Step, point: FloatArray) -> Pixels:
+    """An image in grey under the heat of its cells (h, w), from their 2nd to their 98th percentile,
+    and a ring around the point (x, y), in full-size pixels."""
+    low, high = np.percentile(heat, (2, 98))
+    level = np.rint(255 * np.clip((heat - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
+    colours = cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)[:, :, None].repeat(3, axis=2)
+    laid = _laid(np.ascontiguousarray(colours), step, image, cv2.INTER_LINEAR)
+    picture: NDArray[Any] = cv2.addWeighted(laid, 0.7, grey, 0.3, 0)
+    height, width = grey.shape[:2]
+    (centre,) = _fixed(np.reshape(point, (1, 2)) * (width / image.width, height / image.height))
+    radius = round(max(height, width) / 70 * 2**_SHIFT)
+    for thickness, colour in ((4, _SHADOW), (2, _OUTLINE)):
+        cv2.circle(picture, centre.tolist(), radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+    return picture
+
+
+def beside(pictures: Sequence[Pixels], captions: Sequence[str], *, max_side: int = 1600) -> Pixels:
+    """Pictures of one size in a row, a caption below each."""
+    height, width = pictures[0].shape[:2]
+    count = len(pictures)
+    scale = min(1.0, (max_side - (count - 1) * _GAP) / (count * width), max_side / height)
+    size = max(1, int(width * scale)), max(1, int(height * scale))
+    caption_height = min(max(16, max_side // 50), 44)
+    canvas = np.full(
+        (size[1] + caption_height, count * (size[0] + _GAP) - _GAP, 3), _BACKGROUND, np.uint8
+    )
+    for number, (picture, words) in enumerate(zip(pictures, captions, strict=True)):
+        place = slice(number * (size[0] + _GAP), number * (size[0] + _GAP) + size[0])
+        canvas[: size[1], place] = _resized(picture, size)
+        _write_words(canvas[size[1] :, place], words)
     return canvas
 
 
@@ -173,9 +266,53 @@ def _write_caption(strip: Pixels, matches: Matches) -> None:
     words = counted(count, "match", "matches")
     if matches.geometry is not None:
         words += ", " + counted(inliers, "inlier")
+    _write_words(strip, words)
+
+
+def _write_words(strip: Pixels, words: str) -> None:
+    """In the middle of (h, w, 3), as large as fits."""
     font = cv2.FONT_HERSHEY_DUPLEX
     height, width = strip.shape[:2]
     (natural, tall), _ = cv2.getTextSize(words, font, 1, 1)
     scale = min(0.42 * height / tall, 0.9 * width / natural)
     corner = (round((width - natural * scale) / 2), round((height + tall * scale) / 2))
     cv2.putText(strip, words, corner, font, scale, _TEXT, 1, cv2.LINE_AA)
+
+
+def _write_number(
+    canvas: Pixels, number: str, point: NDArray[np.floating[Any]], colour: tuple[int, int, int]
+) -> None:
+    """Beside a point, within the canvas."""
+    scale = max(canvas.shape[0] / 1000, 0.4)
+    font, (height, width) = cv2.FONT_HERSHEY_DUPLEX, canvas.shape[:2]
+    (wide, tall), _ = cv2.getTextSize(number, font, scale, 1)
+    x = min(max(round(point[0] + 6 + 4 * scale), 0), width - wide)
+    y = min(max(round(point[1] - 4 - 4 * scale), tall), height - 1)
+    for thickness, tint in ((3, _SHADOW), (1, colour)):
+        cv2.putText(canvas, number, (x, y), font, scale, tint, thickness, cv2.LINE_AA)
+
+
+def _hues(count: int) -> list[tuple[int, int, int]]:
+    """So many RGB colours, far apart in hue even when they are next to each other."""
+    hues = (15 + 137.508 * np.arange(count)) % 360
+    hsv = np.stack([hues, np.full(count, 0.75), np.ones(count)], axis=1).astype(np.float32)
+    rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] if count else hsv
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rgb.tolist()]
+
+
+def _tint(picture: Pixels, part: BoolArray, colour: tuple[int, int, int]) -> None:
+    """Half the colour where `part` (h, w) is set, and an outline around it."""
+    picture[part] = picture[part] // 2 + (np.array(colour) // 2).astype(np.uint8)
+    outlines, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outlines, -1, colour, max(1, picture.shape[0] // 400), cv2.LINE_AA)
+
+
+def _laid(cells: NDArray[Any], step: Step, image: Image, interpolation: int) -> NDArray[Any]:
+    """Cells (h, w, ...) where they lie, as large as `image.pixels`, what is beyond it cut off."""
+    height, width = image.pixels.shape[:2]
+    scale = step[0] * width / image.width, step[1] * height / image.height
+    # A pixel's centre is at a half: OpenCV's own pixels have theirs at whole numbers.
+    matrix = np.array([[scale[0], 0, scale[0] / 2 - 0.5], [0, scale[1], scale[1] / 2 - 0.5]])
+    return cv2.warpAffine(
+        cells, matrix, (width, height), flags=interpolation, borderMode=cv2.BORDER_REPLICATE
+    )

@@ -11,14 +11,17 @@ from covis import __version__
 from covis.cli import (
     add,
     demo,
+    dense,
     doctor,
     duplicates,
     eval,
     export,
     info,
+    map,
     match,
     match_many,
     remove,
+    reproduce,
     search,
     train,
     verify,
@@ -82,9 +85,12 @@ app.command("duplicates")(duplicates.command)
 app.command("remove")(remove.command)
 app.command("info")(info.command)
 app.command("verify")(verify.command)
+app.command("map")(map.command)
 app.command("demo")(demo.command)
 app.command("eval")(eval.command)
+app.command("reproduce")(reproduce.command)
 app.command("doctor")(doctor.command)
+app.add_typer(dense.app, name="dense")
 app.add_typer(weights.app, name="weights")
 app.add_typer(export.app, name="export")
 app.add_typer(train.app, name="train")

@@ -1,6 +1,32 @@
-"""A descriptor at every place of an image. Needs no PyTorch."""
+"""A descriptor at every place of an image, and what it is good for. Needs no PyTorch."""
 
 from covis.dense.features import DenseExtractor, DenseFeatures, enlarge
-from covis.dense.keypoints import pck, transfer
+from covis.dense.frames import Frames, ahead
+from covis.dense.keypoints import Transfer, match, pck, salient, transfer
+from covis.dense.labels import Carrying, propagate
+from covis.dense.masks import contour_accuracy, read_mask, region_similarity, write_mask
+from covis.dense.objects import Discovery, discover
+from covis.dense.views import likeness, pca_colours
 
-__all__ = ["DenseExtractor", "DenseFeatures", "enlarge", "pck", "transfer"]
+__all__ = [
+    "Carrying",
+    "DenseExtractor",
+    "DenseFeatures",
+    "Discovery",
+    "Frames",
+    "Transfer",
+    "ahead",
+    "contour_accuracy",
+    "discover",
+    "enlarge",
+    "likeness",
+    "match",
+    "pca_colours",
+    "pck",
+    "propagate",
+    "read_mask",
+    "region_similarity",
+    "salient",
+    "transfer",
+    "write_mask",
+]

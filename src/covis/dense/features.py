@@ -32,7 +32,8 @@ class DenseFeatures:
 
     descriptors: (h, w, D) float32, unit length. step: (x, y), full-size pixels from a cell to
     the next. width, height: full size of the image in pixels; the last row and column of cells
-    may reach beyond it. model: name of the bundle.
+    may reach beyond it. model: name of the bundle. doublings: how often the backbone's own
+    resolution was doubled, lifted or enlarged.
     """
 
     descriptors: FloatArray
@@ -40,6 +41,7 @@ class DenseFeatures:
     width: int
     height: int
     model: str
+    doublings: int = 0
 
     @property
     def points(self) -> FloatArray:
@@ -83,7 +85,8 @@ def enlarge(features: DenseFeatures, times: int) -> DenseFeatures:
     )
     large = large[:rows, :columns]
     lengths = np.maximum(np.linalg.norm(large, axis=2, keepdims=True), 1e-12)
-    return replace(features, descriptors=large / lengths, step=step)
+    doublings = features.doublings + times
+    return replace(features, descriptors=large / lengths, step=step, doublings=doublings)
 
 
 class DenseExtractor:
@@ -149,6 +152,7 @@ class DenseExtractor:
             width=loaded.width,
             height=loaded.height,
             model=self.model,
+            doublings=self.lifts,
         )
 
 

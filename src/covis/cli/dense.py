@@ -1,0 +1,304 @@
+"""`covis dense`: a descriptor at every place of a picture, and what it is good for."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from covis.cli import options
+from covis.errors import ArgumentError, CovisError
+from covis.words import counted
+
+if TYPE_CHECKING:
+    from covis.dense import DenseFeatures
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+DEFAULT_DENSE = "lift-xfeat-covis"
+DEFAULT_TAU = 0.1
+DISCOVER_SIZE = 240
+
+Model = Annotated[
+    str, typer.Option(metavar="NAME", help="A model for dense features: see 'covis weights list'.")
+]
+Lifts = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2,
+        help="How often the resolution is doubled: a descriptor every 8, 4 or 2 pixels.",
+    ),
+]
+
+
+@app.callback()
+def _main() -> None:
+    """A descriptor at every place of a picture: alike parts, carried masks, objects."""
+
+
+@app.command("match")
+def match_command(
+    a: Annotated[Path, typer.Argument(help="A picture.")],
+    b: Annotated[Path, typer.Argument(help="Another, of the same kind of thing.")],
+    points: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y ...",
+            help="Places of A in pixels, as in '320,200 15,40', or a file with one a line.",
+            show_default="about 24 that stand out",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Draw the places into this picture."),
+    ] = None,
+    as_json: options.AsJson = False,
+    lifts: Lifts = 1,
+    model: Model = DEFAULT_DENSE,
+    max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    threads: options.Threads = None,
+) -> None:
+    """Find the places of A again in B: the most alike one for each, whatever it is.
+
+    (0.5, 0.5) is the middle of the top-left pixel. The cosine says how alike they are, 1 at most.
+    """
+    from covis.dense import match
+    from covis.draw import draw_transfer, save_picture
+    from covis.images import load_image
+    from covis.types import DRAWN_SIZE
+
+    found = match(
+        a,
+        b,
+        None if points is None else read_points(points),
+        model=model,
+        lifts=lifts,
+        max_size=max_size or None,
+        threads=threads,
+    )
+    if output is not None:
+        shown0, shown1 = (load_image(path, max_size=DRAWN_SIZE) for path in (a, b))
+        save_picture(draw_transfer(shown0, shown1, found.points0, found.points1), output)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+        return
+    rows = zip(found.points0, found.points1, found.cosines, strict=True)
+    for number, ((x0, y0), (x1, y1), cosine) in enumerate(rows, 1):
+        typer.echo(f"{number:3}  {x0:7.1f},{y0:.1f}  ->  {x1:7.1f},{y1:.1f}  cosine {cosine:.3f}")
+    typer.echo(f"Model: {found.model}; licence: {found.licence}.")
+    if output is not None:
+        typer.echo(f"Drawn in {output}.")
+
+
+@app.command("propagate")
+def propagate_command(
+    frames: Annotated[
+        Path, typer.Argument(help="A folder of pictures, taken by name, or a video file.")
+    ],
+    mask: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="What to follow, in the first frame: an indexed PNG, an index an object and 0 "
+            "for none, or white on black.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where masks go.")],
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Draw the masks onto the frames as well, in drawings/.")
+    ] = False,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="True masks by the frames' names: print J, F and their mean."
+        ),
+    ] = None,
+    lifts: Lifts = 1,
+    model: Model = DEFAULT_DENSE,
+    max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    threads: options.Threads = None,
+) -> None:
+    """Carry a mask of the first frame through a video.
+
+    DIR takes a mask for every frame, of the frame's size, as indexed or black and white as the
+    first.
+    """
+    import time
+    from itertools import tee
+
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from covis.dense import DenseExtractor, Frames, ahead, propagate
+    from covis.dense.masks import fit, read_mask, write_mask
+    from covis.draw import draw_labels, save_picture
+
+    clip = Frames.open(frames, max_size or None)
+    labels, palette = read_mask(mask)
+    if out.resolve() == frames.resolve():
+        raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size or None, threads=threads)
+    described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
+    carried = propagate((seen for *_, seen in kept), labels, threads=threads)
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    done, rate, scores = 0, 0.0, []
+    began = time.perf_counter()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=clip.count or None, rate="")
+        for (name, image, _), found in zip(described, carried, strict=True):
+            if not done:
+                _make(out / "drawings" if draw else out)
+            write_mask(out / f"{name}.png", found, palette)
+            if draw:
+                save_picture(draw_labels(image, found, palette), out / "drawings" / f"{name}.jpg")
+            if truth is not None:
+                true, _ = read_mask(truth / f"{name}.png")
+                scores.append(fit(found, true, np.setdiff1d(labels, 0)))
+            done += 1
+            rate = done / (time.perf_counter() - began)
+            progress.update(task, completed=done, rate=f"{rate:.1f} frames/s")
+    typer.echo(f"{counted(done, 'mask')} in {out}, {rate:.1f} frames a second.")
+    if len(scores) > 2:
+        j, f = np.mean(scores[1:-1], axis=0).tolist()
+        typer.echo(
+            f"J {100 * j:.1f}, F {100 * f:.1f}, J&F {50 * (j + f):.1f}, without the first and the "
+            "last frame."
+        )
+
+
+@app.command("discover")
+def discover_command(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Draw the object into this picture."),
+    ] = None,
+    as_json: options.AsJson = False,
+    tau: Annotated[
+        float, typer.Option(help="Cells with a cosine above it belong together.")
+    ] = DEFAULT_TAU,
+    centred: Annotated[
+        bool, typer.Option(help="Take the mean descriptor off first: XFeat's cosines are high.")
+    ] = True,
+    lifts: Lifts = 0,
+    model: Model = DEFAULT_DENSE,
+    max_size: options.MaxSize = DISCOVER_SIZE,
+    threads: options.Threads = None,
+) -> None:
+    """Find the object of a picture, without knowing what it is.
+
+    Its box is left, top, right, bottom in pixels.
+    """
+    from covis.dense import DenseExtractor, discover
+    from covis.draw import draw_box, save_picture
+    from covis.images import load_image
+    from covis.types import DRAWN_SIZE
+
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size or None, threads=threads)
+    features = describe(image)
+    found = discover(features, tau, centred=centred)
+    if output is not None:
+        shown = load_image(image, max_size=DRAWN_SIZE)
+        save_picture(draw_box(shown, found.box, found.cells, features.step), output)
+    if as_json:
+        told = {"box": found.box, "share": float(found.cells.mean())}
+        typer.echo(json.dumps(told | {"model": describe.model, "licence": describe.licence}))
+        return
+    words = ", ".join(f"{side:.0f}" for side in found.box)
+    typer.echo(f"Box: {words}; {100 * found.cells.mean():.0f} % of the picture is the object.")
+    typer.echo(f"Model: {describe.model}; licence: {describe.licence}.")
+    if output is not None:
+        typer.echo(f"Drawn in {output}.")
+
+
+@app.command("show")
+def show_command(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the drawing goes.")
+    ],
+    point: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Show how alike everything is to this place, in pixels."),
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Show the backbone's features, these enlarged, and lifted ones."
+        ),
+    ] = False,
+    lifts: Lifts = 1,
+    model: Model = DEFAULT_DENSE,
+    max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    threads: options.Threads = None,
+) -> None:
+    """Show what the descriptors tell apart: alike places get alike colours.
+
+    The colours are their three principal components.
+    """
+    from covis.dense import DenseExtractor, enlarge, likeness, pca_colours
+    from covis.dense.keypoints import within
+    from covis.draw import beside, draw_heat, draw_map, save_picture
+    from covis.images import load_image
+
+    def described(times: int) -> DenseFeatures:
+        describe = DenseExtractor(model, lifts=times, max_size=max_size or None, threads=threads)
+        return describe(loaded)
+
+    loaded = load_image(image, max_size=max_size or None)
+    place = None
+    if point is not None:
+        (place,) = within([read_point(point)], loaded.width, loaded.height, loaded.name)
+    if compare:
+        doubled = max(lifts, 1)
+        small = described(0)
+        maps = [small, enlarge(small, doubled), described(doubled)]
+        captions = ["backbone", "bilinear", f"lifted {'once' if doubled == 1 else 'twice'}"]
+    else:
+        maps = [described(lifts)]
+        captions = [f"a descriptor every {maps[0].step[0]:g} pixels"]
+    pictures = [
+        draw_map(loaded, colours, features.step)
+        if place is None
+        else draw_heat(loaded, likeness(features, place), features.step, place)
+        for features, colours in zip(maps, pca_colours(maps), strict=True)
+    ]
+    save_picture(beside([loaded.pixels, *pictures], [image.name, *captions]), output)
+    typer.echo(f"Drawn in {output}.")
+
+
+def read_point(point: str) -> list[float]:
+    """One place. Raises ArgumentError when it cannot be read."""
+    numbers = [float(n) for n in point.split(",") if re.fullmatch(r"[-+]?\d*\.?\d+", n.strip())]
+    if len(numbers) != 2 or point.count(",") != 1:
+        raise ArgumentError(f"'{point}' is no point; give x,y in pixels, such as 320,200.")
+    return numbers
+
+
+def read_points(points: str) -> list[list[float]]:
+    """Places as in "320,200 15,40", or from a file with one a line.
+
+    Raises ArgumentError that names what cannot be read.
+    """
+    path = Path(points)
+    try:
+        text = path.read_text("utf-8") if path.is_file() else points
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"{points}: no list of points to read ({error}).") from None
+    found = [read_point(word) for word in re.sub(r"\s*,\s*", ",", text).split()]
+    if not found:
+        raise ArgumentError(f"{points or 'nothing'}: no points in it; give x,y in pixels.")
+    return found
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CovisError(f"{folder} cannot be made: {error.strerror or error}.") from error

@@ -1,0 +1,95 @@
+"""The frames of a video, from a folder of pictures or a file, one at a time."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+
+from covis.errors import ArgumentError, ImageError
+from covis.features.extractor import DEFAULT_MAX_SIZE
+from covis.images import load_image
+from covis.many import PICTURE_SUFFIXES
+from covis.types import Image
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Pictures by name, or those of a video file, decoded as they are asked for.
+
+    pictures: empty for a video file. count: of a video as its file says it; 0 where it does not.
+    """
+
+    path: Path
+    pictures: tuple[Path, ...]
+    count: int
+    max_size: int | None
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], max_size: int | None = DEFAULT_MAX_SIZE) -> Frames:
+        """path: a folder of pictures, in the order of their names, or a video file.
+
+        Raises ArgumentError when there is none, ImageError when it is no video.
+        """
+        path = Path(path)
+        if path.is_dir():
+            pictures = tuple(
+                sorted(
+                    each
+                    for each in path.iterdir()
+                    if each.suffix.lower() in PICTURE_SUFFIXES and not each.name.startswith(".")
+                )
+            )
+            if not pictures:
+                raise ArgumentError(f"{path}: no pictures in it; give a folder of frames.")
+            return Frames(path, pictures, len(pictures), max_size)
+        if not path.is_file():
+            raise ArgumentError(f"{path}: no such folder or file; check the path.")
+        count = int(_opened(path).get(cv2.CAP_PROP_FRAME_COUNT))
+        return Frames(path, (), max(count, 0), max_size)
+
+    def __iter__(self) -> Iterator[tuple[str, Image]]:
+        """Each frame with its name, without a suffix: the file's, or its number in a video.
+
+        Raises ImageError for a picture that cannot be read.
+        """
+        if self.pictures:
+            for picture in self.pictures:
+                yield picture.stem, load_image(picture, max_size=self.max_size)
+            return
+        video, number = _opened(self.path), 0
+        while (read := video.read())[0]:
+            pixels = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+            yield f"{number:05d}", load_image(pixels, max_size=self.max_size)
+            number += 1
+        if not number:
+            raise ImageError(f"{self.path}: no frame in it can be decoded.")
+
+
+def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
+    """The same items, up to `count` of them worked out in a thread before they are asked for."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+
+        def begin() -> Any:
+            return pool.submit(next, iterator, end)
+
+        waiting = deque(begin() for _ in range(count))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(begin())
+            yield item
+
+
+def _opened(path: Path) -> cv2.VideoCapture:
+    video = cv2.VideoCapture(str(path))
+    if not video.isOpened():
+        raise ImageError(f"{path} is neither a folder of pictures nor a video covis can read.")
+    return video

@@ -1,0 +1,265 @@
+"""A mask of the first frame carried through a video.
+
+The protocol is DINO's for video objects (arXiv 2104.14294, section 4.2.2), by which LiFT's paper
+measures, too: every cell of a frame takes the labels of the cells most alike in the first and in
+the last frames, near its own place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from covis.dense.features import DenseFeatures
+from covis.errors import ArgumentError
+from covis.runtime.onnx import cpu_threads
+from covis.types import BoolArray, FloatArray
+
+Labels = NDArray[Any]
+Indices = NDArray[np.intp]
+
+TILE = 8
+"""Squares looked up together, each way: more would have more similarities that are out of reach,
+fewer would make matrix products too small to be fast."""
+SPARE = 2
+"""How many squares are looked into for each cell asked for, where a square has several cells."""
+
+
+@dataclass(frozen=True)
+class Carrying:
+    """How labels are carried; what is given here is DINO's.
+
+    last: how many of the last frames are looked at beside the first.
+    top: how many cells, over all of these, give their labels.
+    radius: how far away they may lie, each way, in cells of the backbone.
+    temperature: their weights are exp(cosine / temperature).
+
+    Features of doubled resolution are searched by squares, as many cells as one of the backbone's
+    has become: the 2 * top squares most alike by their means, and in these every cell. So the
+    reach stays the same in pixels, and the search about as fast.
+    """
+
+    last: int = 7
+    top: int = 5
+    radius: int = 12
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, least in (("last", 0), ("top", 1), ("radius", 0)):
+            if getattr(self, name) < least:
+                raise ArgumentError(f"{name} must be {least} or more, not {getattr(self, name)}.")
+        if not self.temperature > 0:
+            raise ArgumentError(f"temperature must be above 0, not {self.temperature}.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """What is looked up in a frame of h x w squares of s x s cells.
+
+    cells: (h, w, s * s, D). means: (h + 2 radius, w + 2 radius, D), unit length, 0 in the margin.
+    shares: (h, w, s * s, L), of each label but the background's, in 0..1.
+    near: (h, w), within the radius of any such label.
+    """
+
+    cells: FloatArray
+    means: FloatArray
+    shares: FloatArray
+    near: BoolArray
+
+
+def propagate(
+    features: Iterable[DenseFeatures],
+    mask: Labels,
+    how: Carrying | None = None,
+    *,
+    threads: int | None = None,
+) -> Iterator[Labels]:
+    """Carry the labels of the first frame to the others; yields a mask (H, W) for every frame.
+
+    features: of the frames in their order, all of one size; taken one at a time.
+    mask: (H, W) integers, a label for every pixel of the first frame, 0 for the background.
+
+    Of a frame only descriptors and the labels' shares of its cells are kept, and only of the
+    first and the last ones. What has nothing but background within reach is background without
+    being looked up, which changes nothing.
+
+    Raises ArgumentError for a mask without an object or of another size than the frames.
+    """
+    how = how or Carrying()
+    labels = np.setdiff1d(mask, 0)
+    if not labels.size:
+        raise ArgumentError("the mask has no object: all of it is background (0).")
+    first: _Frame | None = None
+    before: deque[_Frame] = deque(maxlen=how.last)
+    with ThreadPoolExecutor(threads or cpu_threads()) as pool:
+        for number, seen in enumerate(features):
+            if (seen.height, seen.width) != mask.shape:
+                raise ArgumentError(
+                    f"the mask is {mask.shape[1]}x{mask.shape[0]}, frame {number} "
+                    f"{seen.width}x{seen.height}; they must all have one size."
+                )
+            side = 2**seen.doublings
+            cells = _by_square(seen.descriptors, side)
+            means = cells.mean(axis=2)
+            means /= np.maximum(np.linalg.norm(means, axis=2, keepdims=True), 1e-12)
+            if first is None:
+                shares = _by_square(_shares(mask, labels, seen), side)
+                first = _frame(cells, means, shares, how.radius)
+                yield mask.copy()
+                continue
+            shares = _carried(cells, means, [first, *before], how, pool)
+            before.append(_frame(cells, means, shares, how.radius))
+            yield _mask(_in_rows(shares), labels, seen)
+
+
+def _by_square(cells: FloatArray, side: int) -> FloatArray:
+    """(rows, columns, C) -> (h, w, side * side, C); the last row and column are repeated."""
+    down, right = (-length % side for length in cells.shape[:2])
+    if down or right:
+        cells = np.pad(cells, ((0, down), (0, right), (0, 0)), mode="edge")
+    rows, columns, channels = cells.shape
+    split = cells.reshape(rows // side, side, columns // side, side, channels).swapaxes(1, 2)
+    return split.reshape(rows // side, columns // side, side * side, channels)
+
+
+def _in_rows(squares: FloatArray) -> FloatArray:
+    """The opposite of `_by_square`, what was repeated included."""
+    rows, columns, cells, channels = squares.shape
+    side = isqrt(cells)
+    joined = squares.reshape(rows, columns, side, side, channels).swapaxes(1, 2)
+    return joined.reshape(rows * side, columns * side, channels)
+
+
+def _shares(mask: Labels, labels: Labels, of: DenseFeatures) -> FloatArray:
+    """How much of each cell each label covers: (rows, columns, L) in 0..1."""
+    rows, columns = of.descriptors.shape[:2]
+    width, height = (round(n * step) for n, step in zip((columns, rows), of.step, strict=True))
+    beyond = max(height - of.height, 0), max(width - of.width, 0)
+    padded = np.pad(mask, [(0, side) for side in beyond], mode="edge")
+    covered = [
+        cv2.resize(
+            (padded == label).astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
+        )
+        for label in labels
+    ]
+    return np.stack(covered, axis=2)
+
+
+def _mask(shares: FloatArray, labels: Labels, of: DenseFeatures) -> Labels:
+    """The label with the largest share at every pixel, (H, W); bilinear between cells.
+
+    shares: (rows, columns, L), perhaps with more rows and columns than `of` has.
+    """
+    rows, columns = shares.shape[:2]
+    size = round(columns * of.step[0]), round(rows * of.step[1])
+    most = cv2.resize(1 - shares.sum(axis=2), size, interpolation=cv2.INTER_LINEAR)
+    mask = np.zeros(most.shape, labels.dtype)
+    for number, label in enumerate(labels):
+        share = cv2.resize(shares[:, :, number], size, interpolation=cv2.INTER_LINEAR)
+        mask[share > most] = label
+        np.maximum(most, share, out=most)
+    return mask[: of.height, : of.width]
+
+
+def _frame(cells: FloatArray, means: FloatArray, shares: FloatArray, radius: int) -> _Frame:
+    labelled = np.asarray((shares > 0).any(axis=(2, 3)), np.uint8)
+    window = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    margin = ((radius, radius), (radius, radius), (0, 0))
+    return _Frame(cells, np.pad(means, margin), shares, cv2.dilate(labelled, window) > 0)
+
+
+def _carried(
+    cells: FloatArray,
+    means: FloatArray,
+    known: list[_Frame],
+    how: Carrying,
+    pool: ThreadPoolExecutor,
+) -> FloatArray:
+    """The labels' shares in a frame of cells (h, w, s * s, D) out of those known, alike."""
+    shares = np.zeros((*cells.shape[:3], known[0].shares.shape[3]), np.float32)
+    near = np.logical_or.reduce([frame.near for frame in known])
+    count = how.top if cells.shape[2] == 1 else SPARE * how.top
+
+    def carry(corner: tuple[int, int]) -> None:
+        tile = tuple(slice(begin, begin + TILE) for begin in corner)
+        found = _squares(means[tile], known, corner, how.radius, count)
+        shares[tile] = _weighted(cells[tile], known, found, how)
+
+    corners = np.argwhere(near) // TILE * TILE
+    list(pool.map(carry, sorted({(int(row), int(column)) for row, column in corners})))
+    return shares
+
+
+def _squares(
+    means: FloatArray, known: list[_Frame], corner: tuple[int, int], radius: int, count: int
+) -> tuple[Indices, Indices, Indices]:
+    """For each square of a tile (n, m, D), the most alike ones within reach.
+
+    corner: (row, column) of the tile's first square. Returns frames, rows and columns, each
+    (n * m, count). Where there are not as many within reach, some may lie beyond the frame.
+    """
+    (row, column), (n, m, d) = corner, means.shape
+    side = 2 * radius + 1
+    around = slice(row, row + n + 2 * radius), slice(column, column + m + 2 * radius)
+    keys = np.stack([frame.means[around] for frame in known])
+    alike = (means.reshape(-1, d) @ keys.reshape(-1, d).T).reshape(n, m, *keys.shape[:3])
+    height, width = known[0].near.shape
+    alike[:, :, :, : max(radius - row, 0)] = -np.inf
+    alike[:, :, :, height + radius - row :] = -np.inf
+    alike[:, :, :, :, : max(radius - column, 0)] = -np.inf
+    alike[:, :, :, :, width + radius - column :] = -np.inf
+    # Each square's own window, (n, m, frames, side, side), without copying.
+    i, j, f, y, x = alike.strides
+    windows = as_strided(alike, (n, m, len(known), side, side), (i + y, j + x, f, y, x))
+    # The best squares lie in those columns of windows whose best ones are the best.
+    best = _largest(windows.max(axis=3).reshape(n * m, -1), count)
+    square = np.arange(n * m)[:, None]
+    frames, across = np.divmod(best, side)
+    found = windows[square // m, square % m, frames, :, across].reshape(n * m, -1)
+    which, down = np.divmod(_largest(found, count), side)
+    frames, across = (np.take_along_axis(of, which, axis=1) for of in (frames, across))
+    return frames, row + square // m + down - radius, column + square % m + across - radius
+
+
+def _weighted(
+    cells: FloatArray, known: list[_Frame], found: tuple[Indices, ...], how: Carrying
+) -> FloatArray:
+    """The labels' shares in a tile's cells (n, m, s * s, D), out of the squares `found`, alike."""
+    n, m, each, d = cells.shape
+    frames, rows, columns = found
+    height, width = known[0].near.shape
+    within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    count = frames.shape[1]
+    keys = np.zeros((n * m, count, each, d), np.float32)
+    shares = np.zeros((n * m, count, each, known[0].shares.shape[3]), np.float32)
+    for number, frame in enumerate(known):
+        here = np.nonzero((frames == number) & within)
+        keys[here] = frame.cells[rows[here], columns[here]]
+        shares[here] = frame.shares[rows[here], columns[here]]
+    alike = cells.reshape(n * m, each, d) @ keys.reshape(n * m, -1, d).swapaxes(1, 2)
+    alike = np.where(np.repeat(within, each, axis=1)[:, None], alike, -np.inf)
+    alike = alike.reshape(n * m * each, -1)
+    best = _largest(alike, how.top)
+    cosines = np.take_along_axis(alike, best, axis=1)
+    weights = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / how.temperature)
+    weights /= weights.sum(axis=1, keepdims=True)
+    square = np.arange(n * m * each)[:, None] // each
+    chosen = shares.reshape(n * m, count * each, -1)[square, best]
+    carried: FloatArray = (weights[:, :, None] * chosen).sum(axis=1, dtype=np.float32)
+    return carried.reshape(n, m, each, -1)
+
+
+def _largest(values: FloatArray, count: int) -> Indices:
+    """Where the `count` largest of each row are, in no order: (N, count), or all there are."""
+    if count >= values.shape[1]:
+        return np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    return np.argpartition(values, -count, axis=1)[:, -count:]

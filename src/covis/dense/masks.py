@@ -1,0 +1,112 @@
+"""Masks of objects: their files, and how well one fits another (DAVIS, CVPR 2016, section 4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError, ImageError
+from covis.files import replacing
+from covis.types import BoolArray
+
+TOLERANCE = 0.008
+"""How far apart contours may lie and still agree, of the picture's diagonal."""
+
+
+def read_mask(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int] | None]:
+    """The labels of a picture (H, W), 0 for the background, and its palette as Pillow has it.
+
+    Of a picture with a palette the labels are its indices; of a black and white one 0 and 255,
+    split in the middle, and there is no palette.
+
+    Raises ImageError when it cannot be read, or has colours but no palette.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            if picture.mode == "P":
+                return np.array(picture), picture.getpalette()
+            colours = np.array(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file; check the path.") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path} is not a mask covis can read ({error}).") from None
+    if np.ptp(colours, axis=2).any():
+        raise ImageError(
+            f"{path} has colours but no palette; save the mask as an indexed PNG, or in black "
+            "and white."
+        )
+    return np.where(colours[:, :, 0] > 127, 255, 0).astype(np.uint8), None
+
+
+def fit(found: NDArray[Any], truth: NDArray[Any], labels: Iterable[int]) -> tuple[float, float]:
+    """J and F of labels (H, W), means over `labels`.
+
+    Raises ArgumentError when they are of several sizes.
+    """
+    if found.shape != truth.shape:
+        sizes = (f"{mask.shape[1]}x{mask.shape[0]}" for mask in (found, truth))
+        raise ArgumentError("a mask and the true one differ in size: {}, {}.".format(*sizes))
+    pairs = [(found == label, truth == label) for label in labels]
+    j, f = (
+        float(np.mean([score(*pair) for pair in pairs]))
+        for score in (region_similarity, contour_accuracy)
+    )
+    return j, f
+
+
+def write_mask(
+    path: str | os.PathLike[str], labels: NDArray[Any], palette: list[int] | None = None
+) -> None:
+    """Write labels (H, W) as a PNG, indexed where there is a palette, else as greys.
+
+    Raises CovisError when it cannot be written.
+    """
+    picture = PIL.Image.fromarray(labels.astype(np.uint8))
+    if palette is not None:
+        picture.putpalette(palette)
+    with replacing(path) as file:
+        picture.save(file, format="PNG")
+
+
+def region_similarity(found: BoolArray, truth: BoolArray) -> float:
+    """J of masks (H, W): what they share of what either covers, 0..1; 1 where both are empty."""
+    either = np.count_nonzero(found | truth)
+    return np.count_nonzero(found & truth) / either if either else 1.0
+
+
+def contour_accuracy(found: BoolArray, truth: BoolArray, tolerance: float = TOLERANCE) -> float:
+    """F of masks (H, W): the harmonic mean of two shares, 0..1: of the found contour within
+    `tolerance` diagonals of the true one, rounded up to whole pixels, and the other way round.
+
+    1 where neither mask has a contour, 0 where only one has.
+    """
+    reach = np.ceil(tolerance * np.hypot(*truth.shape))
+    lines = contour(found), contour(truth)
+    lengths = [np.count_nonzero(line) for line in lines]
+    if not all(lengths):
+        return float(not any(lengths))
+    precision, recall = (
+        np.count_nonzero(line & (_distances(other) <= reach)) / length
+        for line, other, length in zip(lines, lines[::-1], lengths, strict=True)
+    )
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def contour(mask: BoolArray) -> BoolArray:
+    """Where a mask (H, W) differs from the pixel to the right, below, or right below."""
+    line = np.zeros(mask.shape, np.bool_)
+    line[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    line[:-1] |= mask[:-1] != mask[1:]
+    line[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
+    return line
+
+
+def _distances(line: BoolArray) -> NDArray[Any]:
+    """Of every pixel to the nearest one that is set."""
+    return cv2.distanceTransform((~line).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
