@@ -340,7 +340,7 @@ def _made_for(out: Path, identity: dict[str, Any], folders: Sequence[str]) -> It
             (out / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CovisError(f"{out}: cannot make this folder ({error.strerror}).") from None
-    with _locked(out):
+    with locked(out):
         settings = out / "settings.json"
         if settings.exists():
             _check_same(settings, identity)
@@ -366,7 +366,7 @@ def _check_same(settings: Path, identity: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep a second process out; the lock goes with the process. Windows has no such lock."""
     try:
         import fcntl

@@ -63,11 +63,10 @@ def verify_pair(
     threshold = SIDE_SHARE * min(max(size) for size in sizes)
     calibrated = camera0.has_prior_focal_length and camera1.has_prior_focal_length
     kind: Literal["fundamental", "essential"] = "essential" if calibrated else "fundamental"
-    pinholes: dict[str, Camera] = {}
+    pinhole0 = pinhole1 = None
     if calibrated:
         x0, pinhole0 = _undistorted(x0, camera0)
         x1, pinhole1 = _undistorted(x1, camera1)
-        pinholes = {"camera0": pinhole0, "camera1": pinhole1}
     known = np.isfinite(x0).all(1) & np.isfinite(x1).all(1)
     best = np.flatnonzero(known)[:ROBUST_FROM]
     found = estimate_geometry(
@@ -81,14 +80,14 @@ def verify_pair(
         seed=seed,
         min_iterations=MIN_ITERATIONS,
         max_iterations=MAX_ITERATIONS,
-        **pinholes,
+        camera0=pinhole0,
+        camera1=pinhole1,
     )
     if found.matrix is None:
         return none
     matrix = found.matrix
-    if calibrated:
-        left, right = (np.linalg.inv(pinhole.matrix) for pinhole in (pinhole1, pinhole0))
-        matrix = left.T @ matrix @ right
+    if pinhole0 is not None and pinhole1 is not None:
+        matrix = np.linalg.inv(pinhole1.matrix).T @ matrix @ np.linalg.inv(pinhole0.matrix)
     inliers = known & (sampson(x0, x1, matrix) <= threshold)
     if inliers.sum() < least:
         return none

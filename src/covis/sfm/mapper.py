@@ -1,0 +1,175 @@
+"""From a COLMAP database to models, by pycolmap's mappers."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from covis.errors import CovisError
+from covis.sfm.model import need_pycolmap
+
+MapperName = Literal["incremental", "global"]
+
+LEAST_PHOTOS = 3
+"""Models of fewer are not kept."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How the mappers run.
+
+    refine: whether focal lengths and distortions are adjusted. coarseness: how many of a photo's
+    pixels one of the picture covers that keypoints were found in; COLMAP's thresholds, which
+    are for keypoints of full resolution, grow with it. seed: of the robust estimations.
+    threads: all by default; one makes models repeatable to the last bit.
+    """
+
+    mapper: MapperName = "incremental"
+    refine: bool = True
+    coarseness: float = 1.0
+    seed: int = 0
+    threads: int | None = None
+    least_inliers: int = 15
+
+
+def run_mapper(
+    database: Path,
+    photos: Path,
+    work: Path,
+    options: Mapping,
+    *,
+    extended: Path | None = None,
+    report: Callable[[int], None] | None = None,
+) -> list[Any]:
+    """Models, `pycolmap.Reconstruction`, the one with the most photos first.
+
+    work: an empty folder for what the mapper writes. extended: a model to start from; then there
+        is one model. report: called with the number of photos that are placed so far.
+
+    Raises CovisError where pycolmap gives up.
+    """
+    colmap = need_pycolmap()
+    with quiet(colmap):
+        try:
+            if options.mapper == "global" and extended is None:
+                settings = global_options(colmap, options)
+                found = colmap.global_mapping(database, photos, work, settings)
+            else:
+                counted = _Counted(report)
+                found = colmap.incremental_mapping(
+                    database,
+                    photos,
+                    work,
+                    incremental_options(colmap, options),
+                    input_path="" if extended is None else str(extended),
+                    initial_image_pair_callback=counted.first,
+                    next_image_callback=counted.next,
+                )
+        except (RuntimeError, ValueError) as error:
+            raise CovisError(f"{database}: the mapper failed ({_line(error)}).") from error
+    models = [model for model in found.values() if model.num_reg_images() >= LEAST_PHOTOS]
+    return sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+
+
+def incremental_options(colmap: Any, options: Mapping) -> Any:
+    """`pycolmap.IncrementalPipelineOptions`."""
+    settings = colmap.IncrementalPipelineOptions()
+    settings.random_seed = options.seed
+    settings.num_threads = options.threads or -1
+    settings.min_num_matches = options.least_inliers
+    settings.min_model_size = LEAST_PHOTOS
+    settings.ba_refine_focal_length = options.refine
+    settings.ba_refine_extra_params = options.refine
+    mapper = settings.mapper
+    mapper.random_seed = options.seed
+    mapper.num_threads = options.threads or -1
+    mapper.abs_pose_refine_focal_length = options.refine
+    mapper.abs_pose_refine_extra_params = options.refine
+    mapper.init_max_error *= options.coarseness
+    mapper.abs_pose_max_error *= options.coarseness
+    mapper.filter_max_reproj_error *= options.coarseness
+    return settings
+
+
+def global_options(colmap: Any, options: Mapping) -> Any:
+    """`pycolmap.GlobalPipelineOptions`."""
+    settings = colmap.GlobalPipelineOptions()
+    settings.random_seed = options.seed
+    settings.num_threads = options.threads or -1
+    settings.min_num_matches = options.least_inliers
+    adjustment = settings.mapper.bundle_adjustment
+    adjustment.refine_focal_length = options.refine
+    adjustment.refine_extra_params = options.refine
+    return settings
+
+
+def triangulate(database: Path, photos: Path, work: Path, poses: Path, options: Mapping) -> Any:
+    """A model with the poses of the one in `poses`, its points seen by the database's keypoints.
+
+    Raises CovisError where that model cannot be read or has no photo of the database.
+    """
+    colmap = need_pycolmap()
+    with quiet(colmap):
+        try:
+            known = colmap.Reconstruction(str(poses))
+            with_ids = colmap.Database.open(str(database))
+            known.transcribe_image_ids_to_database(with_ids)
+            with_ids.close()
+            settings = incremental_options(colmap, options)
+            return colmap.triangulate_points(known, database, photos, work, True, settings)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise CovisError(f"{poses}: this model cannot be extended ({_line(error)}).") from error
+
+
+def write_models(models: list[Any], sparse: Path) -> None:
+    """Write models as sparse/0, sparse/1, ..., in the place of those that are there."""
+    fresh = sparse.with_name(f"{sparse.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for number, model in enumerate(models):
+        (fresh / str(number)).mkdir(parents=True)
+        model.write(str(fresh / str(number)))
+    shutil.rmtree(sparse, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        fresh.rename(sparse)
+
+
+class quiet:
+    """COLMAP's log goes to the terminal; in a `with` block of this only its errors do."""
+
+    def __init__(self, colmap: Any) -> None:
+        self._logging = colmap.logging
+
+    def __enter__(self) -> None:
+        self._level = self._logging.minloglevel
+        self._logging.minloglevel = self._logging.Level.ERROR.value
+
+    def __exit__(self, *args: object) -> None:
+        self._logging.minloglevel = self._level
+
+
+class _Counted:
+    """Counts the photos that the incremental mapper places."""
+
+    def __init__(self, report: Callable[[int], None] | None) -> None:
+        self._report, self._count, self._lock = report, 0, threading.Lock()
+
+    def first(self) -> None:
+        self._tell(2)
+
+    def next(self) -> None:
+        self._tell(1)
+
+    def _tell(self, more: int) -> None:
+        with self._lock:
+            self._count += more
+        if self._report is not None:
+            self._report(self._count)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
