@@ -41,18 +41,22 @@ def test_doctor_tells_versions_formats_and_what_is_missing(
     covis: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else version(name))
+    gone = ("torch", "ray")
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in gone else version(name))
     monkeypatch.setattr(doctor, "_self_check", lambda: {
         "model": "m", "matches": 9, "right": 8, "seconds": 0.1})  # fmt: skip
     found = json.loads(covis("doctor", "--json").stdout)
     assert found["versions"]["torch"] is None
-    assert all(found["versions"][name] for name in ("covis", "numpy", "opencv", "poselib"))
+    assert all(found["versions"][name] for name in ("covis", "numpy", "opencv", "pylance"))
     assert found["formats"]["JPEG"]
     assert found["problems"] == []
     assert any("torch" in hint and ".[train]" in hint for hint in found["hints"])
+    assert any("cluster" in hint and ".[ray]" in hint for hint in found["hints"])
     text = covis("doctor")
     assert text.exit_code == 0
     assert "8 of 9 matches right" in text.stdout
+    assert f"Lance {version('pylance')}" in text.stdout
+    assert "train: to train and to import or export weights" in text.stdout
     assert text.stdout.endswith("All is well.\n")
 
 

@@ -13,8 +13,16 @@ from covis.cli import options
 from covis.cli.demo import RIGHT_WITHIN, right_matches
 from covis.errors import BundleError, CovisError
 
-_NEEDED = ("numpy", "onnxruntime", "poselib", "pillow", "typer")
-_TRAIN = ("torch", "onnx", "onnxscript", "safetensors")
+_NEEDED = ("numpy", "onnxruntime", "poselib", "pillow", "typer", "pylance", "pyarrow")
+_EXTRAS = {
+    "train": (
+        ("torch", "onnx", "onnxscript", "safetensors", "h5py"),
+        "to train and to import or export weights",
+    ),
+    "ray": (("ray",), "to add photos on a cluster: covis add --engine ray"),
+    "map": (("pycolmap",), "to build maps from photos"),
+}
+"""Packages that not everyone needs, by the extra that brings them, and what they are for."""
 
 
 def command(as_json: options.AsJson = False) -> None:
@@ -37,15 +45,16 @@ def examine() -> dict[str, Any]:
     problems: list[str] = []
     hints: list[str] = []
     versions: dict[str, str | None] = {"covis": __version__, "python": platform.python_version()}
-    versions |= {name: _version(name) for name in (*_NEEDED, *_TRAIN)}
+    optional = [name for names, _ in _EXTRAS.values() for name in names]
+    versions |= {name: _version(name) for name in (*_NEEDED, *optional)}
     problems += [f"{n} is missing: pip install --force-reinstall covis" for n in _NEEDED
                  if versions[n] is None]  # fmt: skip
-    missing = [name for name in _TRAIN if versions[name] is None]
-    if missing:
-        hints.append(
-            f"{', '.join(missing)} missing: needed only to train and to import or export "
-            f"weights; {options.TRAIN_EXTRA}"
-        )
+    for extra, (names, purpose) in _EXTRAS.items():
+        missing = [name for name in names if versions[name] is None]
+        if missing:
+            hints.append(
+                f"{', '.join(missing)} missing: needed only {purpose}; {options.extra(extra)}"
+            )
     found: dict[str, Any] = {"versions": versions, "platform": platform.platform()}
     try:
         found |= _runtime(versions, hints) | {"models": _models(hints)}
@@ -129,9 +138,12 @@ def _version(package: str) -> str | None:
 def _print(found: dict[str, Any]) -> None:
     for name, number in found["versions"].items():
         typer.echo(f"{name:12} {number or '-'}")
+    for extra, (_, purpose) in _EXTRAS.items():
+        typer.echo(f"{'extra':12} {extra}: {purpose}")
     if "formats" in found:
         names = [name for name, readable in found["formats"].items() if readable]
         typer.echo(f"{'backend':12} {found['backend']}, {found['threads']} threads")
+        typer.echo(f"{'store':12} Lance {found['versions']['pylance']}")
         typer.echo(f"{'pictures':12} {', '.join(names)}")
     for model in found.get("models", []):
         typer.echo(f"{'model':12} {model['name']} ({model['licence']}) in {model['folder']}")

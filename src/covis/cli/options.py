@@ -80,7 +80,13 @@ DEFAULT_MATCHER = "auto"
 DEFAULT_MAX_SIZE = 960
 DEFAULT_MAX_KEYPOINTS = 4096
 
-TRAIN_EXTRA = "in covis' folder: python -m pip install '.[train]'"
+
+def extra(name: str) -> str:
+    """How to install an extra."""
+    return f"in covis' folder: python -m pip install '.[{name}]'"
+
+
+TRAIN_EXTRA = extra("train")
 _TRAIN_MODULES = ("torch", "onnx", "onnxscript", "safetensors")
 
 
