@@ -20,7 +20,7 @@ from covis.runtime import Bundle
 from covis.search import Index
 from covis.search.duplicates import WAYS, stood
 from covis.search.rank import Ranker
-from covis.search.sheet import COLUMNS, MARGIN, TILE, draw_sheet
+from covis.search.sheet import COLUMNS, MARGIN, TILE, TITLE, draw_sheet
 from covis.types import Features
 
 Pixels = NDArray[np.uint8]
@@ -344,6 +344,19 @@ def test_the_sheet_has_a_tile_a_hit(large: Index, tmp_path: Path) -> None:
     assert (sheet[-100:, TILE + 2 * MARGIN :] == sheet[0, 0]).all()
 
 
+def test_the_sheet_frames_the_region(large: Index, scene: Scene) -> None:
+    query, region = rgb(scene(1, 240, 320)), (40, 30, 200, 150)
+    found = large.search(query, 1, region=region, budget=None)
+    found = replace(found, hits=[replace(found.hits[0], matches=None)])
+    plain, framed = draw_sheet(query, found), draw_sheet(query, found, region=region)
+    rows, columns = np.nonzero((plain != framed).any(axis=2))
+    # Both pictures at their own size, a gap of 6 pixels between, in the tile's middle.
+    left = MARGIN + (TILE - 2 * 320 - 6) // 2 + 40
+    top = MARGIN + TITLE + 30
+    np.testing.assert_allclose([columns.min(), rows.min()], [left, top], atol=4)
+    np.testing.assert_allclose([columns.max(), rows.max()], [left + 200, top + 150], atol=4)
+
+
 def test_hits_as_plain_words(large: Index) -> None:
     import json
 
@@ -352,6 +365,7 @@ def test_hits_as_plain_words(large: Index) -> None:
     first = found["hits"][0]
     assert (found["images"], first["verdict"], first["turn"]) == (8, "same", 0)
     assert first["inliers"] <= first["matches"]
+    assert first["model"] == "sift"
     np.testing.assert_allclose(first["query_region"], first["region"], atol=0.1)
 
 

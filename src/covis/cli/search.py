@@ -69,7 +69,7 @@ def command(
         from covis.draw import save_picture
         from covis.search.sheet import draw_sheet
 
-        save_picture(draw_sheet(query, found), output)
+        save_picture(draw_sheet(query, found, region=box), output)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return

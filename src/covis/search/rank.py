@@ -115,6 +115,7 @@ class Hit:
             "checked": self.matches is not None,
             "matches": 0 if self.matches is None else len(self.matches),
             "inliers": self.inliers,
+            "model": "" if self.matches is None else self.matches.model,
             "verdict": None if verdict is None else verdict.label,
             "probability": None if verdict is None else verdict.probability,
             "turn": self.turn,

@@ -11,7 +11,7 @@ import numpy as np
 from covis.draw import Pixels, draw_matches
 from covis.errors import ImageError
 from covis.images import Source, load_image
-from covis.search.rank import Found, Hit
+from covis.search.rank import Found, Hit, Region
 from covis.types import Image, Matches
 from covis.words import turned
 
@@ -23,16 +23,23 @@ TITLE = 28
 
 _PAPER = (16, 17, 20)
 _INK = (232, 234, 237)
+_FRAME = (255, 255, 255)
 _COLOURS = {"same": (98, 201, 132), "unsure": (226, 184, 84), "different": (150, 152, 158)}
 
 
-def draw_sheet(query: Source, found: Found, *, max_lines: int = 80) -> Pixels:
+def draw_sheet(
+    query: Source, found: Found, *, region: Region | None = None, max_lines: int = 80
+) -> Pixels:
     """Each hit in a tile: the query on its left, lines between what matches, a title above.
+
+    region: (x, y, width, height) of the query, in its pixels, to draw a frame around.
 
     Returns (h, w, 3) uint8, RGB. Raises ImageError when the query cannot be loaded; a hit whose
     file is gone gets an empty tile.
     """
     image = load_image(query, max_size=TILE)
+    if region is not None:
+        image = _framed(image, region)
     tiles = [_tile(image, hit, rank, max_lines) for rank, hit in enumerate(found.hits, 1)]
     rows = [tiles[begin : begin + COLUMNS] for begin in range(0, len(tiles), COLUMNS)]
     heights = [max(tile.shape[0] for tile in row) for row in rows]
@@ -46,6 +53,20 @@ def draw_sheet(query: Source, found: Found, *, max_lines: int = 80) -> Pixels:
             sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
         top += height + MARGIN
     return sheet
+
+
+def _framed(image: Image, region: Region) -> Image:
+    rows, columns = image.pixels.shape[:2]
+    across, down = columns / image.width, rows / image.height
+    x, y, width, height = region
+    corners = (
+        (round(x * across), round(y * down)),
+        (round((x + width) * across) - 1, round((y + height) * down) - 1),
+    )
+    pixels = image.pixels.copy()
+    for thickness, colour in ((5, _PAPER), (3, _FRAME)):
+        cv2.rectangle(pixels, *corners, colour, thickness)
+    return replace(image, pixels=pixels)
 
 
 def _tile(query: Image, hit: Hit, rank: int, max_lines: int) -> Pixels:
