@@ -26,8 +26,8 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="poselib (LO-RANSAC), opencv (RANSAC), opencv-magsac or dlt (homographies, all "
-            "matches); may be given several times.",
+            help="poselib (LO-RANSAC), poselib-prosac (best matches first), opencv (RANSAC), "
+            "opencv-magsac, or dlt (homographies, all matches); may be given several times.",
             show_default="those of the benchmark's papers",
         ),
     ] = None,
@@ -122,7 +122,7 @@ def command(
         result = run_benchmark(benchmark, data or Path(), settings, report)
     if out is not None:
         result.save(out)
-    typer.echo(tables(benchmark, result.rows))
+    typer.echo(tables(benchmark, [("measured", row) for row in result.rows]))
     typer.echo(
         f"\n{result.seconds:.0f} s on {result.machine}, {threads or 'all'} used; {seeds} seeds."
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from covis.errors import ArgumentError
 from covis.matching.matcher import DEFAULT_MATCHER
 
 T = TypeVar("T")
 
-ESTIMATORS = ("poselib", "opencv", "opencv-magsac", "dlt")
+ESTIMATORS = ("poselib", "poselib-prosac", "opencv", "opencv-magsac", "dlt")
 """See `covis.evaluation.estimators`."""
 
 Report = Callable[[int, int], None]
@@ -105,6 +105,7 @@ class Benchmark:
     marks: tuple[str, ...]
     run: Callable[[Path, Settings, Report], list[Row]]
     folders: tuple[str, ...] = ()
+    methods: Literal["pairs", "search", "own"] = "own"
 
     def is_in(self, folder: Path) -> bool:
         return any(next(folder.glob(mark), None) is not None for mark in self.marks)

@@ -1,6 +1,7 @@
 """The robust estimators that papers measure with, behind one call.
 
-poselib: covis' own, PoseLib's LO-RANSAC (`covis.geometry`).
+poselib: covis' own, PoseLib's LO-RANSAC (`covis.geometry`). poselib-prosac: the same, which tries
+    the better matches first, as `covis match` does.
 opencv: OpenCV's RANSAC. opencv-magsac: its USAC with MAGSAC++ scoring.
 dlt: no RANSAC: the direct linear transform of all matches, weighted by their scores; homographies.
 """
@@ -38,7 +39,7 @@ def estimate(
 ) -> Geometry:
     """The pair's homography or relative pose, from (N, 2) points in its pixels.
 
-    scores: (N,), larger is better; poselib tries the better first, dlt weighs by them.
+    scores: (N,), larger is better; for poselib-prosac and dlt.
     threshold: in pixels: of image 1 for a homography, the distance from the epipolar line
         otherwise; None for `default_threshold`. seed: draws other samples.
 
@@ -47,6 +48,8 @@ def estimate(
     if estimator not in ESTIMATORS:
         raise ArgumentError(f"no estimator '{estimator}'; there are: {', '.join(ESTIMATORS)}.")
     if estimator == "poselib":
+        scores = None
+    if estimator in ("poselib", "poselib-prosac"):
         return _poselib(pair, points0, points1, scores, threshold, seed)
     if isinstance(pair, PosePair) and estimator == "dlt":
         raise ArgumentError("the estimator 'dlt' is for homographies; use another for poses.")

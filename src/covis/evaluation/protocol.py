@@ -18,6 +18,7 @@ SEARCHED = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 TITLES = {
     "poselib": "LO-RANSAC",
+    "poselib-prosac": "LO-RANSAC, best matches first",
     "opencv": "RANSAC",
     "opencv-magsac": "MAGSAC++",
     "dlt": "weighted DLT",
@@ -176,7 +177,10 @@ def _note(
         words.append(f"threshold {best.threshold:g} px")
         if len(tried) > 1:
             listed = ", ".join(f"{setup.threshold:g}" for setup in tried)
-            words[-1] = f"threshold {best.threshold:g} px, the best of {listed} on these pairs"
+            words[-1] += f", the best of {listed} on these pairs"
+    elif best.estimator != "dlt":
+        words.append("covis' own thresholds")
     if settings.every > 1:
         words.append(f"only every {settings.every}th pair")
-    return "; ".join([*words, f"means over {settings.seeds} seeds"])
+    seeds = "one seed" if settings.seeds == 1 else f"means over {settings.seeds} seeds"
+    return "; ".join([*words, seeds])

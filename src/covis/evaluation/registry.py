@@ -77,6 +77,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "one folder a set: the pictures and pairs.json, see covis.evaluation.pairs",
         ("pairs.json", "*/pairs.json", "*/*/pairs.json"),
         _pairs,
+        methods="pairs",
     ),
     "hpatches": Benchmark(
         "homographies: XFeat's accuracy; LightGlue's precision, recall and areas",
@@ -85,6 +86,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         ("i_*/H_1_2", "v_*/H_1_2"),
         _hpatches,
         ("hpatches-sequences-release",),
+        methods="pairs",
     ),
     "megadepth1500": Benchmark(
         "relative poses outdoors, 1500 pairs",
@@ -98,6 +100,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "megadepth_test_1500_scene_info/*.npz",
         ),
         _megadepth,
+        methods="pairs",
     ),
     "scannet1500": Benchmark(
         "relative poses indoors, 1500 pairs",
@@ -106,6 +109,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "pairs_calibrated.txt, or SuperGlue's scannet_test_pairs_with_gt.txt, and images/",
         ("pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt"),
         _scannet,
+        methods="pairs",
     ),
     "phototourism": Benchmark(
         "relative poses of tourists' photos, Image Matching Challenge 2021",
@@ -113,6 +117,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "SCENE/set_100/ with images/, calibration/ and new-vis-pairs/keys-th-0.1.npy",
         ("*/set_100/new-vis-pairs/keys-th-0.1.npy",),
         _phototourism,
+        methods="pairs",
     ),
     "queries": Benchmark(
         "any queries with right answers among pictures",
@@ -120,6 +125,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "db/, queries/ and queries.json, see covis.evaluation.queries; or folders that have them",
         ("queries.json", "*/queries.json"),
         _queries,
+        methods="search",
     ),
     "roxford5k": Benchmark(
         "image search, Revisited Oxford: mAP, mP@10",
@@ -127,6 +133,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "gnd_roxford5k.pkl and jpg/",
         ("gnd_roxford5k.pkl",),
         _revisited,
+        methods="search",
     ),
     "rparis6k": Benchmark(
         "image search, Revisited Paris: mAP, mP@10",
@@ -134,6 +141,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "gnd_rparis6k.pkl and jpg/",
         ("gnd_rparis6k.pkl",),
         _revisited,
+        methods="search",
     ),
     "gldv2": Benchmark(
         "image search, Google Landmarks v2: retrieval mAP@100",
@@ -141,6 +149,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "retrieval_solution_v2.1.csv, test/ and index/ with a/b/c/ID.jpg",
         ("retrieval_solution_v2.1.csv",),
         _landmarks,
+        methods="search",
     ),
     "places": Benchmark(
         "place recognition: recall@1, 5, 10 within 25 metres",
@@ -148,5 +157,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "database/ and queries/ with pictures named @EAST@NORTH@..., of one split",
         ("database/@*", "database/*/@*"),
         _places,
+        methods="search",
     ),
 }

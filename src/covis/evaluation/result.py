@@ -13,22 +13,30 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+from covis import __version__
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report, Row, Settings
-from covis.evaluation.printed import PRINTED
+from covis.evaluation.printed import PRINTED, Printed
 from covis.evaluation.registry import BENCHMARKS
+from covis.features.extractor import DEFAULT_FEATURES
 from covis.files import replacing
+from covis.runtime.bundle import find_bundle, installed_bundle
 
-PACKAGES = ("covis", "numpy", "onnxruntime", "opencv-python-headless", "poselib")
+PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "poselib")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `run_benchmark` gives. date: ISO 8601, UTC. seconds: wall time."""
+    """What `run_benchmark` gives.
+
+    models: name -> digest, of what features and matches were made with. date: ISO 8601, UTC.
+    seconds: wall time.
+    """
 
     benchmark: str
     data: str
     settings: Settings
+    models: Mapping[str, str]
     rows: tuple[Row, ...]
     seconds: float
     date: str
@@ -75,7 +83,23 @@ def run_benchmark(
     rows = tuple(benchmark.run(data, settings, report))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     seconds = round(time.perf_counter() - began, 1)
-    return Result(name, str(data), settings, rows, seconds, now, machine(), versions())
+    return Result(
+        name, str(data), settings, models(settings), rows, seconds, now, machine(), versions()
+    )
+
+
+def models(settings: Settings) -> dict[str, str]:
+    """Digests, by name, of the models that the settings name; SIFT has none."""
+    features = DEFAULT_FEATURES if settings.features == "xfeat" else settings.features
+    names = [features, settings.matcher]
+    if settings.matcher in ("auto", "lightglue"):
+        names[1] = f"lightglue-{features}"
+    found = [find_bundle(name) for name in names if _is_bundle(name)]
+    return {bundle.name: bundle.digest() for bundle in found}
+
+
+def _is_bundle(name: str) -> bool:
+    return installed_bundle(name) is not None or (Path(name) / "bundle.json").is_file()
 
 
 def machine() -> str:
@@ -86,8 +110,8 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's and of every package that the figures depend on."""
-    found = {"python": platform.python_version()}
+    """Those of covis, Python and every package that the figures depend on."""
+    found = {"covis": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -96,25 +120,31 @@ def versions() -> dict[str, str]:
     return found
 
 
-def tables(benchmark: str, rows: Sequence[Row]) -> str:
-    """Markdown: for each protocol what was measured and what papers print, each labelled."""
+def tables(benchmark: str, rows: Sequence[tuple[str, Row]]) -> str:
+    """Markdown: for each protocol what was measured and what papers print, each labelled.
+
+    rows: with what stands in the first column, "measured" or whose method it is.
+    """
     blocks = []
-    for protocol in dict.fromkeys(row.protocol for row in rows):
-        measured = [row for row in rows if row.protocol == protocol]
+    for protocol in dict.fromkeys(row.protocol for _, row in rows):
+        own = [(label, row) for label, row in rows if row.protocol == protocol]
         printed = [p for p in PRINTED if (p.benchmark, p.protocol) == (benchmark, protocol)]
-        columns = list(dict.fromkeys(name for row in measured for name in row.figures))
-        lines = [["", "method", "part", "items", *columns]]
-        lines.append(["---"] * len(lines[0]))
-        for row in measured:
-            cells = [_cell(row.figures.get(name, math.nan)) for name in columns]
-            lines.append(["measured", row.method, row.part, str(row.items), *cells])
-        for each in printed:
-            cells = [_cell(each.figures.get(name, math.nan)) for name in columns]
-            lines.append([f"printed: {each.source}", each.method, each.part, "", *cells])
-        notes = dict.fromkeys(row.note for row in measured if row.note)
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        blocks.append("\n\n".join([f"{benchmark}, {protocol}:", table, *notes]))
+        notes = dict.fromkeys(row.note for _, row in own if row.note)
+        blocks.append("\n\n".join([f"{benchmark}, {protocol}:", _table(own, printed), *notes]))
     return "\n\n".join(blocks)
+
+
+def _table(measured: Sequence[tuple[str, Row]], printed: Sequence[Printed]) -> str:
+    columns = list(dict.fromkeys(name for _, row in measured for name in row.figures))
+    lines = [["", "method", "part", "items", *columns]]
+    lines.append(["---"] * len(lines[0]))
+    for label, row in measured:
+        cells = [_cell(row.figures.get(name, math.nan)) for name in columns]
+        lines.append([label, row.method, row.part, str(row.items), *cells])
+    for each in printed:
+        cells = [_cell(each.figures.get(name, math.nan)) for name in columns]
+        lines.append([f"printed: {each.source}", each.method, each.part, "", *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cell(value: float) -> str:

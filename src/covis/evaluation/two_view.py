@@ -39,7 +39,7 @@ class Setup(NamedTuple):
     threshold: in the pair's pixels; None for `default_threshold`.
     """
 
-    estimator: str = "poselib"
+    estimator: str = "poselib-prosac"
     threshold: float | None = None
 
 

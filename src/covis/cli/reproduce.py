@@ -1,0 +1,74 @@
+"""`covis reproduce`: every table that there is data for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covis.cli import options
+from covis.errors import ArgumentError
+
+
+def command(
+    data: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Holds the benchmarks' folders, at most two deep."),
+    ] = Path("data"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")
+    ] = Path("docs/results.md"),
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where every run's figures are kept, so that a stopped run goes on.",
+            show_default="beside FILE",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BENCHMARK",
+            help="Only this one, see 'covis eval'; may be given several times.",
+            show_default="all",
+        ),
+    ] = None,
+    official: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The official XFeat weights, as imported; their LightGlue is lightglue-NAME.",
+        ),
+    ] = "xfeat-official",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Every fifth pair or query, one seed.")
+    ] = False,
+    threads: options.Threads = None,
+) -> None:
+    """Measure every table that there is data for, and write them as a page.
+
+    Ours, the official weights where they are imported, SIFT, and what papers print, each
+    labelled. Run it again to go on where it was stopped. 'covis eval' lists the benchmarks, and
+    'covis eval BENCHMARK' says where its data comes from.
+    """
+    from covis.evaluation import reproduce
+    from covis.evaluation.benchmark import Settings
+    from covis.files import replacing
+
+    if not data.is_dir():
+        raise ArgumentError(f"{data}: no such folder; --data names the one with the benchmarks.")
+    base = Settings(every=reproduce.QUICK if quick else 1, seeds=1 if quick else 3, threads=threads)
+    jobs = reproduce.plan(data, official, base)
+    if only:
+        jobs = [job for job in jobs if job.benchmark in only]
+    if not jobs:
+        raise ArgumentError(f"{data}: no data of a benchmark there; 'covis eval' lists them.")
+    keep = out.with_name(f"{out.stem}-parts") if keep is None else keep
+    with options.progress() as report:
+        done = reproduce.run(jobs, keep, lambda line: typer.echo(line, err=True), report)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as file:
+        file.write(reproduce.page(done, data, official).encode())
+    typer.echo(f"Wrote {out}.")
