@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 import poselib
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from covis.errors import ArgumentError
 from covis.geometry.camera import Camera
@@ -198,13 +198,18 @@ class Trust:
     with as many such cells chance would bring, see `log10_expected_models`; the confidence that
     of log-odds weight * (log(1 + surprise) - log(1 + even)).
 
+    Measured on 7-Scenes: 80 pictures of other places, with nearest neighbours and with LightGlue,
+    have a surprise of at most 5.7, the scene's own of 271 and more. Of poses whose inliers were
+    thinned out and gathered in a part of the picture, 38 of 39 are right (0.25 m, 5 degrees) from 8
+    on, 10 of 20 between 0 and 8.
+
     least: inliers below which no pose is told. believed: the least confidence of one.
     even: the surprise at which a pose is as often right as wrong.
     """
 
     least: int = 12
     believed: float = 0.5
-    even: float = 3.0
+    even: float = 8.0
     weight: float = 3.0
 
     def confidence(self, surprise: float) -> float:
@@ -216,6 +221,13 @@ GRID = 16
 """Cells along each side of the picture."""
 
 
+def picture_cells(points: Matrix, size: tuple[int, int]) -> NDArray[np.int64]:
+    """(N,): the number of the cell that each of (N, 2) points lies in."""
+    places = np.clip(points / np.array(size) * GRID, 0, GRID - 1).astype(np.int64)
+    cells: NDArray[np.int64] = places @ np.array([1, GRID])
+    return cells
+
+
 def surprise(
     points: Matrix, inliers: BoolArray, size: tuple[int, int], threshold: float, sample: int = 3
 ) -> float:
@@ -224,7 +236,7 @@ def surprise(
     points: (N, 2). inliers: (N,) bool. size: (width, height). threshold: in pixels.
     sample: how many points determine a pose.
     """
-    cells = np.clip(points / np.array(size) * GRID, 0, GRID - 1).astype(np.int64) @ [1, GRID]
+    cells = picture_cells(points, size)
     there, agreeing = len(np.unique(cells)), len(np.unique(cells[inliers]))
     alone = min(math.pi * threshold**2 / math.prod(size), 1.0)
     chance = 1 - (1 - alone) ** (len(points) / max(there, 1))
@@ -343,6 +355,9 @@ def _ransac(
 ) -> tuple[Pose, Lens] | None:
     """The pose, and the camera of those given, that most points agree with."""
     threshold = options["max_reproj_error"]
+    if len(lenses) > 1:
+        # Among these the one that fits will do: it is refined, and not by as much as it is off.
+        options = options | {"max_iterations": max(options["max_iterations"] // 5, 1)}
     bundle = {"loss_type": "CAUCHY", "loss_scale": threshold / 3}
     best, least = None, math.inf
     for lens in lenses:
@@ -433,6 +448,9 @@ class _Fit:
         variance = (residuals**2).sum() / max(2 * len(x) - unknowns, 1)
         # Keypoints are not better than that, however well a handful of them fits.
         variance = max(variance, 0.25)
+        # Points side by side err together, see Trust.
+        size = self.lens.width, self.lens.height
+        variance *= len(x) / len(np.unique(picture_cells(x, size)))
         normal, _ = self._normal(residuals, derivatives, np.ones(len(x)), variance)
         # Lengths of the world's unit are as good as any other: scaled before the test.
         scale = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-300))
@@ -448,8 +466,9 @@ class _Fit:
         """The normal equations, with what was known of the focal length beforehand."""
         unknowns = 6 + (self.deviation > 0)
         derivatives = derivatives[:, :, :unknowns]
-        normal = np.einsum("n,nri,nrj->ij", weights, derivatives, derivatives)
-        pull = np.einsum("n,nri,nr->i", weights, derivatives, residuals)
+        weighted = (weights[:, None, None] * derivatives).reshape(-1, unknowns).T
+        normal = weighted @ derivatives.reshape(-1, unknowns)
+        pull = weighted @ residuals.ravel()
         if self.deviation > 0 and math.isfinite(self.deviation):
             normal[6, 6] += variance / self.deviation**2
             pull[6] += variance * self._stretch / self.deviation**2

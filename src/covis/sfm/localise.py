@@ -1,0 +1,382 @@
+"""Where a photo was taken: its place in a map.
+
+The map's photos most like it, by global vector, are matched with it; what they see as 3D points,
+it sees, too. Where several photos say different points of one keypoint, the one with most of the
+matches' confidence is taken. The pose that most of these points agree with is the answer, or that
+there is none; see `covis.geometry.absolute`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError
+from covis.features import Extractor
+from covis.geometry.absolute import (
+    EXIF_DEVIATION,
+    AbsolutePose,
+    Lens,
+    estimate_absolute_pose,
+)
+from covis.geometry.camera import Camera
+from covis.images import Source, load_image
+from covis.matching import Matcher
+from covis.search.pooling import global_vector
+from covis.sfm.cameras import file_size, to_file
+from covis.sfm.model import Map
+from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix
+
+NEIGHBOURS = 10
+"""Photos of the map that a query is matched with."""
+KEPT_IN_MEMORY = 128
+"""Photos of the map whose features stay in memory."""
+DEFAULT_MATCHER = "auto"
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A photo of the map, and what the query shares with it.
+
+    matches: of the features. points: of these, how many show a 3D point. inliers: of the query's
+    keypoints that agree with the pose, how many this photo named the point of.
+    """
+
+    name: str
+    matches: int
+    points: int
+    inliers: int
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where a query was taken.
+
+    name: of the query. estimate: the pose, as COLMAP has it for the file's pixels; see there for
+        when it has none. found: whether it has.
+    neighbours: the photos of the map it was matched with, the most similar first.
+    keypoints: (N, 2), upright pixels, of the query's features that show a 3D point; point_ids (N,)
+        which, places (N, 3) where those lie. `estimate.inliers` belongs to them.
+    focal_source: where the focal length came from: "given", "EXIF" or "estimated".
+    seconds: wall time by stage. model, licence: what made the matches, and under which terms.
+    """
+
+    name: str
+    estimate: AbsolutePose
+    neighbours: tuple[Neighbour, ...]
+    keypoints: FloatArray
+    point_ids: NDArray[np.int64]
+    places: Matrix
+    focal_source: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    model: str = ""
+    licence: str = ""
+
+    @property
+    def found(self) -> bool:
+        return self.estimate.pose is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and words, ready for JSON; without a pose, null."""
+        estimate = self.estimate
+        pose, lens = estimate.pose, estimate.lens
+        return {
+            "query": self.name,
+            "located": self.found,
+            "note": estimate.note,
+            "cam_from_world": None
+            if pose is None
+            else {"quaternion_wxyz": pose.quaternion, "translation": pose.translation.tolist()},
+            "position": None if pose is None else pose.position.tolist(),
+            "rotation_deviation_degrees": None
+            if pose is None
+            else estimate.rotation_deviation.tolist(),
+            "position_deviation": None if pose is None else estimate.position_deviation.tolist(),
+            "covariance": None if estimate.covariance is None else estimate.covariance.tolist(),
+            "confidence": estimate.confidence,
+            "camera": {
+                "model": lens.model,
+                "width": lens.width,
+                "height": lens.height,
+                "params": list(lens.params),
+                "focal": self.focal_source,
+                "focal_deviation": estimate.focal_deviation,
+            },
+            "points": len(estimate.inliers),
+            "inliers": int(estimate.inliers.sum()),
+            "neighbours": [vars(neighbour) for neighbour in self.neighbours],
+            "seconds": dict(self.seconds),
+            "model": self.model,
+            "licence": self.licence,
+        }
+
+    def draw(
+        self, query: Source, model: Map, path: str | os.PathLike[str] | None = None
+    ) -> NDArray[np.uint8]:
+        """The query's points beside the map from above, (h, w, 3) RGB; see `draw_located`.
+
+        query: what `load_image` takes. path: where to write the picture as well.
+        """
+        from covis.draw import save_picture
+        from covis.sfm.place import draw_located
+
+        picture = draw_located(load_image(query, max_size=DRAWN_SIZE), model, self)
+        if path is not None:
+            save_picture(picture, path)
+        return picture
+
+
+class Locator:
+    """Places photos in one map.
+
+    >>> locate = Locator("MODEL")  # doctest: +SKIP
+    >>> locate("query.jpg").estimate.pose.position  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Map | str | os.PathLike[str],
+        *,
+        matcher: str = DEFAULT_MATCHER,
+        full_depth: bool = False,
+        neighbours: int = NEIGHBOURS,
+        threads: int | None = None,
+    ) -> None:
+        """Open the map and load the models.
+
+        model: a map, or its folder. matcher: see `Matcher`; "auto" is nearest neighbours and,
+            where those do not find the place and there are weights for the map's features,
+            LightGlue. neighbours: photos of the map to match a query with at most.
+        threads: processor threads, all by default.
+
+        Raises ArgumentError where there is no map or a value is out of range, and as `Extractor`
+        and `Matcher` do.
+        """
+        if neighbours < 1:
+            raise ArgumentError(f"neighbours must be 1 or more, not {neighbours}.")
+        if matcher == "semi-dense":
+            raise ArgumentError(
+                "a query is matched with the sparse features of a map; use another matcher."
+            )
+        self.map = model if isinstance(model, Map) else Map.open(model)
+        self._neighbours = neighbours
+        settings = self.map.settings
+        self._extract = Extractor(
+            settings.features,
+            max_keypoints=settings.max_keypoints,
+            max_size=settings.max_size,
+            threads=threads,
+        )
+        _check_weights(self.map, self._extract)
+        wanted = Matcher(
+            matcher, features=self._extract.source, full_depth=full_depth, threads=threads
+        )
+        self._matchers = [wanted]
+        if wanted.bundle(self._extract.model) is not None and matcher == "auto":
+            self._matchers.insert(0, Matcher("nearest", threads=threads))
+        self._known = lru_cache(KEPT_IN_MEMORY)(self._read)
+
+    def camera_of(self, name: str) -> Lens:
+        """The camera of a photo of the map, for queries that it took as well.
+
+        Raises ArgumentError for a photo without a pose.
+        """
+        if name not in self.map.names:
+            raise ArgumentError(f"{self.map.folder}: no photo '{name}' with a pose in the map.")
+        model = self.map.reconstruction
+        camera = model.camera(model.image(self.map.names[name]).camera_id)
+        params = tuple(map(float, camera.params))
+        return Lens(camera.model.name, camera.width, camera.height, params)
+
+    def __call__(
+        self,
+        query: Source,
+        *,
+        lens: Lens | None = None,
+        focal: float | None = None,
+        seed: int = 0,
+    ) -> Located:
+        """Where a photo was taken.
+
+        query: what `load_image` takes. lens: its camera, of the file's pixels. focal: or only its
+        focal length in pixels. Without both, that of EXIF is taken, and adjusted a little; where
+        there is none it is estimated. seed: of the robust estimation.
+
+        Not to be found is an answer, no error: `Located.estimate.note` says why. Raises
+        ImageError for a query that cannot be used, ArgumentError for a camera that is not its.
+        """
+        seconds: dict[str, float] = {}
+        began = time.perf_counter()
+
+        def passed(stage: str) -> None:
+            nonlocal began
+            now = time.perf_counter()
+            seconds[stage] = seconds.get(stage, 0) + now - began
+            began = now
+
+        image = load_image(query, max_size=self._extract.max_size)
+        chosen, deviation, source = _camera(image, lens, focal)
+        passed("decode")
+        features = self._extract(image)
+        passed("extract")
+        names = self.map.neighbours(global_vector(features), self._neighbours)
+        passed("retrieve")
+        for match in self._matchers:
+            shared = self._match(features, names, match)
+            passed("match")
+            estimate = estimate_absolute_pose(
+                to_file(shared.keypoints, (image.width, image.height), image.orientation),
+                shared.places,
+                chosen,
+                focal_deviation=deviation,
+                scores=shared.scores,
+                seed=seed,
+            )
+            passed("pose")
+            if estimate.pose is not None:
+                break
+        licence = self._extract.licence
+        if shared.licence not in ("", licence):
+            licence = f"{licence} (features), {shared.licence} (matcher)"
+        return Located(
+            name=image.name,
+            estimate=estimate,
+            neighbours=shared.named_by(estimate.inliers),
+            keypoints=shared.keypoints,
+            point_ids=shared.ids,
+            places=shared.places,
+            focal_source=source,
+            seconds=seconds,
+            model=shared.model,
+            licence=licence,
+        )
+
+    def _match(self, features: Features, names: Sequence[str], match: Matcher) -> _Shared:
+        votes: dict[tuple[int, int], float] = defaultdict(float)
+        told: list[tuple[str, int, NDArray[np.int64]]] = []
+        model, licence = features.model, ""
+        for name in names:
+            theirs, points = self._known(name)
+            found = match(features, theirs)
+            model, licence = found.model, found.licence
+            assert found.indices is not None
+            shown = points[found.indices[:, 1]]
+            seen = shown >= 0
+            rows = np.column_stack([found.indices[seen, 0], shown[seen]])
+            for (keypoint, point), score in zip(rows.tolist(), found.scores[seen], strict=True):
+                votes[keypoint, point] += float(score)
+            told.append((name, len(found), rows))
+        rows, ids, scores = _elected(votes)
+        points3d = self.map.reconstruction.points3D
+        places = np.array([points3d[int(number)].xyz for number in ids], np.float64)
+        return _Shared(
+            rows, ids, scores, features.keypoints[rows], places.reshape(-1, 3), told, model, licence
+        )
+
+    def _read(self, name: str) -> tuple[Features, NDArray[np.int64]]:
+        """A photo of the map: those of its features that show a 3D point come with its id."""
+        return self.map.features(name), self.map.points(name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What a query shares with its neighbours: N of its features `rows` show the points `ids`.
+
+    told: for each neighbour its name, how many matches it has, and (M, 2): those of them with a
+    3D point, the query's feature and the point's id.
+    """
+
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    scores: FloatArray
+    keypoints: FloatArray
+    places: Matrix
+    told: list[tuple[str, int, NDArray[np.int64]]]
+    model: str
+    licence: str
+
+    def named_by(self, inliers: BoolArray) -> tuple[Neighbour, ...]:
+        """The neighbours, and how many inliers each told of."""
+        agreed = set(zip(self.rows[inliers].tolist(), self.ids[inliers].tolist(), strict=True))
+        return tuple(
+            Neighbour(name, count, len(rows), sum(tuple(row) in agreed for row in rows.tolist()))
+            for name, count, rows in self.told
+        )
+
+
+def locate(
+    query: Source,
+    model: Map | str | os.PathLike[str],
+    *,
+    lens: Lens | None = None,
+    focal: float | None = None,
+    matcher: str = DEFAULT_MATCHER,
+    full_depth: bool = False,
+    neighbours: int = NEIGHBOURS,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Located:
+    """Where one photo was taken; for several, see `Locator`, which has the arguments, too."""
+    find = Locator(
+        model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
+    )
+    return find(query, lens=lens, focal=focal, seed=seed)
+
+
+def _camera(image: Image, lens: Lens | None, focal: float | None) -> tuple[Lens, float, str]:
+    """The query's camera, how far off its focal length may be, and where that came from."""
+    size = file_size((image.width, image.height), image.orientation)
+    if lens is not None and focal is not None:
+        raise ArgumentError("give a query's whole camera or its focal length, not both.")
+    if lens is not None:
+        if (lens.width, lens.height) != size:
+            raise ArgumentError(
+                f"{image.name} is {size[0]}x{size[1]}, but the camera given for it takes "
+                f"{lens.width}x{lens.height}."
+            )
+        return lens, 0.0, "given"
+    known = focal if focal is not None else image.focal_length
+    if known is not None and not (math.isfinite(known) and known > 0):
+        raise ArgumentError(f"a focal length must be a positive number of pixels, not {known}.")
+    guess = Camera.from_size(size, known)
+    simple = Lens("SIMPLE_PINHOLE", *size, (guess.focal_x, guess.centre_x, guess.centre_y))
+    if focal is not None:
+        return simple, 0.0, "given"
+    if image.focal_length is not None:
+        return simple, EXIF_DEVIATION, "EXIF"
+    return simple, math.inf, "estimated"
+
+
+def _elected(
+    votes: Mapping[tuple[int, int], float],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
+    """Keypoints (N,), for each the 3D point with most votes (N,), and how many those are (N,)."""
+    best: dict[int, tuple[float, int]] = {}
+    for (keypoint, point), score in votes.items():
+        # The smaller id between equals: the order of the photos must not matter.
+        best[keypoint] = max(best.get(keypoint, (-1.0, 0)), (score, -point))
+    keypoints = sorted(best)
+    return (
+        np.array(keypoints, np.int64),
+        np.array([-best[keypoint][1] for keypoint in keypoints], np.int64),
+        np.array([best[keypoint][0] for keypoint in keypoints], np.float32),
+    )
+
+
+def _check_weights(model: Map, extract: Extractor) -> None:
+    """Raise ArgumentError where the map's features were made by other weights of that name."""
+    then = model.index.store.identity.weights
+    if then != extract.weights:
+        raise ArgumentError(
+            f"{model.folder} was made with other weights of '{extract.model}' ({then} then, "
+            f"{extract.weights} now); use those, or make the map anew."
+        )
