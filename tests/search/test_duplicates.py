@@ -11,7 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from covis.search import Index
-from covis.search.duplicates import WAYS, _after, _overlap, _stood, inverse, likely_ways, standing
+from covis.search.duplicates import (
+    WAYS,
+    _after,
+    _look_alike,
+    _overlap,
+    _stood,
+    inverse,
+    likely_ways,
+    standing,
+)
 from covis.search.duplicates import stood as stood_image
 from covis.types import Image
 
@@ -59,6 +68,23 @@ def test_thumbnails_tell_the_way(way: tuple[int, bool], scene: Scene) -> None:
     flat = np.full((1, 256), 7, np.float32)
     others = np.concatenate([others.reshape(2, -1).astype(np.float32), flat])
     assert likely_ways(grey, others) == [way, None, None]
+
+
+def test_thumbnails_are_compared_where_both_show_the_same(scene: Scene) -> None:
+    """The second picture is the right half of the first, which is 320 x 160."""
+    picture = scene(4, 160, 320)[:, :, 0]
+
+    def small(pixels: Pixels) -> NDArray[np.float32]:
+        return cv2.resize(pixels, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+    sizes = (320, 160), (160, 160)
+    right = np.array([[1, 0, -160], [0, 1, 0], [0, 0, 1]], np.float64)
+    whole, half = small(picture), small(picture[:, 160:])
+    assert _look_alike(whole, half, right, sizes)
+    assert not _look_alike(whole, half, np.eye(3), sizes)
+    assert not _look_alike(whole, 255 - half, right, sizes)
+    # What is all of one colour can be told by its features only.
+    assert _look_alike(whole, np.full((16, 16), 7, np.float32), right, sizes)
 
 
 def test_overlap_by_hand() -> None:

@@ -2,7 +2,8 @@
 
 Candidates are pairs with similar global vectors, which survive a crop, and pairs whose thumbnails
 agree in one of the eight ways a picture can be turned and mirrored. Each is then checked by local
-matches: most of both pictures must show the same under one homography. Stored features are for
+matches: most of both pictures must show the same under one homography, and their thumbnails must
+agree there. Stored features are for
 one way up, so turned and mirrored pictures are extracted again, from their files.
 """
 
@@ -37,6 +38,9 @@ MIN_FLATNESS = 4.0
 MIN_INLIERS = 20
 MIN_OVERLAP = 0.5
 """What both pictures show, over what either shows, of a near-copy."""
+MIN_AGREEMENT = 0.8
+"""Correlation of the thumbnails where both show the same. Near-copies have 0.93 and more; corridors
+of several floors, whose matches agree by chance, 0.56 and less."""
 BLOCK = 1024
 KEPT_IN_MEMORY = 64
 
@@ -77,9 +81,14 @@ def find_groups(
         first, second = pictures.features(one), pictures.features(other, way)
         if first is None or second is None:
             continue
-        turn = _turn_to(match, first, second)
-        if turn is None:
+        matrix = _homography(match, first, second)
+        if matrix is None:
             continue
+        sizes = (first.width, first.height), (second.width, second.height)
+        if not _look_alike(pictures.thumbnail(one), pictures.thumbnail(other, way), matrix, sizes):
+            continue
+        # Features that know one way up match in no other.
+        turn = standing(matrix, (first.width / 2, first.height / 2))[0]
         way = _after(way, (turn, False))
         links.setdefault(one, []).append((other, way))
         links.setdefault(other, []).append((one, inverse(way)))
@@ -92,7 +101,9 @@ class _Pictures:
     def __init__(self, store: Store, extract: Extractor) -> None:
         self._store, self._extract = store, extract
         with reported(store.uri):
-            rows = store.images.to_table(columns=["content", "width", "height"], with_row_id=True)
+            columns = ["content", "width", "height", "thumbnail"]
+            rows = store.images.to_table(columns=columns, with_row_id=True)
+        self._thumbnails = fixed(rows["thumbnail"], np.uint8)
         self._rows = rows["_rowid"].to_pylist()
         self._contents = rows["content"].to_pylist()
         self._sizes = list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
@@ -115,6 +126,11 @@ class _Pictures:
             if (image.width, image.height) == self._sizes[place]:
                 return self._extract(stood(image, way))
         return None
+
+    def thumbnail(self, place: int, way: Way = (0, False)) -> FloatArray:
+        """(16, 16), that of a picture mirrored and turned."""
+        row = self._thumbnails[place : place + 1].astype(np.float32)
+        return _stood(row, way).reshape(THUMBNAIL, THUMBNAIL)
 
     def groups(self, links: dict[int, list[tuple[int, Way]]]) -> Iterator[Group]:
         """Linked pictures, and those that several files have."""
@@ -197,11 +213,8 @@ def _standardised(thumbnails: FloatArray) -> FloatArray:
     return np.ascontiguousarray(centred)
 
 
-def _turn_to(match: Matcher, features0: Features, features1: Features) -> int | None:
-    """The clockwise turn that makes image 1 look like image 0; None where it is no near-copy.
-
-    0 for features that know one way up, which match in no other.
-    """
+def _homography(match: Matcher, features0: Features, features1: Features) -> Matrix | None:
+    """From picture 0 to picture 1; None where they cannot be near-copies."""
     found = match(features0, features1)
     size0, size1 = (features0.width, features0.height), (features1.width, features1.height)
     model = estimate_geometry(
@@ -215,9 +228,7 @@ def _turn_to(match: Matcher, features0: Features, features1: Features) -> int | 
     )
     if model.matrix is None or model.inliers.sum() < MIN_INLIERS:
         return None
-    if _overlap(model.matrix, size0, size1) < MIN_OVERLAP:
-        return None
-    return standing(model.matrix, (size0[0] / 2, size0[1] / 2))[0]
+    return model.matrix if _overlap(model.matrix, size0, size1) >= MIN_OVERLAP else None
 
 
 def standing(h_1from0: Matrix, middle: tuple[float, float]) -> Way:
@@ -245,6 +256,33 @@ def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Way | 
         WAYS[way] if row[way] >= MIN_CORRELATION else None
         for row, way in zip(alike, best, strict=True)
     ]
+
+
+def _look_alike(
+    thumbnail0: FloatArray,
+    thumbnail1: FloatArray,
+    h_1from0: Matrix,
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+) -> bool:
+    """Whether two thumbnails agree where the homography says that they show the same."""
+    # Pixels of a thumbnail, the first one's centre at 0, to those of its picture.
+    full = [
+        np.array(
+            [
+                [w / THUMBNAIL, 0, w / THUMBNAIL / 2],
+                [0, h / THUMBNAIL, h / THUMBNAIL / 2],
+                [0, 0, 1],
+            ]
+        )
+        for w, h in sizes
+    ]
+    warp = np.linalg.inv(full[1]) @ h_1from0 @ full[0]
+    shape = (THUMBNAIL, THUMBNAIL)
+    inside = cv2.warpPerspective(np.ones(shape, np.float32), warp, shape) > 0.99
+    both = np.stack([cv2.warpPerspective(thumbnail0, warp, shape)[inside], thumbnail1[inside]])
+    if both.std(axis=1).min(initial=np.inf) < MIN_FLATNESS:
+        return True
+    return bool(np.corrcoef(both)[0, 1] >= MIN_AGREEMENT)
 
 
 def _overlap(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -> float:
