@@ -146,6 +146,11 @@ def read_yolo(images: str | Path, labels: str | Path) -> Iterator[LabelledImage]
         yield _image(path, [box for box, _ in found], [label for _, label in found])
 
 
+def read_yolo_folder(folder: str | Path) -> Iterator[LabelledImage]:
+    """Those of a folder with images/ and labels/, see `read_yolo`."""
+    return read_yolo(Path(folder) / "images", Path(folder) / "labels")
+
+
 def overlaps(boxes: ArrayLike, others: ArrayLike) -> Matrix:
     """IoU of boxes (N, 4) with others (M, 4) -> (N, M); 0 where both are empty."""
     a, b = (np.asarray(each, np.float64).reshape(-1, 4) for each in (boxes, others))

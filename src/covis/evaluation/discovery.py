@@ -1,0 +1,77 @@
+"""Object discovery without labels: CorLoc of TokenCut on VOC07, COCO20K and YOLO's layout.
+
+The box found in an image is right when it overlaps one of its objects, of whatever class, by half
+or more. Images without objects are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from covis.dense import DenseFeatures
+from covis.dense.objects import discover
+from covis.evaluation.boxes import (
+    LabelledImage,
+    localised,
+    read_coco20k,
+    read_voc07,
+    read_yolo_folder,
+)
+from covis.evaluation.dense import SIZES, VARIANTS, Model, Table, Variant, measure
+from covis.images import Source
+
+NOTE = (
+    "In percent: images in which the box that TokenCut finds overlaps an object's by half or more."
+)
+Read = Callable[[str | Path], Iterable[LabelledImage]]
+NAMES: dict[Read, str] = {
+    read_voc07: "VOC07, trainval",
+    read_coco20k: "COCO20K",
+    read_yolo_folder: "YOLO's layout",
+}
+
+
+def score_images(
+    images: Sequence[LabelledImage],
+    describe: Callable[[Source], DenseFeatures],
+    *,
+    centred: bool = False,
+) -> dict[str, float]:
+    """CorLoc, in 0..1. centred: see `discover`."""
+    right = [
+        localised(discover(describe(image.path), centred=centred).box, image.boxes)
+        for image in images
+    ]
+    return {"CorLoc": sum(right) / len(right)}
+
+
+def evaluate(
+    data: str | Path,
+    model: Model,
+    read: Read = read_voc07,
+    *,
+    sizes: Sequence[int | None] = SIZES,
+    variants: Sequence[Variant] = VARIANTS,
+    every: int = 1,
+    centred: bool = False,
+    threads: int | None = None,
+    report: Callable[[str], object] | None = None,
+) -> Table:
+    """CorLoc on what `read` reads, of every `every`-th image. For the rest see `measure` and
+    `discover`.
+
+    Raises ArgumentError as `read` does, ImageError where an image is missing.
+    """
+    images = [image for image in read(data) if len(image.boxes)][::every]
+    return measure(
+        lambda describe: score_images(images, describe, centred=centred),
+        model,
+        benchmark=NAMES.get(read, read.__name__),
+        note=NOTE,
+        items=len(images),
+        sizes=sizes,
+        variants=variants,
+        threads=threads,
+        report=report,
+    )
