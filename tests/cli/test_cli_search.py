@@ -36,7 +36,7 @@ def store(covis: Run, photos: Path, tmp_path: Path) -> Path:
 def test_add_counts_and_adds_once(covis: Run, photos: Path, store: Path) -> None:
     again = covis("add", photos, "--to", store)
     assert again.exit_code == 0
-    assert again.stdout.startswith("0 added")
+    assert again.stdout.startswith("0 added, ")
     assert "4 unchanged" in again.stdout
     assert "holds 4 pictures" in again.stdout
 
@@ -76,7 +76,7 @@ def test_search_says_that_a_copy_is_mirrored(covis: Run, photos: Path, store: Pa
     told = covis("search", "q.png", "--in", store, "--budget", "none", "-k", 1).stdout
     assert told.startswith(f"  1  {photos / '2.png'}\n")
     assert ", same, " in told
-    assert ", mirrored, at " in told
+    assert ", mirrored, at x,y,w,h " in told
 
 
 def test_search_in_a_region(covis: Run, photos: Path, store: Path) -> None:
@@ -96,12 +96,16 @@ def test_search_says_that_the_budget_was_too_small(
     monkeypatch.setattr("covis.search.rank.cpu_threads", lambda: 1)
     result = covis("search", photos / "2.png", "--in", store, "--budget", "1ms")
     assert result.stdout.startswith(f"  1  {photos / '2.png'}\n     similarity 1.000, same")
-    told = re.search(r"^The time budget of 1ms .* --budget (\S+)\.$", result.stdout, re.MULTILINE)
+    told = re.search(
+        r"^The budget of 1ms was used up after 1 of 4 candidates; --budget (\S+) should .*$",
+        result.stdout,
+        re.MULTILINE,
+    )
     assert told is not None
     again = covis("search", photos / "2.png", "--in", store, "--budget", told[1])
     assert again.exit_code == 0
     every = covis("search", photos / "2.png", "--in", store, "--budget", "none")
-    assert "time budget" not in every.stdout
+    assert "used up" not in every.stdout
 
 
 @pytest.mark.parametrize(

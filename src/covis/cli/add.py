@@ -86,9 +86,9 @@ def command(
                 console.out(f"covis: {why}", highlight=False)
 
         added = index.add(photos, report=report, engine=engine, address=address)
-    rate = added.added / max(added.seconds, 1e-9)
+    rate = f" ({added.added / added.seconds:.1f} a second)" if added.added else ""
     typer.echo(
-        f"{added.added:,} added ({rate:.1f} a second), {added.unchanged:,} unchanged, "
+        f"{added.added:,} added{rate}, {added.unchanged:,} unchanged, "
         f"{counted(added.copies, 'copy', 'copies')}, {added.replaced:,} replaced, "
         f"{len(added.failed):,} failed. {to} holds {counted(len(index), 'picture')}."
     )

@@ -88,8 +88,8 @@ def command(
         digit = 10 ** math.floor(math.log10(found.enough))
         enough = f"{math.ceil(found.enough / digit) * digit:g}s"
         typer.echo(
-            f"The time budget of {budget} ended the checking early; about all candidates are "
-            f"checked with --budget {enough}."
+            f"The budget of {budget} was used up after {found.checked} of "
+            f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
     if output is not None:
         typer.echo(f"Drawn in {output}.")
@@ -104,7 +104,7 @@ def _reason(hit: Hit) -> str:
         words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches)}"]
         words += turned(hit.turn, hit.mirrored)
         if hit.regions is not None and verdict == "same":
-            words.append("at {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
+            words.append("at x,y,w,h {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
     if hit.copies:
         words.append(counted(len(hit.copies), "more file"))
     return ", ".join(words)
