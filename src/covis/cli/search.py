@@ -101,7 +101,7 @@ def _reason(hit: Hit) -> str:
         words.append("not checked")
     else:
         verdict = hit.verdict.label if hit.verdict is not None else "no verdict"
-        words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches)}"]
+        words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches):,}"]
         words += turned(hit.turn, hit.mirrored)
         if hit.regions is not None and verdict == "same":
             words.append("at x,y,w,h {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
