@@ -108,7 +108,7 @@ def run_discovery(arguments: argparse.Namespace) -> list[Table]:
     table = discovery.evaluate(
         DATA / "coco128",
         arguments.model,
-        read_yolo_folder,
+        read=read_yolo_folder,
         sizes=arguments.sizes or (224,),
         threads=arguments.threads,
         report=say,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from covis.dense import DenseFeatures
 from covis.errors import ArgumentError
-from covis.evaluation.dense import VARIANTS, at_size, measure, peak, reset_peak
+from covis.evaluation import davis
+from covis.evaluation.benchmark import Settings
+from covis.evaluation.dense import VARIANTS, Table, at_size, measure, peak, reset_peak, run
 from covis.images import load_image
 
 PICTURE = np.zeros((20, 40, 3), np.uint8)
@@ -79,3 +82,53 @@ def test_sizes_keep_coordinates():
 def test_exception_sizes(sizes):
     with pytest.raises(ArgumentError, match="sizes must be"):
         measure(lambda describe: {}, grid, benchmark="b", note="", items=1, sizes=sizes)
+
+
+def test_in_covis_eval(tmp_path):
+    """A clip of one's own, with a model that knows every pixel: whole percents, one row each."""
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[8:16, 8:16] = 255
+    for name in ("frames", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(3):
+        PIL.Image.fromarray(picture).save(tmp_path / "frames" / f"{number}.jpg", quality=100)
+        PIL.Image.fromarray(picture[..., 0]).save(tmp_path / "masks" / f"{number}.png")
+
+    def evaluate(data, model, **options):
+        assert model == "mine"
+        return davis.evaluate(data, pixels, **options)
+
+    told = []
+    rows = run(
+        evaluate,
+        tmp_path,
+        Settings(features="mine", max_size=0),
+        lambda done, total: told.append((done, total)),
+        "label propagation",
+    )
+    assert [row.method.partition(", ")[2] for row in rows] == [v.name for v in VARIANTS]
+    assert rows[0].figures["J&F"] == pytest.approx(100)
+    assert set(rows[0].figures) == {"J&F", "J", "F", "ms an image", "peak MB"}
+    assert (rows[0].part, rows[0].items, rows[0].protocol) == ("own size", 1, "label propagation")
+    assert told == [(n, 5) for n in range(1, 6)]
+
+
+def test_the_dense_model_of_the_package_is_the_default(tmp_path):
+    asked = []
+
+    def evaluate(data, model, **options):
+        asked.append((model, options["sizes"], options["every"]))
+        return Table("b", model, 1, (), "")
+
+    for settings in (Settings(), Settings(features="x", max_size=224, every=3)):
+        assert run(evaluate, tmp_path, settings, lambda done, total: None, "p") == []
+    assert asked == [("lift-xfeat-covis", (None,), 1), ("x", (224,), 3)]
+
+
+def pixels(lifts):
+    def describe(image):
+        white = image.pixels[..., 0] > 127
+        values = np.where(white[..., None], (1.0, 0.0), (0.0, 1.0)).astype(np.float32)
+        return DenseFeatures(values, (1.0, 1.0), image.width, image.height, "-")
+
+    return describe

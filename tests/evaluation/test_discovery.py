@@ -46,14 +46,14 @@ def model(lifts):
 def test_corloc(folder):
     lines = []
     table = discovery.evaluate(
-        folder, model, read_yolo_folder, variants=discovery.VARIANTS[:1], report=lines.append
+        folder, model, read=read_yolo_folder, variants=discovery.VARIANTS[:1], report=lines.append
     )
     assert table.benchmark == "YOLO's layout"
     assert table.items == 3
     assert table.rows[0].scores == {"CorLoc": pytest.approx(2 / 3)}
     assert lines == ["YOLO's layout, own px, backbone: CorLoc 66.67"]
     fewer = discovery.evaluate(
-        folder, model, read_yolo_folder, variants=discovery.VARIANTS[:1], every=2
+        folder, model, read=read_yolo_folder, variants=discovery.VARIANTS[:1], every=2
     )
     # "another" and "wrong": the first and the third by name.
     assert fewer.rows[0].scores == {"CorLoc": pytest.approx(1 / 2)}

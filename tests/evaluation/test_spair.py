@@ -9,7 +9,7 @@ import pytest
 
 from covis.errors import ArgumentError
 from covis.evaluation import spair
-from covis.evaluation.spair import read_spair
+from covis.evaluation.spair import as_published, read_spair
 
 ENTRY = {
     "category": "cat",
@@ -70,3 +70,9 @@ def test_exception_missing(tree):
     (tree / "PairAnnotation" / "test" / "000001-a-b:cat.json").unlink()
     with pytest.raises(ArgumentError, match=r"000001-a-b:cat.json: no annotation to read"):
         spair.evaluate(tree, lambda lifts: None)
+
+
+def test_published_variants_have_a_cell_a_pixel():
+    for patch in (8, 16):
+        for variant in as_published(patch):
+            assert patch / 2 ** (variant.lifts + variant.enlarged) == 1

@@ -82,26 +82,31 @@ def one_hot(path):
 
 
 def test_scores_by_hand():
-    def pair(points, truth, side):
+    def pair(points, truth, side, category):
         arrays = (np.array(each, np.float32) for each in (points, truth))
-        return KeypointPair(Path("a"), Path("b"), *arrays, side, "-")
+        return KeypointPair(Path("a"), Path("b"), *arrays, side, category)
 
     # The first cell's middle (5, 5) goes to (35, 5), the second's (15, 5) to (25, 5).
     pairs = [
         # Off by 0 and 4 of 40 pixels: the second is right from 0.1 on.
-        pair([[5, 5], [15, 5]], [[35, 5], [25, 9]], 40),
+        pair([[5, 5], [15, 5]], [[35, 5], [25, 9]], 40, "cat"),
         # Off by 6 of 100: right from 0.1 on.
-        pair([[5, 5]], [[35, 11]], 100),
+        pair([[5, 5]], [[35, 11]], 100, "dog"),
+        # Nowhere near.
+        pair([[5, 5]], [[5, 5]], 40, "cat"),
     ]
     scores = score_pairs(pairs, one_hot)
     assert scores == pytest.approx(
         {
-            "PCK@0.05 image": (1 / 2 + 0) / 2,
-            "PCK@0.1 image": 1,
-            "PCK@0.15 image": 1,
-            "PCK@0.05 point": 1 / 3,
-            "PCK@0.1 point": 1,
-            "PCK@0.15 point": 1,
+            "PCK@0.05 image": (1 / 2 + 0 + 0) / 3,
+            "PCK@0.1 image": 2 / 3,
+            "PCK@0.15 image": 2 / 3,
+            "PCK@0.05 point": 1 / 4,
+            "PCK@0.1 point": 3 / 4,
+            "PCK@0.15 point": 3 / 4,
+            "PCK@0.05 category": (1 / 3 + 0) / 2,
+            "PCK@0.1 category": (2 / 3 + 1) / 2,
+            "PCK@0.15 category": (2 / 3 + 1) / 2,
         }
     )
 

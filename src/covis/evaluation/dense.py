@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,7 +21,10 @@ import cv2
 import numpy as np
 
 from covis.dense import DenseExtractor, DenseFeatures, enlarge
+from covis.dense.features import DEFAULT_DENSE
 from covis.errors import ArgumentError
+from covis.evaluation import benchmark as registered
+from covis.evaluation.benchmark import Report, Settings
 from covis.images import Source, load_image
 from covis.types import Image
 
@@ -171,6 +176,42 @@ def measure(
                 report(f"{benchmark}, {size or 'own'} px, {variant.name}: {said}")
     name = model if isinstance(model, str) else getattr(model, "name", "features")
     return Table(benchmark, name, items, tuple(rows), note)
+
+
+def run(
+    evaluate: Callable[..., Table], data: Path, settings: Settings, report: Report, protocol: str
+) -> list[registered.Row]:
+    """A benchmark of dense features as `covis eval` runs it, at one size.
+
+    evaluate: such as `covis.evaluation.spair.evaluate`. Of the settings, features are a bundle
+    for dense features, and the one of the package where they say nothing of their own.
+    """
+    model = DEFAULT_DENSE if settings.features == Settings.features else settings.features
+    size = settings.max_size or None
+    done = itertools.count(1)
+    table = evaluate(
+        data,
+        model,
+        sizes=(size,),
+        every=settings.every,
+        threads=settings.threads,
+        report=lambda line: report(next(done), len(VARIANTS)),
+    )
+    return [
+        registered.Row(
+            protocol=protocol,
+            method=f"{table.model}, {row.variant}",
+            part="own size" if size is None else f"{size} px",
+            figures={
+                **{name: 100 * score for name, score in row.scores.items()},
+                "ms an image": 1000 * row.seconds,
+                "peak MB": math.nan if row.memory is None else row.memory / 1e6,
+            },
+            items=table.items,
+            note=table.note,
+        )
+        for row in table.rows
+    ]
 
 
 def describer(model: Model, lifts: int, threads: int | None = None) -> Describe:

@@ -63,21 +63,25 @@ class Cache:
 def score_pairs(
     pairs: Sequence[KeypointPair], describe: Callable[[Source], DenseFeatures]
 ) -> dict[str, float]:
-    """PCK at every alpha, as the mean over pairs of a pair's share ("image") and as the share of
-    all keypoints ("point"), in 0..1.
+    """PCK at every alpha, in 0..1, averaged in three ways.
+
+    "image": the mean over pairs of a pair's share. "point": the share of all keypoints.
+    "category": the mean over categories of the share of a category's keypoints.
 
     Pairs of a category are taken together, so that few images are described twice.
     """
     cache = Cache(describe)
     shares: list[list[float]] = []
-    counts: list[int] = []
-    for pair in sorted(pairs, key=lambda pair: pair.category):
+    ordered = sorted(pairs, key=lambda pair: pair.category)
+    for pair in ordered:
         found, _ = transfer(cache(pair.source), cache(pair.target), pair.source_points)
         shares.append([pck(found, pair.target_points, pair.side, alpha) for alpha in ALPHAS])
-        counts.append(len(pair.source_points))
-    means = np.mean(shares, axis=0), np.average(shares, axis=0, weights=counts)
+    counts = np.array([len(pair.source_points) for pair in ordered])
+    _, categories = np.unique([pair.category for pair in ordered], return_inverse=True)
+    totals = np.bincount(categories, counts)
+    weights = {"image": None, "point": counts, "category": counts / totals[categories]}
     return {
-        f"PCK@{alpha} {average}": float(mean[i])
-        for average, mean in zip(("image", "point"), means, strict=True)
-        for i, alpha in enumerate(ALPHAS)
+        f"PCK@{alpha} {average}": float(np.average(values, weights=weight))
+        for average, weight in weights.items()
+        for alpha, values in zip(ALPHAS, zip(*shares, strict=True), strict=True)
     }

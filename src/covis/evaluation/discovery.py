@@ -7,6 +7,7 @@ or more. Images without objects are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from covis.dense import DenseFeatures
@@ -49,8 +50,8 @@ def score_images(
 def evaluate(
     data: str | Path,
     model: Model,
-    read: Read = read_voc07,
     *,
+    read: Read = read_voc07,
     sizes: Sequence[int | None] = SIZES,
     variants: Sequence[Variant] = VARIANTS,
     every: int = 1,
@@ -75,3 +76,7 @@ def evaluate(
         threads=threads,
         report=report,
     )
+
+
+evaluate_voc07 = partial(evaluate, read=read_voc07)
+evaluate_coco20k = partial(evaluate, read=read_coco20k)

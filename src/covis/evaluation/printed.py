@@ -29,6 +29,7 @@ XFEAT = "XFeat (Potje et al., CVPR 2024)"
 XFEAT_README = "XFeat's README (verlab/accelerated_features)"
 LIGHTGLUE = "LightGlue (Lindenberger et al., ICCV 2023)"
 DELG = "DELG (Cao et al., ECCV 2020)"
+LIFT = "LiFT (Suri et al., ECCV 2024)"
 
 AUC = ("AUC@5°", "AUC@10°", "AUC@20°")
 
@@ -60,6 +61,37 @@ def _revisited() -> Iterator[Printed]:
     }.items():
         for i, benchmark in enumerate(("roxford5k", "rparis6k")):
             yield _row(benchmark, "retrieval", model, names, values[i::2], f"{DELG}, retrieval")
+
+
+def _lift() -> Iterator[Printed]:
+    """Features of DINO's ViT-S/16, and the same lifted once. In keypoint transfer both were
+    enlarged to a cell a pixel, on 100 pairs a category."""
+    methods = "DINO ViT-S/16", "DINO ViT-S/16, + LiFT once"
+    spair = "PCK@0.05 category", "PCK@0.1 category"
+    for benchmark, protocol, names, sizes in (
+        (
+            "spair",
+            "keypoint transfer",
+            spair,
+            {
+                56: ((0.51, 2.04), (1.19, 5.05)),
+                112: ((3.61, 12.67), (6.29, 17.72)),
+                224: ((9.54, 24.76), (14.72, 28.68)),
+                448: ((15.33, 28.60), (18.90, 31.38)),
+            },
+        ),
+        (
+            "davis",
+            "label propagation",
+            ("J&F",),
+            {56: ((7.4,), (13.0,)), 224: ((33.0,), (44.3,))},
+        ),
+        ("coco20k", "object discovery", ("CorLoc",), {224: ((53.98,), (58.03,))}),
+    ):
+        for size, values in sizes.items():
+            for method, figures in zip(methods, values, strict=True):
+                part = f"{size} px"
+                yield _row(benchmark, protocol, method, names, figures, LIFT, part)
 
 
 PRINTED: tuple[Printed, ...] = (
@@ -125,4 +157,5 @@ PRINTED: tuple[Printed, ...] = (
         }.items()
     ),
     *_revisited(),
+    *_lift(),
 )

@@ -70,6 +70,36 @@ def _places(data: Path, settings: Settings, report: Report) -> list[Row]:
     return retrieval.run_places(data, settings, report)
 
 
+def _spair(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import dense, spair
+
+    return dense.run(spair.evaluate, data, settings, report, "keypoint transfer")
+
+
+def _willow(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import dense, willow
+
+    return dense.run(willow.evaluate, data, settings, report, "keypoint transfer")
+
+
+def _davis(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import davis, dense
+
+    return dense.run(davis.evaluate, data, settings, report, "label propagation")
+
+
+def _voc07(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import dense, discovery
+
+    return dense.run(discovery.evaluate_voc07, data, settings, report, "object discovery")
+
+
+def _coco20k(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import dense, discovery
+
+    return dense.run(discovery.evaluate_coco20k, data, settings, report, "object discovery")
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "pairs": Benchmark(
         "any pairs of pictures with a known homography or relative pose",
@@ -158,5 +188,48 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         ("database/@*", "database/*/@*"),
         _places,
         methods="search",
+    ),
+    "spair": Benchmark(
+        "dense features: keypoints between objects of a kind, PCK",
+        "https://cvlab.postech.ac.kr/research/SPair-71k/ (SPair-71k.tar.gz)",
+        "JPEGImages/, PairAnnotation/ and Layout/large/test.txt",
+        ("Layout/large/test.txt",),
+        _spair,
+        ("SPair-71k",),
+    ),
+    "pf-willow": Benchmark(
+        "dense features: keypoints between objects of a kind, PCK",
+        "https://www.di.ens.fr/willow/research/proposalflow/ (PF-dataset.zip)",
+        "car(G)/, car(M)/, ... with images and .mat files, or with test_pairs_pf.csv beside them",
+        ("car(S)/*.mat", "test_pairs_pf.csv"),
+        _willow,
+        ("PF-WILLOW", "PF-dataset"),
+    ),
+    "davis": Benchmark(
+        "dense features: masks carried through videos, DAVIS-2017: J, F",
+        "https://davischallenge.org/davis2017/code.html (TrainVal, 480p)",
+        "JPEGImages/480p/, Annotations/480p/ and ImageSets/2017/val.txt; or a clip of your own, "
+        "frames/ and masks/",
+        ("ImageSets/2017/val.txt", "masks/*.png"),
+        _davis,
+    ),
+    "voc07": Benchmark(
+        "dense features: objects found without labels, CorLoc",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/ (VOCtrainval_06-Nov-2007.tar)",
+        "VOCdevkit/VOC2007/ with JPEGImages/, Annotations/ and ImageSets/",
+        (
+            "ImageSets/Main/trainval.txt",
+            "VOC2007/ImageSets/Main/trainval.txt",
+            "VOCdevkit/VOC2007/ImageSets/Main/trainval.txt",
+        ),
+        _voc07,
+    ),
+    "coco20k": Benchmark(
+        "dense features: objects found without labels, CorLoc",
+        "https://cocodataset.org/#download (train2014), and its list is "
+        "https://github.com/valeoai/LOST/blob/master/datasets/coco_20k_filenames.txt",
+        "train2014/, annotations/instances_train2014.json and coco_20k_filenames.txt",
+        ("coco_20k_filenames.txt",),
+        _coco20k,
     ),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from math import log2
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,8 @@ HELP = (
 )
 NOTE = (
     "In percent: keypoints within alpha times the longer side of the target's box. image: mean "
-    "over pairs of each one's share; point: share of all keypoints."
+    "over pairs of each one's share; point: share of all keypoints; category: mean over categories "
+    "of the share of each one's keypoints."
 )
 
 
@@ -46,6 +48,20 @@ def read_spair(folder: str | Path, split: Split = "test") -> Iterator[KeypointPa
         raise ArgumentError(f"{path}: lists no pairs. {HELP}")
     for name in names:
         yield _read(folder, _annotation(folder / "PairAnnotation" / split, name))
+
+
+def as_published(patch: int) -> tuple[Variant, ...]:
+    """Variants as LiFT's authors measure them: plain or lifted, then enlarged bilinearly to a cell
+    a pixel. They average over categories, and take 100 random pairs of each.
+
+    patch: of the backbone, in pixels; a power of two from 4 on.
+    """
+    times = round(log2(patch))
+    return (
+        Variant("backbone, a cell a pixel", 0, times),
+        Variant("+ LiFT once, a cell a pixel", 1, times - 1),
+        Variant("+ LiFT twice, a cell a pixel", 2, times - 2),
+    )
 
 
 def evaluate(
