@@ -55,6 +55,7 @@ def command(
     """
     from covis.evaluation import reproduce
     from covis.evaluation.benchmark import Settings
+    from covis.evaluation.result import Result
     from covis.files import replacing
 
     if not data.is_dir():
@@ -66,9 +67,13 @@ def command(
     if not jobs:
         raise ArgumentError(f"{data}: no data of a benchmark there; 'covis eval' lists them.")
     keep = out.with_name(f"{out.stem}-parts") if keep is None else keep
-    with options.progress() as report:
-        done = reproduce.run(jobs, keep, lambda line: typer.echo(line, err=True), report)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as file:
-        file.write(reproduce.page(done, data, official).encode())
+    done: list[tuple[reproduce.Job, Result]] = []
+    with options.progress() as report:
+        for i, (job, result, known) in enumerate(reproduce.run(jobs, keep, report), 1):
+            done.append((job, result))
+            with replacing(out) as file:
+                file.write(reproduce.page(done, jobs[i:], official).encode())
+            took = "measured before" if known else f"{result.seconds:.0f} s"
+            typer.echo(f"{i} of {len(jobs)}: {job.benchmark}, {job.words}: {took}", err=True)
     typer.echo(f"Wrote {out}.")

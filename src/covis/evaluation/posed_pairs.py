@@ -214,9 +214,7 @@ def _find_picture(folder: Path, name: str, where: str) -> Path:
     for path in (folder / "images" / name, folder / name):
         if path.is_file():
             return path
-    raise ArgumentError(
-        f"{where}: the picture {name} is neither in {folder / 'images'} nor beside."
-    )
+    raise ArgumentError(f"{where}: the picture {name} is not in {folder / 'images'} or {folder}.")
 
 
 def _numbers(words: Sequence[str], where: str) -> Matrix:

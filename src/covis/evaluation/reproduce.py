@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +63,14 @@ class Job:
         depth = "full" if settings.full_depth else ""
         return settings.features, settings.matcher, depth, str(settings.max_keypoints or "")
 
+    @property
+    def words(self) -> str:
+        """What it measures, for people."""
+        settings = self.settings
+        depth = ", full depth" if settings.full_depth else ""
+        points = f", {settings.max_keypoints} keypoints" if settings.max_keypoints else ""
+        return f"{self.label}, {settings.features} + {settings.matcher}{depth}{points}"
+
     def kept(self, folder: Path) -> Result | None:
         """The result of the same run before, None where there is none."""
         try:
@@ -107,32 +115,25 @@ def plan(root: Path, official: str, base: Settings) -> list[Job]:
 
 
 def run(
-    jobs: Sequence[Job],
-    keep: Path,
-    tell: Callable[[str], None] = lambda line: None,
-    report: Report = lambda done, total: None,
-) -> list[tuple[Job, Result]]:
-    """Run what was not run before. keep: takes a JSON file for each job.
+    jobs: Sequence[Job], keep: Path, report: Report = lambda done, total: None
+) -> Iterator[tuple[Job, Result, bool]]:
+    """Run what was not run before, one job after the other; gives whether it was.
 
-    tell: takes a line for people after each job. A job whose data or model turns out wrong stops
-    the run with its error; what was done before is kept.
+    keep: takes a JSON file for each job. A job whose data or model turns out wrong stops the run
+    with its error; what was done before is kept.
     """
     keep.mkdir(parents=True, exist_ok=True)
-    done = []
-    for i, job in enumerate(jobs, 1):
+    for job in jobs:
         result = job.kept(keep)
-        words = "kept from before"
+        known = result is not None
         if result is None:
             result = run_benchmark(job.benchmark, job.folder, job.settings, report)
             result.save(keep / job.file)
-            words = f"{result.seconds:.0f} s"
-        tell(f"{i} of {len(jobs)}: {job.benchmark} in {job.folder}, {job.label}: {words}")
-        done.append((job, result))
-    return done
+        yield job, result, known
 
 
-def page(done: Sequence[tuple[Job, Result]], root: Path, official: str) -> str:
-    """docs/results.md."""
+def page(done: Sequence[tuple[Job, Result]], waiting: Sequence[Job], official: str) -> str:
+    """docs/results.md. waiting: what has not been run yet."""
     dates = sorted(result.date[:10] for _, result in done)
     spans = [dates[0], dates[-1]] if dates else [datetime.date.today().isoformat()] * 2
     when = spans[0] if spans[0] == spans[1] else f"{spans[0]} to {spans[1]}"
@@ -146,8 +147,11 @@ def page(done: Sequence[tuple[Job, Result]], root: Path, official: str) -> str:
         blocks.append(f"{BENCHMARKS[name].about[0].upper()}{BENCHMARKS[name].about[1:]}.")
         blocks += _sections(name, here)
         blocks.append(f"Measured in {seconds:.0f} seconds.")
-    measured = {job.benchmark for job, _ in done} | set(OWN)
+    measured = {job.benchmark for job, _ in done} | {job.benchmark for job in waiting} | set(OWN)
     missing = [name for name in BENCHMARKS if name not in measured]
+    if waiting:
+        blocks.append("## Not measured yet")
+        blocks.append("\n".join(f"- `{job.benchmark}`: {job.words}" for job in waiting))
     if missing:
         blocks.append("## Not measured: no data")
         blocks.append(MISSING)

@@ -1,0 +1,86 @@
+"""`covis eval` and `covis reproduce`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import Result
+
+from covis.evaluation.registry import BENCHMARKS
+
+Run = Callable[..., Result]
+SIFT = ("--features", "sift", "--matcher", "nearest", "--seeds", "1", "--max-keypoints", "200")
+
+
+@pytest.fixture
+def data(tmp_path: Path, pair: tuple[Path, Path]) -> Path:
+    """A set of one pair; the second picture is the first one moved by (-10, -6)."""
+    move = np.array([[1, 0, -10], [0, 1, -6], [0, 0, 1]])
+    entry = {"image0": "../../a.png", "image1": "../../b.png", "kind": "homography"}
+    folder = tmp_path / "data" / "wall"
+    folder.mkdir(parents=True)
+    (folder / "pairs.json").write_text(json.dumps([entry | {"H_1from0": move.tolist()}]))
+    return folder.parent
+
+
+def test_eval_lists_the_benchmarks(covis: Run) -> None:
+    lines = covis("eval").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(BENCHMARKS)
+
+
+def test_eval_without_data_says_where_to_get_it(covis: Run) -> None:
+    result = covis("eval", "hpatches")
+    assert result.exit_code == 0
+    assert result.stdout == f"hpatches: {BENCHMARKS['hpatches'].how_to_get}.\n"
+
+
+def test_eval_prints_a_table_and_writes_json(covis: Run, data: Path) -> None:
+    result = covis("eval", "pairs", data, *SIFT, "--estimator", "opencv", "-o", "out.json")
+    assert result.exit_code == 0, result.output
+    assert "| measured | sift + nearest | wall | 1 |" in result.stdout
+    found = json.loads((data.parent / "out.json").read_text())
+    assert found["settings"]["estimators"] == ["opencv"]
+    assert found["rows"][0]["protocol"] == "homography, RANSAC"
+    assert found["rows"][0]["figures"]["share@3px"] == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("eval", "nope", "x"), "covis: no benchmark 'nope'; there are: pairs"),
+        (("eval", "hpatches", "data"), "covis: data: hpatches is not there; the data is at https"),
+        (("eval", "pairs", "data", "--estimator", "x"), "covis: no estimator 'x'"),
+        (("eval", "pairs", "data", "--protocol", "x"), "covis: no protocol 'x'"),
+        (("reproduce", "--data", "nowhere"), "covis: nowhere: no such folder"),
+        (("reproduce", "--data", "home"), "covis: home: no data of a benchmark there"),
+    ],
+)
+def test_exception_in_one_line(
+    covis: Run, data: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    (data.parent / "home").mkdir()
+    result = covis(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+
+
+def test_reproduce_writes_a_page_and_goes_on(covis: Run, data: Path) -> None:
+    command = ("reproduce", "--data", data, "--quick", "--threads", "1")
+    result = covis(*command)
+    assert result.exit_code == 0, result.output
+    text = (data.parent / "docs" / "results.md").read_text()
+    assert "| SIFT | sift + nearest | wall | 1 |" in text
+    assert "| ours | xfeat-covis + lightglue-xfeat-covis | wall | 1 |" in text
+    assert "a quick run" in text
+    assert "official weights: none are installed" in text
+    kept = data.parent / "docs" / "results-parts"
+    jobs = len(list(kept.glob("*.json")))
+    (kept / "pairs-data-sift-sift-nearest-4096.json").unlink()
+    again = covis(*command)
+    assert again.stderr.count("measured before") == jobs - 1
+    assert again.stderr.splitlines()[0].startswith(f"1 of {jobs}: pairs, SIFT, sift + nearest")
