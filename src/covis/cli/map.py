@@ -104,6 +104,13 @@ def command(
     mapper: Annotated[
         Literal["incremental", "global"], typer.Option(help="Which of COLMAP's.")
     ] = "incremental",
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align/--no-align",
+            help="Move keypoints to where photos show the same spot: more accurate poses.",
+        ),
+    ] = True,
     afresh: Annotated[
         bool, typer.Option("--afresh", help="Map anew from the matches, though there is a model.")
     ] = False,
@@ -168,6 +175,7 @@ def command(
         camera_params=_params(camera_params),
         refine=refine_cameras,
         mapper=mapper,
+        align=align,
         afresh=afresh,
         database=database,
         model=model,

@@ -22,6 +22,7 @@ from covis.many import locked
 from covis.search.collect import pictures
 from covis.search.index import Index
 from covis.sfm import pairs as pairing
+from covis.sfm.align import align_keypoints
 from covis.sfm.cameras import Sharing, Shot, make_camera, read_shot, share_cameras
 from covis.sfm.database import MIN_INLIERS, Database
 from covis.sfm.mapper import MapperName, Mapping, run_mapper, triangulate, write_models
@@ -65,7 +66,8 @@ class Options:
     sharing: see `share_cameras`. camera_model, camera_params: see `make_camera`; with params all
         photos share that camera. refine: whether the mapper adjusts cameras; None for yes unless
         there are params.
-    mapper: pycolmap's incremental or global one. afresh: map from the matches anew where there
+    mapper: pycolmap's incremental or global one. align: whether keypoints are then moved to where
+        photos show the same spot, see `covis.sfm.align`. afresh: map from the matches anew where there
         is a model already.
     database, model: an existing COLMAP database or model to start a new map from: of the first
         cameras and names are kept, of the second poses, too; features and points are made anew.
@@ -86,6 +88,7 @@ class Options:
     camera_params: Sequence[float] | None = None
     refine: bool | None = None
     mapper: MapperName = "incremental"
+    align: bool = True
     afresh: bool = False
     database: Path | None = None
     model: Path | None = None
@@ -183,8 +186,7 @@ class _Build:
             with self._timed("matches"):
                 self._match(database, photos, wanted)
             self._count(database, photos)
-        with self._timed("map"):
-            models = self._map(photos)
+            models = self._map(database, photos)
         self._describe(models, photos)
         return self._summary
 
@@ -426,9 +428,9 @@ class _Build:
         self._summary.pairs, self._summary.verified = len(inliers), len(verified)
         self._summary.alone = [name for name in photos.names if database.images[name] not in paired]
 
-    def _map(self, photos: Photos) -> list[Any]:
+    def _map(self, database: Database, photos: Photos) -> list[Any]:
         colmap, options = need_pycolmap(), self._options
-        sparse, database = self._folder / "sparse", self._folder / "database.db"
+        sparse = self._folder / "sparse"
         before = [] if options.afresh else sorted(sparse.glob("[0-9]*"), key=lambda p: int(p.name))
         if before and not self._summary.new_pairs:
             return [colmap.Reconstruction(str(path)) for path in before]
@@ -441,28 +443,52 @@ class _Build:
             options.threads,
             MIN_INLIERS,
         )
+        with self._timed("map"):
+            models = self._run_mapper(photos, mapping, before[0] if before else None)
+            models += [colmap.Reconstruction(str(path)) for path in before[1:]]
+        if options.align:
+            with self._timed("align"):
+                for model in models:
+                    self._align(database, model, mapping)
+        write_models(models, sparse)
+        return models
+
+    def _run_mapper(self, photos: Photos, mapping: Mapping, extended: Path | None) -> list[Any]:
+        root, database = Path(self._settings.photos), self._folder / "database.db"
         total = len(photos) - len(self._summary.alone)
         self._report("map", 0, total)
         work = self._folder / "mapping.partial"
         shutil.rmtree(work, ignore_errors=True)
         (work / "models").mkdir(parents=True)
-        root, extended = Path(self._settings.photos), before[0] if before else None
-        if extended is None and options.model is not None:
+        poses = self._options.model
+        if extended is None and poses is not None:
             extended = work / "triangulated"
             extended.mkdir()
-            triangulate(database, root, extended, options.model, mapping).write(str(extended))
-        models = run_mapper(
-            database,
-            root,
-            work / "models",
-            mapping,
-            extended=extended,
-            report=lambda count: self._report("map", count, total),
+            triangulate(database, root, extended, poses, mapping).write(str(extended))
+        try:
+            return run_mapper(
+                database,
+                root,
+                work / "models",
+                mapping,
+                extended=extended,
+                report=lambda count: self._report("map", count, total),
+            )
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _align(self, database: Database, model: Any, mapping: Mapping) -> None:
+        """Align a model's keypoints, and move those of the database along."""
+        root = Path(self._settings.photos)
+        moved = align_keypoints(
+            model, root, mapping, lambda done, total: self._report("align", done, total)
         )
-        models += [colmap.Reconstruction(str(path)) for path in before[1:]]
-        write_models(models, sparse)
-        shutil.rmtree(work, ignore_errors=True)
-        return models
+        with database.transaction():
+            for name, (places, positions) in moved.items():
+                keypoints = database.keypoints(name)
+                assert keypoints is not None
+                keypoints[places] = positions
+                database.write_keypoints(name, keypoints)
 
     def _describe(self, models: Sequence[Any], photos: Photos) -> None:
         summary = self._summary

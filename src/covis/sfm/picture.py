@@ -41,10 +41,10 @@ def draw_model(model: Any, *, width: int = 1600, height: int = 1000) -> NDArray[
     picture = np.empty((height, width, 3), np.uint8)
     picture[:] = BACKGROUND
     at = np.floor(pixels(places)).astype(int)
-    seen = ((at >= 0) & (at < (width - 1, height - 1))).all(axis=1)
+    seen = ((at >= 1) & (at < (width - 1, height - 1))).all(axis=1)
     far_first = np.flatnonzero(seen)[np.argsort(-places[seen, 2], kind="stable")]
-    for right in (0, 1):
-        for down in (0, 1):
+    for right in (-1, 0, 1):
+        for down in (-1, 0, 1):
             picture[at[far_first, 1] + down, at[far_first, 0] + right] = colours[far_first]
     lines = np.round(pixels(frustums) * 16).astype(np.int32)
     for eye, *corners in lines:
@@ -89,6 +89,7 @@ def _bounds(places: Matrix, eyes: Matrix) -> tuple[Matrix, Matrix]:
     """The rectangle that all cameras and most of the points lie in."""
     low, high = eyes[:, :2].min(axis=0), eyes[:, :2].max(axis=0)
     if len(places):
-        low = np.minimum(low, np.percentile(places[:, :2], 1, axis=0))
-        high = np.maximum(high, np.percentile(places[:, :2], 99, axis=0))
+        near, far = np.percentile(places[:, :2], (5, 95), axis=0)
+        low = np.minimum(low, near - 0.2 * (far - near))
+        high = np.maximum(high, far + 0.2 * (far - near))
     return low, np.maximum(high, low + 1e-9)
