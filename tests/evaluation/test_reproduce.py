@@ -1,10 +1,9 @@
 import json
 import math
 
-import pytest
 import trees
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, CovisError
 from covis.evaluation import reproduce
 from covis.evaluation.benchmark import Row, Settings
 from covis.evaluation.registry import BENCHMARKS
@@ -93,13 +92,13 @@ def test_the_page_has_ours_and_printed_rows_and_what_is_missing(tmp_path):
     job = Job("megadepth1500", tmp_path / "megadepth1500", "ours", settings)
     row = Row("XFeat, LO-RANSAC", "xfeat-covis + nearest", "all", {"AUC@5°": 12.34}, 9)
     waiting = Job("megadepth1500", tmp_path / "megadepth1500", "SIFT", SIFT)
-    text = page([(job, result(job, [row]))], [waiting], "xfeat-official")
+    text = page([(job, result(job, [row]))], [(waiting, "not yet")], "xfeat-official")
     assert "| ours | xfeat-covis + nearest | all | 9 | 12.3 |" in text
     assert (
         "| printed: XFeat (Potje et al., CVPR 2024), MegaDepth-1500 | XFeat | all |  | 42.6 |"
         in (text)
     )
-    assert "- `megadepth1500`: SIFT, sift + nearest, 200 keypoints" in text
+    assert "- `megadepth1500`, SIFT, sift + nearest, 200 keypoints: not yet" in text
     assert f"- `hpatches`: {BENCHMARKS['hpatches'].how_to_get}" in text
     assert "- `megadepth1500`: the data" not in text
     for fact in ("2026-02-03", "- machine: here", "- threads: 1", "m (1)", "seeds"):
@@ -125,12 +124,19 @@ def test_no_group_without_all_of_its_sets(tmp_path):
     assert "7scenes" in text
 
 
-def test_exception_of_a_job_keeps_what_was_done(tmp_path):
-    data = trees.pairs(tmp_path / "wall")
+def test_exception_of_a_job_does_not_stop_the_others(tmp_path):
     broken = trees.pairs(tmp_path / "broken")
     (broken / "pairs.json").write_text(json.dumps([{"image0": "a.png"}]))
-    keep = tmp_path / "parts"
-    jobs = [Job("pairs", data, "one", SIFT), Job("pairs", broken, "two", SIFT)]
-    with pytest.raises(ArgumentError, match="image1"):
-        list(reproduce.run(jobs, keep))
-    assert jobs[0].kept(keep) is not None
+    data = trees.pairs(tmp_path / "wall")
+    jobs = [
+        Job("pairs", broken, "damaged", SIFT),
+        Job("pairs", data, "no model", Settings(features="nowhere", matcher="nearest")),
+        Job("pairs", data, "good", SIFT),
+    ]
+    (_, damaged, _), (_, lost, _), (_, good, _) = reproduce.run(jobs, tmp_path / "parts")
+    assert isinstance(damaged, ArgumentError)
+    assert "image1" in str(damaged)
+    assert isinstance(lost, CovisError)
+    assert "no model named 'nowhere'" in str(lost)
+    assert isinstance(good, Result)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == [jobs[2].file]

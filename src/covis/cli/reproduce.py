@@ -51,7 +51,8 @@ def command(
 
     Ours, the official weights where they are imported, SIFT, and what papers print, each
     labelled. Run it again to go on where it was stopped. 'covis eval' lists the benchmarks, and
-    'covis eval BENCHMARK' says where its data comes from.
+    'covis eval BENCHMARK' says where its data comes from. Exits with 1 if some could not be
+    measured; the page says why.
     """
     from covis.evaluation import reproduce
     from covis.evaluation.benchmark import Settings
@@ -69,11 +70,19 @@ def command(
     keep = out.with_name(f"{out.stem}-parts") if keep is None else keep
     out.parent.mkdir(parents=True, exist_ok=True)
     done: list[tuple[reproduce.Job, Result]] = []
+    failed: list[tuple[reproduce.Job, str]] = []
     with options.progress() as report:
         for i, (job, result, known) in enumerate(reproduce.run(jobs, keep, report), 1):
-            done.append((job, result))
-            with replacing(out) as file:
-                file.write(reproduce.page(done, jobs[i:], official).encode())
-            took = "measured before" if known else f"{result.seconds:.0f} s"
+            if isinstance(result, Result):
+                done.append((job, result))
+                took = "measured before" if known else f"{result.seconds:.0f} s"
+            else:
+                failed.append((job, str(result)))
+                took = f"not measured: {result}"
             typer.echo(f"{i} of {len(jobs)}: {job.benchmark}, {job.words}: {took}", err=True)
+            waiting = [(later, "not yet") for later in jobs[i:]]
+            with replacing(out) as file:
+                file.write(reproduce.page(done, [*failed, *waiting], official).encode())
     typer.echo(f"Wrote {out}.")
+    if failed:
+        raise typer.Exit(1)

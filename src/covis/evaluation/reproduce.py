@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, CovisError
 from covis.evaluation.benchmark import Report, Row, Settings
 from covis.evaluation.pairs_benchmark import figures
 from covis.evaluation.registry import BENCHMARKS
@@ -116,24 +116,29 @@ def plan(root: Path, official: str, base: Settings) -> list[Job]:
 
 def run(
     jobs: Sequence[Job], keep: Path, report: Report = lambda done, total: None
-) -> Iterator[tuple[Job, Result, bool]]:
-    """Run what was not run before, one job after the other; gives whether it was.
+) -> Iterator[tuple[Job, Result | CovisError, bool]]:
+    """Run what was not run before, one job after the other.
 
-    keep: takes a JSON file for each job. A job whose data or model turns out wrong stops the run
-    with its error; what was done before is kept.
+    Gives the result, or why there is none, such as a missing model or a damaged file, and whether
+    it was known before. keep: takes a JSON file for each job.
     """
     keep.mkdir(parents=True, exist_ok=True)
     for job in jobs:
-        result = job.kept(keep)
+        result: Result | CovisError | None = job.kept(keep)
         known = result is not None
         if result is None:
-            result = run_benchmark(job.benchmark, job.folder, job.settings, report)
-            result.save(keep / job.file)
+            try:
+                result = run_benchmark(job.benchmark, job.folder, job.settings, report)
+                result.save(keep / job.file)
+            except CovisError as error:
+                result = error
         yield job, result, known
 
 
-def page(done: Sequence[tuple[Job, Result]], waiting: Sequence[Job], official: str) -> str:
-    """docs/results.md. waiting: what has not been run yet."""
+def page(
+    done: Sequence[tuple[Job, Result]], waiting: Sequence[tuple[Job, str]], official: str
+) -> str:
+    """docs/results.md. waiting: what has not been measured, and why."""
     dates = sorted(result.date[:10] for _, result in done)
     spans = [dates[0], dates[-1]] if dates else [datetime.date.today().isoformat()] * 2
     when = spans[0] if spans[0] == spans[1] else f"{spans[0]} to {spans[1]}"
@@ -147,11 +152,11 @@ def page(done: Sequence[tuple[Job, Result]], waiting: Sequence[Job], official: s
         blocks.append(f"{BENCHMARKS[name].about[0].upper()}{BENCHMARKS[name].about[1:]}.")
         blocks += _sections(name, here)
         blocks.append(f"Measured in {seconds:.0f} seconds.")
-    measured = {job.benchmark for job, _ in done} | {job.benchmark for job in waiting} | set(OWN)
+    measured = {job.benchmark for job, _ in (*done, *waiting)} | set(OWN)
     missing = [name for name in BENCHMARKS if name not in measured]
     if waiting:
-        blocks.append("## Not measured yet")
-        blocks.append("\n".join(f"- `{job.benchmark}`: {job.words}" for job in waiting))
+        blocks.append("## Not measured")
+        blocks.append("\n".join(f"- `{j.benchmark}`, {j.words}: {why}" for j, why in waiting))
     if missing:
         blocks.append("## Not measured: no data")
         blocks.append(MISSING)
