@@ -8,13 +8,14 @@ Methods: xfeat (the bundle in the package), sift (OpenCV, RootSIFT, ratio 0.8), 
 name or folder, or a weights file with XFeat's official key names. Each takes 4096 features an
 image and mutual nearest neighbours, or another --matcher and --max-keypoints; with --matcher
 semi-dense, 10,000 semi-dense features, refined. With --scores, RANSAC tries the most similar
-matches first, as `covis.match` does.
+matches first, as `covis.match` does. Errors and thresholds are in pixels of the images as they
+are matched. `covis eval pairs` measures one method, `covis reproduce` those with a name.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import dataclasses
 import json
 import sys
 import tempfile
@@ -24,31 +25,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
+from covis.evaluation.benchmark import Settings
+from covis.evaluation.method import Method
 from covis.evaluation.pairs import PairSet, read_pairs
-from covis.evaluation.two_view import MatchFunction, TwoViewResult, evaluate_two_view, pool
-from covis.features import Extractor
-from covis.matching import Matcher
-from covis.types import Matches
+from covis.evaluation.protocol import Protocol
+from covis.evaluation.two_view import Setup, TwoViewResult, evaluate_setups, pool
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PUBLISHED_XFEAT = SHARED / "weights" / "xfeat" / "xfeat.safetensors"
-FloatArray = NDArray[np.float32]
-FEATURES = {"nearest": 4096, "semi-dense": 10_000}
-SIFT_RATIO = 0.8
 
 
 def make_method(
     name: str,
     matcher: str,
-    max_size: int | None,
     folder: Path,
     max_keypoints: int | None = None,
     full_depth: bool = False,
-) -> MatchFunction:
-    """The method of a name on the command line; extracts each image once.
+) -> Method:
+    """The method of a name on the command line.
 
     folder: takes a bundle of the weights where they are a file. max_keypoints: the matcher's
     own number by default. full_depth: see `covis.Matcher`.
@@ -59,31 +55,9 @@ def make_method(
 
         export_xfeat(load_official(name), folder / "new", name="new", licence="", source=name)
         name = str(folder / "new")
-    semi_dense = matcher == "semi-dense"
-    extract = Extractor(
-        name,
-        max_keypoints=max_keypoints or FEATURES.get(matcher, FEATURES["nearest"]),
-        max_size=max_size,
-        semi_dense=semi_dense,
+    return Method(
+        Settings(features=name, matcher=matcher, max_keypoints=max_keypoints, full_depth=full_depth)
     )
-    cached = functools.cache(extract)
-    match = Matcher(
-        matcher,
-        features=name,
-        full_depth=full_depth,
-        max_ratio=SIFT_RATIO if name == "sift" else None,
-    )
-    return lambda path0, path1: match(cached(path0), cached(path1))
-
-
-def without_scores(match: MatchFunction) -> MatchFunction:
-    """The same matches as bare points, none before another."""
-
-    def bare(path0: Path, path1: Path) -> tuple[FloatArray, FloatArray]:
-        found = match(path0, path1)
-        return (found.points0, found.points1) if isinstance(found, Matches) else found
-
-    return bare
 
 
 def find_sets(data: Path, names: Sequence[str] | None) -> list[PairSet]:
@@ -145,20 +119,19 @@ def as_json(method: str, result: TwoViewResult) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    sets = find_sets(SHARED / "data", arguments.sets)
+    size = Protocol("", 0, (), (), longest=arguments.max_size)
+    sets = [
+        dataclasses.replace(each, pairs=tuple(map(size.sized, each.pairs)))
+        for each in find_sets(SHARED / "data", arguments.sets)
+    ]
+    setup = Setup("poselib-prosac" if arguments.scores else "poselib", arguments.threshold)
     results: list[tuple[str, TwoViewResult]] = []
     for name in arguments.methods:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            match = make_method(
-                name, arguments.matcher, arguments.max_size, Path(folder), arguments.max_keypoints
-            )
-            if not arguments.scores:
-                match = without_scores(match)
+            method = make_method(name, arguments.matcher, Path(folder), arguments.max_keypoints)
             found = [
-                evaluate_two_view(
-                    match, pairs, seeds=range(arguments.seeds), threshold=arguments.threshold
-                )
+                evaluate_setups(method.match, pairs, [setup], seeds=range(arguments.seeds))[setup]
                 for pairs in sets
             ]
         for kind in ("homography", "pose"):
@@ -189,7 +162,7 @@ def main() -> int:
     parser.add_argument("--sets", type=names, help="names of folders; all when left out")
     parser.add_argument("--max-size", type=int, help="longer side in pixels; own size if left out")
     parser.add_argument("--seeds", type=int, default=3, help="how many RANSAC seeds to average")
-    parser.add_argument("--threshold", type=float, help="inlier threshold in full-size pixels")
+    parser.add_argument("--threshold", type=float, help="inlier threshold in pixels")
     parser.add_argument("--scores", action="store_true", help="try the most similar first")
     parser.add_argument("--json", type=Path, help="write the numbers and every error there")
     try:

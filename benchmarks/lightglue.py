@@ -186,9 +186,9 @@ def memory(folder: Path) -> None:
 
 def quality(folder: Path) -> None:
     """Nearest neighbours, the shipped matcher and the published one on the same features."""
-    from accuracy import find_sets, make_method, table, without_scores
+    from accuracy import find_sets, make_method, table
 
-    from covis.evaluation.two_view import TwoViewResult, evaluate_two_view, pool
+    from covis.evaluation.two_view import Setup, TwoViewResult, evaluate_setups, pool
     from covis.export.lightglue import default_settings, export_lightglue
     from covis.nets.lightglue import load_official
 
@@ -211,9 +211,10 @@ def quality(folder: Path) -> None:
     for features, matcher, full_depth in methods:
         name = "xfeat-covis" if features == "xfeat" else "XFeat, published"
         name += f" + {Path(matcher).name}" + (", full depth" if full_depth else "")
-        match = without_scores(make_method(features, matcher, None, folder, KEYPOINTS, full_depth))
+        method = make_method(features, matcher, folder, KEYPOINTS, full_depth)
+        setup = Setup("poselib")
         found = [
-            evaluate_two_view(match, pairs, seeds=range(3))
+            evaluate_setups(method.match, pairs, [setup], seeds=range(3))[setup]
             for pairs in find_sets(SHARED / "data", None)
         ]
         groups = {"all homography": [r for r in found if r.kind == "homography"]}

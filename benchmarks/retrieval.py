@@ -13,7 +13,7 @@ Sets: those of ../shared/data/retrieval, or Revisited Oxford and Paris in a fold
 - nearest, lightglue: the first 20 by global vectors ordered anew by how many matches agree with a
   geometry, more similar ones first among equals. With "certain first", those that the verdict
   calls the same come first, by the same count, and all others stay behind in global order: what
-  `covis search` does.
+  `covis search` does. `covis eval queries` measures one method.
 
 Each picture is decoded and extracted once. Features lie in memory: some 0.8 MB a picture.
 """
@@ -34,8 +34,15 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.evaluation.queries import QuerySet, read_queries
-from covis.evaluation.retrieval_metrics import mean_average_precision, recall_at
-from covis.evaluation.revisited import Revisited, evaluate_revisited, read_revisited
+from covis.evaluation.retrieval import (
+    BLANK,
+    Rankings,
+    rank,
+    reorder,
+    score_queries,
+    score_revisited,
+)
+from covis.evaluation.revisited import Revisited, read_revisited
 from covis.features import Extractor
 from covis.features.sift import extract_sift
 from covis.images import Source, load_image
@@ -52,16 +59,14 @@ BINS = (16, 4, 4)
 WORDS = 1000
 SAMPLE = 30_000
 """Descriptors that the words are found in."""
-BLANK = np.full((64, 64), 127, np.uint8)
 
 FloatArray = NDArray[np.float32]
-Rankings = list[NDArray[np.int64]]
 Truth = QuerySet | Revisited
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one set. seconds: what re-ranking took a query, 0 without."""
+    """One method on one set, in percent. seconds: what re-ranking took a query, 0 without."""
 
     set: str
     method: str
@@ -139,10 +144,6 @@ def unit(vectors: NDArray) -> NDArray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def rank(similarity: FloatArray) -> Rankings:
-    return list(np.argsort(-similarity, axis=1, kind="stable"))
-
-
 def check(
     match: Matcher, queries: Sequence[Features], database: Sequence[Features], ranked: Rankings
 ) -> list[list[Matches]]:
@@ -153,31 +154,11 @@ def check(
     ]
 
 
-def reorder(
-    rankings: Rankings, checked: Sequence[Sequence[Matches]], *, certain_first: bool
-) -> Rankings:
-    """The head of each ranking, as long as it was checked, by inliers; see above."""
-    found = []
-    for ranking, head in zip(rankings, checked, strict=True):
-        counts = np.array([match.inliers.sum() for match in head])
-        if certain_first:
-            certain = [
-                match.verdict is not None and match.verdict.label == "same" for match in head
-            ]
-            counts[~np.array(certain)] = -1
-        order = np.argsort(-counts, kind="stable")
-        found.append(np.concatenate([ranking[: len(head)][order], ranking[len(head) :]]))
-    return found
-
-
 def score(truth: Truth, rankings: Rankings) -> dict[str, float]:
-    """The columns of the table, 0..1."""
+    """The columns of the table, in percent."""
     if isinstance(truth, QuerySet):
-        recall = {f"recall@{k}": recall_at(rankings, truth.relevant, k) for k in (1, 5, 10)}
-        return {**recall, "mAP": mean_average_precision(rankings, truth.relevant)}
-    scores = evaluate_revisited(truth, rankings)
-    areas = {f"mAP {name}": part.mean_average_precision for name, part in scores.items()}
-    return areas | {f"mP@10 {name}": scores[name].mean_precision[10] for name in ("medium", "hard")}
+        return score_queries(rankings, truth.relevant)
+    return score_revisited(rankings, truth)
 
 
 def evaluate(
@@ -220,7 +201,7 @@ def table(rows: Sequence[Row]) -> str:
             [
                 row.set,
                 row.method,
-                *(f"{100 * value:.1f}" for value in row.scores.values()),
+                *(f"{value:.1f}" for value in row.scores.values()),
                 f"{row.seconds:.2f}" if row.seconds else "",
             ]
             for row in rows

@@ -7,7 +7,7 @@ import pytest
 
 from covis.errors import ArgumentError
 from covis.evaluation.pairs import HomographyPair, PairSet, PosePair
-from covis.evaluation.two_view import TwoViewResult, evaluate_two_view, pool
+from covis.evaluation.two_view import Setup, TwoViewResult, evaluate_setups, pool
 from covis.geometry import Camera
 from covis.types import Matches
 
@@ -27,14 +27,19 @@ def planes():
     return PairSet("planes", "homography", pairs)
 
 
-def match_plane(path0, path1):
+def evaluate(match, pair_set, seeds=(0, 1, 2)):
+    setup = Setup("poselib-prosac")
+    return evaluate_setups(match, pair_set, [setup], seeds=seeds)[setup]
+
+
+def match_plane(pair):
     points0 = np.random.default_rng(0).uniform(0, SIZE, (50, 2)).astype(np.float32)
     points1 = apply(HOMOGRAPHY, points0)
-    return (points0, points1) if path0 == GOOD else (points0[:3], points1[:3])
+    return (points0, points1) if pair.path0 == GOOD else (points0[:3], points1[:3])
 
 
 def test_homographies_and_a_failure():
-    result = evaluate_two_view(match_plane, planes(), seeds=(0, 1))
+    result = evaluate(match_plane, planes(), seeds=(0, 1))
     assert (result.name, result.kind) == ("planes", "homography")
     assert result.matches.tolist() == [50, 3]
     assert result.inliers.tolist() == [[50, 50], [0, 0]]
@@ -45,11 +50,11 @@ def test_homographies_and_a_failure():
 
 
 def test_matches_are_taken_as_well_as_points():
-    def match(path0, path1):
-        points0, points1 = match_plane(path0, path1)
+    def match(pair):
+        points0, points1 = match_plane(pair)
         return Matches(points0, points1, np.ones(len(points0), np.float32))
 
-    result = evaluate_two_view(match, planes(), seeds=(0,))
+    result = evaluate(match, planes(), seeds=(0,))
     assert result.matches.tolist() == [50, 3]
     assert result.errors[0, 0] < 0.01
 
@@ -61,10 +66,35 @@ def test_poses():
     moved = space @ rotation.T + translation
     points = [apply(CAMERA.matrix, x[:, :2] / x[:, 2:]) for x in (space, moved)]
     pair = PosePair(GOOD, GOOD, SIZE, SIZE, CAMERA, CAMERA, rotation, translation)
-    result = evaluate_two_view(lambda a, b: tuple(points), PairSet("s", "pose", (pair,)))
+    result = evaluate(lambda pair: tuple(points), PairSet("s", "pose", (pair,)))
     assert result.errors.shape == (1, 3)
     assert result.errors.max() < 0.1
     assert list(result.auc) == [5, 10, 20]
+
+
+def test_every_setup_sees_the_same_matches():
+    asked = []
+
+    def match(pair):
+        asked.append(pair.path0)
+        return match_plane(pair)
+
+    setups = [Setup("poselib", 1.0), Setup("opencv", 1.0), Setup("poselib", 2.0)]
+    ticks = []
+    found = evaluate_setups(match, planes(), setups, seeds=(0,), report=lambda: ticks.append(1))
+    assert list(found) == setups
+    assert asked == [GOOD, BAD]
+    assert len(ticks) == 2
+    for result in found.values():
+        assert result.matches.tolist() == [50, 3]
+        assert result.errors[0, 0] < 0.1
+        assert result.errors[1, 0] == math.inf
+
+
+def test_other_thresholds():
+    result = made_up("a", [[0.5], [2.0]])
+    assert result.shares((1, 3)) == {1: 0.5, 3: 1.0}
+    assert result.areas((1,)) == {1: pytest.approx(0.5 * 0.5 / 2 + 0.5 * 0.5)}
 
 
 def made_up(name, errors, kind="pose"):

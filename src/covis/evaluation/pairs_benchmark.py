@@ -1,8 +1,8 @@
 """Pairs of one's own: every set of pairs in a folder, see `covis.evaluation.pairs`.
 
 Pictures are taken at their own size unless settings say otherwise; errors and thresholds are in
-full-size pixels. Figures of a homography: AUC and share of pairs at 3, 5 and 7 pixels of corner
-error; of a pose: at 5, 10 and 20 degrees.
+pixels of the pictures as they are matched. Figures of a homography: AUC and share of pairs at 3, 5
+and 7 pixels of corner error; of a pose: at 5, 10 and 20 degrees.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,9 +24,6 @@ from covis.types import FloatArray, Geometry, Matches, Matrix
 
 Found = Matches | tuple[FloatArray, FloatArray]
 """Matches, or (N, 2) points of image 0 and of image 1."""
-
-MatchFunction = Callable[[Path, Path], Found]
-"""Paths of two images -> what was found."""
 
 THRESHOLDS: Mapping[str, tuple[int, int, int]] = {"homography": (3, 5, 7), "pose": (5, 10, 20)}
 """Where errors are summed up: pixels of image 1, or degrees."""
@@ -82,24 +78,6 @@ class TwoViewResult:
 
     def _mean_over_seeds(self, measure: Callable[[Matrix, float], float], at: float) -> float:
         return float(np.mean([measure(errors, at) for errors in self.errors.T]))
-
-
-def evaluate_two_view(
-    match: MatchFunction,
-    pair_set: PairSet,
-    *,
-    seeds: Sequence[int] = (0, 1, 2),
-    threshold: float | None = None,
-) -> TwoViewResult:
-    """Match every pair of a set and compare the geometry that follows with the truth.
-
-    threshold: the inlier threshold in full-size pixels; None for `estimate_geometry`'s.
-    """
-    setup = Setup(threshold=threshold)
-    found = evaluate_setups(
-        lambda pair: match(pair.path0, pair.path1), pair_set, [setup], seeds=seeds
-    )
-    return found[setup]
 
 
 def evaluate_setups(
