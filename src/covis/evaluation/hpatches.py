@@ -1,8 +1,8 @@
 """HPatches (Balntas et al., CVPR 2017): homographies of planes, sequences of six pictures.
 
 Protocol "XFeat" (section 4.2): mean homography accuracy, the share of pairs with at most 3, 5, 7
-pixels of corner error, by MAGSAC++, for changes of light and of viewpoint. Pictures are taken at
-their own size here.
+pixels of corner error, by MAGSAC++, for changes of light and of viewpoint. That pictures have their
+own size and the threshold is 3 pixels are our assumptions.
 
 Protocol "LightGlue" (section 5.1): shorter sides of 480 pixels, 1024 keypoints; precision and
 recall of the matches at 3 pixels, and areas under the recall of corner errors up to 1, 3 and 5

@@ -3,6 +3,9 @@
 The error of a pair is the larger of the rotation's angle and the angle between the translations,
 their sign ignored; figures are the areas under its recall up to 5, 10 and 20 degrees.
 
+PoseLib draws up to 10,000 samples here, as in all of covis; XFeat's evaluation stops at 1,000. And
+a pose that no more matches support than chance would bring counts as none.
+
 Layouts: `pairs_calibrated.txt`, a line a pair: both pictures, both intrinsics row by row (9 and 9
 numbers) and the pose of camera 1 from camera 0, as 9 and 3 numbers or as a 4 x 4 matrix.
 SuperGlue's lists have both pictures' turns, which must be 0, behind the names. Or LoFTR's
