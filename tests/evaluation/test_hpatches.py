@@ -4,7 +4,7 @@ import trees
 
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Settings
-from covis.evaluation.hpatches import LARGE, precision_and_recall, read_hpatches, run
+from covis.evaluation.hpatches import LARGE, precision_of, read_hpatches, recall_of, run
 
 SHIFT = np.array([[1.0, 0, 10], [0, 1, 0], [0, 0, 1]])
 
@@ -59,26 +59,32 @@ def test_large_sequences_only_when_asked_for(tmp_path):
     ],
 )  # fmt: skip
 def test_precision_and_recall_by_hand(points0, points1, keypoints0, keypoints1, expected):
-    given = (points(*each) for each in (points0, points1, keypoints0, keypoints1))
-    assert precision_and_recall(*given, SHIFT) == expected
+    given = [points(*each) for each in (points0, points1, keypoints0, keypoints1)]
+    assert (precision_of(*given[:2], SHIFT), recall_of(*given, SHIFT)) == expected
 
 
 def test_recall_without_true_matches_is_no_number():
-    precision, recall = precision_and_recall(
-        points([0, 0]), points([90, 0]), points([0, 0]), points([90, 0]), SHIFT
-    )
-    assert precision == 0
-    assert np.isnan(recall)
+    far = points([0, 0]), points([90, 0])
+    assert np.isnan(recall_of(*far, *far, SHIFT))
 
 
 def test_errors_count_both_directions():
     # Image 1 is half as large: 4 pixels of image 0 are 2 there, 3 in the mean, which is no longer
     # below 3; a little less is.
     half = np.diag([0.5, 0.5, 1])
-    there, back = points([0, 0]), points([2, 0])
-    assert precision_and_recall(there, back, there, back, half)[0] == 0
-    back = points([1.98, 0])
-    assert precision_and_recall(there, back, there, back, half)[0] == 1
+    there = points([0, 0])
+    assert precision_of(there, points([2, 0]), half) == 0
+    assert precision_of(there, points([1.98, 0]), half) == 1
+
+
+def test_semi_dense_matches_have_no_recall(tmp_path):
+    settings = Settings(
+        matcher="semi-dense", protocol="LightGlue", max_keypoints=300, every=5, thresholds=(3.0,)
+    )
+    rows = run(trees.hpatches(tmp_path, ("v_wall",)), settings, lambda done, total: None)
+    [found] = [row.figures for row in rows if row.protocol == "LightGlue, matches"]
+    assert found["precision@3px"] > 0
+    assert np.isnan(found["recall@3px"])
 
 
 def test_run_with_both_protocols(tmp_path):

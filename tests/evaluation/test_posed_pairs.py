@@ -177,5 +177,5 @@ def test_run_takes_every_protocol(tmp_path):
     ]
     assert told[-1] == (2, 2)
     assert rows[0].figures.keys() == {"AUC@5°", "AUC@10°", "AUC@20°", "Acc@10°"}
-    assert "only every 2th pair" in rows[0].note
+    assert "only one pair in 2" in rows[0].note
     assert isinstance(read_megadepth(tmp_path), PairSet)

@@ -74,7 +74,7 @@ def test_top_0_checks_none_and_every_2nd_query(tmp_path):
     settings = Settings(features="sift", matcher="nearest", max_keypoints=50, top=0, every=2)
     rows = run(run_queries, tmp_path, settings)
     assert [row.items for row in rows.values()] == [2]
-    assert "only every 2th query" in rows["sift, global (pooled)"].note
+    assert "only one query in 2" in rows["sift, global (pooled)"].note
 
 
 def test_a_picture_that_cannot_be_read_is_taken_as_blank(tmp_path):
@@ -83,7 +83,7 @@ def test_a_picture_that_cannot_be_read_is_taken_as_blank(tmp_path):
     rows = run(run_queries, tmp_path)
     checked = rows["sift, global (pooled) + nearest on 20"]
     assert checked.figures["recall@1"] == 75
-    assert "1 pictures taken as blank" in checked.note
+    assert "1 picture taken as blank" in checked.note
     assert "3.png" in checked.note
 
 

@@ -86,25 +86,30 @@ def read_hpatches(data: str | Path, *, large: bool = False) -> list[PairSet]:
     return sets
 
 
-def precision_and_recall(
+def precision_of(points0: FloatArray, points1: FloatArray, homography_1from0: Matrix) -> float:
+    """The share of matches (N, 2) that are right, see above, 0..1; 0 without any."""
+    if not len(points0):
+        return 0.0
+    return float(np.mean(_errors(points0, points1, homography_1from0) < RIGHT_WITHIN))
+
+
+def recall_of(
     points0: FloatArray,
     points1: FloatArray,
     keypoints0: FloatArray,
     keypoints1: FloatArray,
     homography_1from0: Matrix,
-) -> tuple[float, float]:
-    """Of matches (N, 2), among keypoints (A, 2) and (B, 2): see above; 0..1.
+) -> float:
+    """The share of the true matches of keypoints (A, 2), (B, 2) that are among (N, 2), 0..1.
 
-    Precision is 0 without matches, recall NaN without true ones.
+    NaN where there are no true ones.
     """
-    error = _mean_distance(points0, points1, homography_1from0)
-    precision = float(np.mean(error < RIGHT_WITHIN)) if len(error) else 0.0
     true = _true_matches(keypoints0, keypoints1, homography_1from0)
     if not len(true):
-        return precision, np.nan
+        return np.nan
     found = set(map(tuple, np.hstack([points0, points1]).tolist()))
     wanted = np.hstack([keypoints0[true[:, 0]], keypoints1[true[:, 1]]]).tolist()
-    return precision, sum(tuple(each) in found for each in wanted) / len(wanted)
+    return sum(tuple(each) in found for each in wanted) / len(wanted)
 
 
 def _read_pair(folder: Path, k: int) -> HomographyPair:
@@ -143,10 +148,12 @@ def _lightglue(
     def match(pair: Pair) -> Matches:
         assert isinstance(pair, HomographyPair)
         found = method.match(pair)
-        keypoints = method.keypoints(pair)
-        told.append(
-            precision_and_recall(found.points0, found.points1, *keypoints, pair.homography_1from0)
-        )
+        matrix = pair.homography_1from0
+        precision = precision_of(found.points0, found.points1, matrix)
+        recall = np.nan
+        if method.has_sparse_keypoints:
+            recall = recall_of(found.points0, found.points1, *method.keypoints(pair), matrix)
+        told.append((precision, recall))
         return found
 
     rows = measure(protocol, method, sets, _areas, settings, tick, match)
@@ -156,22 +163,14 @@ def _lightglue(
     parts = {name: told[end - n : end] for name, n, end in zip(names, counts, ends, strict=True)}
     if len(sets) > 1:
         parts["all"] = told
-    with_recall = method.has_sparse_keypoints
-    rows += [
-        Row(
-            f"{protocol.name}, matches",
-            method.name,
-            part,
-            {
-                "precision@3px": 100 * float(np.mean([p for p, _ in values])),
-                "recall@3px": 100 * float(np.nanmean([r for _, r in values]))
-                if with_recall
-                else np.nan,
-            },
-            len(values),
-        )
-        for part, values in parts.items()
-    ]
+    for part, values in parts.items():
+        precisions, recalls = np.array(values).T
+        known = recalls[np.isfinite(recalls)]
+        figures = {
+            "precision@3px": 100 * float(precisions.mean()),
+            "recall@3px": 100 * float(known.mean()) if len(known) else np.nan,
+        }
+        rows.append(Row(f"{protocol.name}, matches", method.name, part, figures, len(values)))
     return rows
 
 
@@ -193,7 +192,7 @@ def _true_matches(
     return np.column_stack([indices0, nearest1])[mutual & near]
 
 
-def _mean_distance(points0: FloatArray, points1: FloatArray, homography_1from0: Matrix) -> Matrix:
+def _errors(points0: FloatArray, points1: FloatArray, homography_1from0: Matrix) -> Matrix:
     """(N,) reprojection errors in pixels, the mean of both directions."""
     there = np.linalg.norm(_map(homography_1from0, points0) - points1, axis=1)
     back = np.linalg.norm(_map(_inverse(homography_1from0), points1) - points0, axis=1)

@@ -181,6 +181,6 @@ def _note(
     elif best.estimator != "dlt":
         words.append("covis' own thresholds")
     if settings.every > 1:
-        words.append(f"only every {settings.every}th pair")
+        words.append(f"only one pair in {settings.every}")
     seeds = "one seed" if settings.seeds == 1 else f"means over {settings.seeds} seeds"
     return "; ".join([*words, seeds])

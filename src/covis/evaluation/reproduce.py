@@ -270,7 +270,7 @@ def _facts(done: Sequence[tuple[Job, Result]], official: str) -> Iterator[str]:
     named = {name: digest for _, result in done for name, digest in result.models.items()}
     yield "models: " + ", ".join(f"{name} ({digest})" for name, digest in sorted(named.items()))
     if any(job.settings.every > 1 for job, _ in done):
-        yield f"a quick run: only every {QUICK}th pair or query"
+        yield f"a quick run: only one pair or query in {QUICK}"
     if installed_bundle(official) is None:
         yield (
             f"official weights: none are installed as '{official}'; see 'covis weights import' in "

@@ -41,6 +41,7 @@ from covis.matching import Matcher
 from covis.search.pooling import global_vector
 from covis.search.rank import check_pair
 from covis.types import Features, FloatArray, Matches
+from covis.words import counted
 
 Rankings = list[NDArray[np.int64]]
 """For each query indices into the database, best first."""
@@ -285,10 +286,10 @@ def _note(settings: Settings, *pictures: Pictures) -> str:
     size = f"at most {extract.max_size} px" if extract.max_size else "at their own size"
     words = [f"pictures {size}", f"{extract.max_keypoints} keypoints"]
     if settings.every > 1:
-        words.append(f"only every {settings.every}th query")
+        words.append(f"only one query in {settings.every}")
     unusable = [why for each in pictures for why in each.unusable.values()]
     if unusable:
-        words.append(f"{len(unusable)} pictures taken as blank, first {unusable[0]}")
+        words.append(f"{counted(len(unusable), 'picture')} taken as blank, first {unusable[0]}")
     return "; ".join(words)
 
 
