@@ -379,5 +379,8 @@ def _bundle(colmap: Any, model: Any, options: Mapping) -> None:
     for image_id in sorted(model.images):
         if model.image(image_id).has_pose:
             config.add_image(image_id)
-    config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+            if model.image(image_id).name in options.fixed:
+                config.set_constant_rig_from_world_pose(model.image(image_id).frame_id)
+    if not options.fixed:
+        config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     colmap.create_default_bundle_adjuster(settings, config, model).solve()

@@ -67,8 +67,8 @@ class Options:
         photos share that camera. refine: whether the mapper adjusts cameras; None for yes unless
         there are params.
     mapper: pycolmap's incremental or global one. align: whether keypoints are then moved to where
-        photos show the same spot, see `covis.sfm.align`. afresh: map from the matches anew where there
-        is a model already.
+        photos show the same spot, see `covis.sfm.align`. afresh: map from the matches anew,
+        though there is a model already.
     database, model: an existing COLMAP database or model to start a new map from: of the first
         cameras and names are kept, of the second poses, too; features and points are made anew.
     engine: "local", or "ray" to find features and matches on the cluster at `address`.
@@ -442,6 +442,7 @@ class _Build:
             options.seed,
             options.threads,
             MIN_INLIERS,
+            frozenset() if before or options.model is None else _posed_names(options.model),
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)
@@ -510,6 +511,11 @@ class _Build:
         began = time.perf_counter()
         yield
         self._summary.seconds[stage] = time.perf_counter() - began
+
+
+def _posed_names(model: Path) -> frozenset[str]:
+    images = need_pycolmap().Reconstruction(str(model)).images.values()
+    return frozenset(image.name for image in images if image.has_pose)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ class Mapping:
     pixels one of the picture covers that keypoints were found in; COLMAP's thresholds, which
     are for keypoints of full resolution, grow with it. seed: of the robust estimations.
     threads: all by default; one makes models repeatable to the last bit.
+    fixed: names of photos whose poses stay as they are in the model that is extended.
     """
 
     mapper: MapperName = "incremental"
@@ -35,6 +36,7 @@ class Mapping:
     seed: int = 0
     threads: int | None = None
     least_inliers: int = 15
+    fixed: frozenset[str] = frozenset()
 
 
 def run_mapper(
@@ -70,6 +72,8 @@ def run_mapper(
                     initial_image_pair_callback=counted.first,
                     next_image_callback=counted.next,
                 )
+                if extended is not None and not options.fixed:
+                    _put_back(colmap, found, colmap.Reconstruction(str(extended)))
         except (RuntimeError, ValueError) as error:
             raise CovisError(f"{database}: the mapper failed ({_line(error)}).") from error
     models = [model for model in found.values() if model.num_reg_images() >= LEAST_PHOTOS]
@@ -85,6 +89,7 @@ def incremental_options(colmap: Any, options: Mapping) -> Any:
     settings.min_model_size = LEAST_PHOTOS
     settings.ba_refine_focal_length = options.refine
     settings.ba_refine_extra_params = options.refine
+    settings.fix_existing_frames = bool(options.fixed)
     mapper = settings.mapper
     mapper.random_seed = options.seed
     mapper.num_threads = options.threads or -1
@@ -116,14 +121,42 @@ def triangulate(database: Path, photos: Path, work: Path, poses: Path, options: 
     colmap = need_pycolmap()
     with quiet(colmap):
         try:
-            known = colmap.Reconstruction(str(poses))
-            with_ids = colmap.Database.open(str(database))
-            known.transcribe_image_ids_to_database(with_ids)
-            with_ids.close()
+            known = _posed(colmap, database, colmap.Reconstruction(str(poses)))
             settings = incremental_options(colmap, options)
             return colmap.triangulate_points(known, database, photos, work, True, settings)
         except (RuntimeError, ValueError, OSError) as error:
             raise CovisError(f"{poses}: this model cannot be extended ({_line(error)}).") from error
+
+
+def _put_back(colmap: Any, found: dict[int, Any], before: Any) -> None:
+    """Move models to where their photos were before: the mapper leaves the frame of axes free."""
+    for model in found.values():
+        moved = colmap.align_reconstructions_via_proj_centers(model, before, 1e9)
+        if moved is not None:
+            model.transform(moved)
+
+
+def _posed(colmap: Any, database: Path, model: Any) -> Any:
+    """The photos of a database that have a pose in a model, with that, and nothing else of it."""
+    posed = colmap.Reconstruction()
+    poses = {
+        image.name: image.cam_from_world() for image in model.images.values() if image.has_pose
+    }
+    rows = colmap.Database.open(str(database))
+    for camera in rows.read_all_cameras():
+        posed.add_camera(camera)
+    for rig in rows.read_all_rigs():
+        posed.add_rig(rig)
+    frames = {frame.frame_id: frame for frame in rows.read_all_frames()}
+    for image in rows.read_all_images():
+        if image.name in poses:
+            frame = frames[image.frame_id]
+            frame.rig_from_world = poses[image.name]
+            posed.add_frame(frame)
+            posed.add_image(image)
+            posed.register_frame(frame.frame_id)
+    rows.close()
+    return posed
 
 
 def write_models(models: list[Any], sparse: Path) -> None:

@@ -132,9 +132,9 @@ def _from_above(rotations: Matrix, own: Pose | None) -> Matrix:
 
 
 def _outline(pose: Pose, lens: Lens, reach: float) -> Matrix:
-    """(3, 3): the camera and the left and right ends of its view, in the world."""
+    """(5, 3): the camera, the ends of its view, and a line the way it looks, in the world."""
     half = lens.width / 2 / lens.focal
-    local = np.array([[0, 0, 0], [-half, 0, 1], [half, 0, 1]]) * reach
+    local = np.array([[0, 0, 0], [-half, 0, 1], [half, 0, 1], [0, 0, 0], [0, 0, 1.7]]) * reach
     outline: Matrix = (local - pose.translation) @ pose.rotation
     return outline
 
@@ -142,7 +142,7 @@ def _outline(pose: Pose, lens: Lens, reach: float) -> Matrix:
 def _draw_camera(
     canvas: Pixels, corners: Matrix, colour: tuple[int, int, int], thickness: int = 1
 ) -> None:
-    cv2.polylines(canvas, [_fixed(corners)], True, colour, thickness, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, [_fixed(corners)], False, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _dot(canvas: Pixels, point: Matrix, radius: float, colour: tuple[int, int, int]) -> None:

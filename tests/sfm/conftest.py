@@ -1,0 +1,133 @@
+"""Photos of a corner of two walls and a floor, rendered with known cameras, and a map of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+WIDTH, HEIGHT, FOCAL = 480, 360, 420.0
+SIDE = 900
+"""Pixels of a wall's texture."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """folder: of the photos. rotations, centres: of their cameras, by name; metres.
+
+    The camera: x right, y down, z forward; its centre pixel (width / 2, height / 2).
+    """
+
+    folder: Path
+    rotations: dict[str, np.ndarray]
+    centres: dict[str, np.ndarray]
+
+    def error(self, model) -> float:
+        """Mean distance in metres of a model's cameras from the true ones, once aligned."""
+        placed = [image for image in model.images.values() if image.has_pose]
+        theirs = np.array([image.projection_center() for image in placed])
+        ours = np.array([self.centres[image.name] for image in placed])
+        return float(np.linalg.norm(aligned(theirs, ours) - ours, axis=1).mean())
+
+
+def aligned(points, targets):
+    """Points moved, turned and scaled to lie on the targets (Umeyama 1991)."""
+    centred, goal = points - points.mean(axis=0), targets - targets.mean(axis=0)
+    u, values, vt = np.linalg.svd(goal.T @ centred)
+    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
+    scale = (values * signs).sum() / (centred**2).sum()
+    return scale * centred @ (u * signs @ vt).T + targets.mean(axis=0)
+
+
+def texture(seed):
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((SIDE, SIDE, 3), np.float32)
+    for cell in (6, 12, 25, 60):
+        noise = rng.random((SIDE // cell + 2, SIDE // cell + 2, 3), np.float32)
+        large = cv2.resize(noise, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
+        picture += large[:SIDE, :SIDE]
+    for _ in range(250):
+        corner = rng.integers(0, SIDE, 2)
+        size = rng.integers(8, 60, 2)
+        colour = rng.random(3) * 4
+        cv2.rectangle(picture, corner.tolist(), (corner + size).tolist(), colour.tolist(), -1)
+    return np.clip(picture * 64, 0, 255).astype(np.uint8)
+
+
+# A wall's corner and its two sides, in metres: x right, y down, z away.
+WALLS = [
+    (np.array([-3.0, -2.0, 0.0]), np.array([3.0, 0, 3.0]), np.array([0, 3.0, 0])),
+    (np.array([0.0, -2.0, 3.0]), np.array([3.0, 0, -3.0]), np.array([0, 3.0, 0])),
+    (np.array([-3.0, 1.0, 0.0]), np.array([3.0, 0, 3.0]), np.array([3.0, 0, -3.0])),
+]
+
+
+def look(centre, target):
+    """(3, 3): the rotation of a camera that looks at a point, its y axis down."""
+    z = (target - centre) / np.linalg.norm(target - centre)
+    x = np.cross([0, 1.0, 0], z)
+    x /= np.linalg.norm(x)
+    return np.array([x, np.cross(z, x), z])
+
+
+def render(rotation, centre, textures):
+    k = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    scale = 2
+    finer = np.diag([scale, scale, 1.0])
+    picture = np.full((HEIGHT * scale, WIDTH * scale, 3), 90, np.uint8)
+    for (corner, right, down), pixels in zip(WALLS, textures, strict=True):
+        plane = np.column_stack([right / SIDE, down / SIDE, corner - centre])
+        homography = np.linalg.inv(half) @ finer @ k @ rotation @ plane @ half
+        cv2.warpPerspective(
+            pixels,
+            homography,
+            (WIDTH * scale, HEIGHT * scale),
+            dst=picture,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_TRANSPARENT,
+        )
+    return cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory) -> Scene:
+    """Seven photos along an arc in front of the corner."""
+    folder = tmp_path_factory.mktemp("scene") / "photos"
+    folder.mkdir()
+    textures = [texture(seed) for seed in range(len(WALLS))]
+    rotations, centres = {}, {}
+    for number, angle in enumerate(np.radians(np.linspace(-24, 24, 7))):
+        name = f"{number}.png"
+        height = -0.3 + 0.12 * (number % 3)
+        centre = np.array([4.0 * np.sin(angle), height, 2.0 - 4.0 * np.cos(angle)])
+        rotations[name], centres[name] = look(centre, np.array([0, -0.3, 2.0])), centre
+        cv2.imwrite(str(folder / name), render(rotations[name], centre, textures))
+    return Scene(folder, rotations, centres)
+
+
+@pytest.fixture(scope="session")
+def colmap():
+    return pytest.importorskip("pycolmap", reason="maps need pycolmap: covis[map]")
+
+
+PARAMS = (FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2)
+
+
+@pytest.fixture(scope="session")
+def known() -> dict:
+    """The options that tell the true camera."""
+    return {"camera_model": "PINHOLE", "camera_params": PARAMS}
+
+
+@pytest.fixture(scope="session")
+def mapped(colmap, scene, known, tmp_path_factory):
+    """The folder of a map of the scene, and its summary. Not to be changed."""
+    from covis.sfm.build import Options, build_map
+
+    folder = tmp_path_factory.mktemp("maps") / "model"
+    options = Options(max_keypoints=1000, **known)
+    return folder, build_map(scene.folder, folder, options)

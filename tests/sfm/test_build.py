@@ -1,0 +1,285 @@
+"""From photos to a map: all of it, on a rendered scene."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from covis.errors import ArgumentError, CovisError
+from covis.sfm import Map
+from covis.sfm.build import Options, Summary, build_map
+from covis.sfm.model import Settings
+
+pytestmark = pytest.mark.usefixtures("colmap")
+
+
+def test_all_photos_are_placed_where_they_were_taken(mapped, scene):
+    folder, summary = mapped
+    assert (summary.photos, summary.registered, summary.models) == (7, 7, [7])
+    assert summary.pairs == summary.new_pairs == 21
+    assert summary.advice() == []
+    model = Map.open(folder)
+    assert sorted(model.names) == sorted(scene.centres)
+    assert scene.error(model.reconstruction) < 0.004
+    camera = next(iter(model.reconstruction.cameras.values()))
+    np.testing.assert_allclose(camera.params, (420, 420, 240, 180))
+
+
+def test_points_are_those_of_the_store_keypoints(mapped):
+    model = Map.open(mapped[0])
+    name = "3.png"
+    features, points = model.features(name), model.points(name)
+    assert len(points) == len(features)
+    image = model.reconstruction.image(model.names[name])
+    shown = np.flatnonzero(points >= 0)
+    assert len(shown) > 100
+    where = np.array([model.reconstruction.point3D(int(points[i])).xyz for i in shown])
+    seen = np.array([image.project_point(point) for point in where])
+    assert np.median(np.linalg.norm(seen - features.keypoints[shown], axis=1)) < 1.5
+
+
+def test_neighbours_are_the_most_similar_photos(mapped):
+    model = Map.open(mapped[0])
+    place = model.photos.names.index("2.png")
+    assert model.neighbours(model.photos.vectors[place], 3)[0] == "2.png"
+    assert len(model.neighbours(model.photos.vectors[place], 100)) == 7
+
+
+def test_a_second_run_has_nothing_to_do(mapped, scene, tmp_path):
+    folder = shutil.copytree(mapped[0], tmp_path / "model")
+    before = (folder / "sparse" / "0" / "images.bin").read_bytes()
+    summary = build_map(scene.folder, folder)
+    assert (summary.new_pairs, summary.registered) == (0, 7)
+    assert (folder / "sparse" / "0" / "images.bin").read_bytes() == before
+
+
+def test_other_settings_are_refused(mapped, scene, tmp_path):
+    with pytest.raises(ArgumentError, match="max keypoints 1000 then, 500 now"):
+        build_map(scene.folder, mapped[0], Options(max_keypoints=500))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ArgumentError, match="holds other things"):
+        build_map(scene.folder, tmp_path)
+
+
+def some_photos(scene, folder: Path, names) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copy2(scene.folder / name, folder / name)
+    return folder
+
+
+def test_more_photos_extend_the_model(scene, known, tmp_path):
+    photos = some_photos(scene, tmp_path / "photos", ["1.png", "2.png", "4.png", "5.png"])
+    options = Options(max_keypoints=800, **known)
+    first = build_map(photos, tmp_path / "model", options)
+    assert first.registered == 4
+    before = Map.open(tmp_path / "model")
+    some_photos(scene, photos, ["3.png", "0.png"])
+    second = build_map(photos, tmp_path / "model", options)
+    assert (second.registered, second.new_pairs, second.pairs) == (6, 9, 15)
+    after = Map.open(tmp_path / "model")
+    there, here = (
+        m.reconstruction.image(m.names["4.png"]).projection_center() for m in (before, after)
+    )
+    np.testing.assert_allclose(here, there, atol=0.05)
+    assert {name: after.names[name] for name in before.names} == before.names
+    assert scene.error(after.reconstruction) < 0.01
+
+
+def test_a_killed_run_goes_on(scene, tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from covis.sfm.build import *;"
+        "build_map(Path(sys.argv[1]), Path(sys.argv[2]), Options(max_keypoints=300), "
+        "lambda stage, done, total: stage == 'map' and (print(stage, flush=True), time.sleep(60)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    folder = tmp_path / "model"
+    command = [sys.executable, "-c", script, str(scene.folder), str(folder)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "map\n"
+        process.send_signal(signal.SIGKILL)
+    summary = build_map(scene.folder, folder)
+    assert (summary.pairs, summary.new_pairs, summary.registered) == (21, 0, 7)
+
+
+def test_pairs_written_before_a_failure_stay(scene, tmp_path, monkeypatch):
+    from covis.sfm import matching
+
+    verify, calls = matching.verify_pair, []
+
+    def failing(*arguments, **options):
+        calls.append(1)
+        if len(calls) > 10:
+            raise CovisError("the disk is on fire")
+        return verify(*arguments, **options)
+
+    monkeypatch.setattr(matching, "verify_pair", failing)
+    options = Options(max_keypoints=300, threads=1)
+    with pytest.raises(CovisError, match="on fire"):
+        build_map(scene.folder, tmp_path / "model", options)
+    monkeypatch.setattr(matching, "verify_pair", verify)
+    summary = build_map(scene.folder, tmp_path / "model", options)
+    assert (summary.pairs, summary.new_pairs) == (21, 11)
+
+
+def test_turned_files_are_mapped_in_their_own_pixels(scene, colmap, tmp_path):
+    """Photos whose pixels lie on their side, with EXIF's word for it: COLMAP ignores that."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    exif = PIL.Image.Exif()
+    exif[274] = 6
+    for name in scene.centres:
+        pixels = cv2.cvtColor(cv2.imread(str(scene.folder / name)), cv2.COLOR_BGR2RGB)
+        PIL.Image.fromarray(np.rot90(pixels)).save(photos / name, exif=exif)
+    params = (420.0, 420.0, 180.0, 240.0)
+    options = Options(max_keypoints=800, camera_model="PINHOLE", camera_params=params)
+    summary = build_map(photos, tmp_path / "model", options)
+    assert summary.registered == 7
+    model = Map.open(tmp_path / "model")
+    assert scene.error(model.reconstruction) < 0.01
+    camera = next(iter(model.reconstruction.cameras.values()))
+    assert (camera.width, camera.height) == (360, 480)
+
+
+def test_masked_keypoints_have_no_part(scene, known, tmp_path):
+    (tmp_path / "masks").mkdir()
+    mask = np.full((360, 480), 255, np.uint8)
+    mask[:, :240] = 0
+    for name in scene.centres:
+        cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), mask)
+    options = Options(max_keypoints=1000, masks=tmp_path / "masks", **known)
+    summary = build_map(scene.folder, tmp_path / "model", options)
+    assert summary.registered == 7
+    model = Map.open(tmp_path / "model")
+    for name in model.names:
+        shown = model.features(name).keypoints[model.points(name) >= 0]
+        assert len(shown) > 30
+        assert shown[:, 0].min() >= 240
+    with pytest.raises(ArgumentError, match="no such folder of masks"):
+        build_map(scene.folder, tmp_path / "model", Options(masks=tmp_path / "others"))
+
+
+def test_semi_dense_matches_are_mapped(scene, known, tmp_path):
+    options = Options(matcher="semi-dense", max_keypoints=1500, **known)
+    summary = build_map(scene.folder, tmp_path / "model", options)
+    assert summary.registered == 7
+    assert summary.track_length > 2.5
+    model = Map.open(tmp_path / "model")
+    assert scene.error(model.reconstruction) < 0.01
+    assert (model.points("3.png") >= 0).sum() > 100
+    again = build_map(scene.folder, tmp_path / "model", Options())
+    assert (again.new_pairs, again.registered) == (0, 7)
+
+
+@pytest.mark.parametrize("how", ["global"])
+def test_the_global_mapper_places_all(mapped, scene, known, tmp_path, how):
+    folder = shutil.copytree(mapped[0], tmp_path / "model")
+    summary = build_map(scene.folder, folder, Options(mapper=how, afresh=True, **known))
+    assert summary.registered == 7
+    assert scene.error(Map.open(folder).reconstruction) < 0.01
+
+
+def test_a_known_model_keeps_its_poses(mapped, scene, known, tmp_path):
+    """Of a model from elsewhere, with other photo ids and no keypoints of ours."""
+    folder, _ = mapped
+    photos = some_photos(scene, tmp_path / "photos", [f"{number}.png" for number in range(6)])
+    before = Map.open(folder).reconstruction
+    before.deregister_frame(before.find_image_with_name("6.png").frame_id)
+    (tmp_path / "theirs").mkdir()
+    before.write(str(tmp_path / "theirs"))
+    options = Options(max_keypoints=800, model=tmp_path / "theirs", **known)
+    summary = build_map(photos, tmp_path / "model", options)
+    assert summary.registered == 6
+    after = Map.open(tmp_path / "model").reconstruction
+    for name in (f"{number}.png" for number in range(6)):
+        one, other = (m.find_image_with_name(name).projection_center() for m in (before, after))
+        np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_a_known_database_keeps_cameras_and_photos(mapped, scene, tmp_path):
+    given = mapped[0] / "database.db"
+    options = Options(max_keypoints=500, database=given)
+    summary = build_map(scene.folder, tmp_path / "model", options)
+    assert summary.registered == 7
+    model = Map.open(tmp_path / "model").reconstruction
+    assert {camera.model_name for camera in model.cameras.values()} == {"PINHOLE"}
+    assert len(model.find_image_with_name("0.png").points2D) <= 500
+
+
+def test_a_photo_of_something_else_is_named(scene, known, tmp_path):
+    photos = some_photos(scene, tmp_path / "photos", ["1.png", "2.png", "3.png"])
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    cv2.imwrite(str(photos / "other.png"), cv2.resize(noise, (480, 360)))
+    (photos / "bad.jpg").write_bytes(b"")
+    summary = build_map(photos, tmp_path / "model", Options(max_keypoints=800, **known))
+    assert (summary.photos, summary.registered, summary.alone) == (4, 3, ["other.png"])
+    assert list(summary.failed) == [str(photos / "bad.jpg")]
+    assert "1 photo with no partner: other.png" in summary.advice()[0]
+
+
+def test_exceptions_of_build(tmp_path, scene):
+    with pytest.raises(ArgumentError, match="no such folder of photos"):
+        build_map(tmp_path / "none", tmp_path / "model")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArgumentError, match="no pictures"):
+        build_map(tmp_path / "empty", tmp_path / "model")
+    with pytest.raises(ArgumentError, match="GPS"):
+        build_map(scene.folder, tmp_path / "gps", Options(pairs="gps", max_keypoints=50))
+
+
+def test_exceptions_of_open(tmp_path, mapped, monkeypatch):
+    with pytest.raises(ArgumentError, match="no map there; make one: covis map"):
+        Map.open(tmp_path)
+    Settings(str(tmp_path), "xfeat", 100, None, "nearest").save(tmp_path)
+    with pytest.raises(ArgumentError, match="no model yet"):
+        Map.open(tmp_path)
+    model = Map.open(mapped[0])
+    with pytest.raises(ArgumentError, match=r"no photo 'x\.png'"):
+        model.features("x.png")
+    with pytest.raises(ArgumentError, match="no pose"):
+        model.points("x.png")
+    (tmp_path / "covis.json").write_text("{}")
+    with pytest.raises(CovisError, match="damaged"):
+        Map.open(tmp_path)
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with pytest.raises(CovisError, match=r"pip install 'covis\[map\]'"):
+        Map.open(mapped[0])
+
+
+def test_advice_says_what_to_do():
+    split = Summary(photos=9, registered=4, models=[4, 3], unplaced=["a.jpg", "b.jpg"])
+    lines = split.advice()
+    assert "2 photos matched but not placed: a.jpg, b.jpg" in lines[0]
+    assert "2 models" in lines[1]
+
+
+@pytest.mark.slow
+def test_ray_matches_what_this_process_would(mapped, scene, known, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="the engine needs Ray: covis[ray]")
+    pytest.importorskip("ray.data")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        options = Options(max_keypoints=1000, engine="ray", **known)
+        summary = build_map(scene.folder, tmp_path / "model", options)
+    finally:
+        ray.shutdown()
+    assert (summary.registered, summary.pairs) == (7, 21)
+    assert inliers(tmp_path / "model") == inliers(mapped[0])
+
+
+def inliers(folder):
+    from covis.sfm.database import Database
+
+    with Database(folder / "database.db") as database:
+        return database.inliers()

@@ -1,0 +1,185 @@
+"""Places of photos in a map, made up by hand or rendered."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from covis.errors import ArgumentError, BundleError
+from covis.evaluation.localisation import align
+from covis.evaluation.metrics import rotation_error
+from covis.geometry.absolute import Lens, Pose
+from covis.images import load_image
+from covis.sfm.localise import Locator, _camera, _elected, locate
+from covis.types import Image
+
+
+def test_the_point_with_most_votes_is_taken():
+    votes = {(3, 10): 0.5, (3, 11): 0.8, (1, 7): 0.2, (3, 12): 0.1}
+    keypoints, ids, scores = _elected(votes)
+    assert keypoints.tolist() == [1, 3]
+    assert ids.tolist() == [7, 11]
+    assert scores.tolist() == pytest.approx([0.2, 0.8])
+    tied = {(0, 5): 0.5, (0, 4): 0.5}
+    assert _elected(tied)[1].tolist() == [4]
+    assert _elected(dict(reversed(tied.items())))[1].tolist() == [4]
+    assert len(_elected({})[0]) == 0
+
+
+PICTURE = Image(np.zeros((48, 64, 3), np.uint8), 640, 480, name="q.jpg")
+
+
+def test_a_focal_length_is_given_from_exif_or_estimated():
+    lens, deviation, source = _camera(PICTURE, None, None)
+    assert (math.isinf(deviation), source) == (True, "estimated")
+    assert lens.params[1:] == (320, 240)
+    exif = replace(PICTURE, focal_length=500.0)
+    lens, deviation, source = _camera(exif, None, None)
+    assert (lens.focal, source) == (500, "EXIF")
+    assert 0 < deviation < 0.1
+    lens, deviation, source = _camera(exif, None, 600.0)
+    assert (lens.focal, deviation, source) == (600, 0, "given")
+    given = Lens("PINHOLE", 640, 480, (1.0, 1.0, 1.0, 1.0))
+    assert _camera(exif, given, None) == (given, 0, "given")
+
+
+def test_convention_the_camera_is_of_the_files_pixels():
+    turned = replace(PICTURE, orientation=6)
+    lens, _, _ = _camera(turned, None, 500.0)
+    assert (lens.width, lens.height) == (480, 640)
+
+
+def test_exception_cameras_that_are_not_its():
+    lens = Lens("PINHOLE", 480, 640, (1.0, 1.0, 1.0, 1.0))
+    with pytest.raises(ArgumentError, match="640x480"):
+        _camera(PICTURE, lens, None)
+    with pytest.raises(ArgumentError, match="not both"):
+        _camera(PICTURE, lens, 500.0)
+    for focal in (0.0, -1.0, math.nan):
+        with pytest.raises(ArgumentError, match="focal length"):
+            _camera(PICTURE, None, focal)
+
+
+@pytest.fixture(scope="module")
+def place(mapped, scene):
+    """A locator in the rendered scene's map, and what takes the map to metres."""
+    find = Locator(mapped[0], matcher="nearest", threads=1)
+    images = [find.map.reconstruction.image(number) for number in find.map.names.values()]
+    theirs = np.array([image.projection_center() for image in images])
+    metres = align(theirs, np.array([scene.centres[image.name] for image in images]))
+    return find, metres
+
+
+@pytest.fixture(scope="module")
+def query(scene, tmp_path_factory):
+    """A photo from between those of the map, and its true pose."""
+    from PIL import Image as Pillow
+
+    from tests.sfm.conftest import WALLS, look, render, texture
+
+    centre = np.array([0.4, -0.2, -1.8])
+    rotation = look(centre, np.array([0.1, -0.3, 2.0]))
+    picture = render(rotation, centre, [texture(seed) for seed in range(len(WALLS))])
+    path = tmp_path_factory.mktemp("query") / "query.png"
+    Pillow.fromarray(picture[..., ::-1]).save(path)
+    return path, Pose(rotation, -rotation @ centre)
+
+
+def check(found, metres, truth, position, rotation):
+    assert found.found, found.estimate.note
+    pose = metres.pose(found.estimate.pose)
+    assert np.linalg.norm(pose.position - truth.position) < position
+    assert rotation_error(pose.rotation, truth.rotation) < rotation
+
+
+def test_a_photo_is_placed(place, query):
+    find, metres = place
+    path, truth = query
+    lens = find.camera_of("3.png")
+    found = find(path, lens=lens)
+    check(found, metres, truth, 0.03, 0.6)
+    assert found.estimate.confidence > 0.9
+    assert len(found.keypoints) == len(found.point_ids) == len(found.estimate.inliers)
+    again = find(load_image(path), lens=lens)
+    np.testing.assert_array_equal(found.estimate.pose.rotation, again.estimate.pose.rotation)
+    assert sum(neighbour.inliers for neighbour in found.neighbours) >= found.estimate.inliers.sum()
+
+
+def test_a_photo_is_placed_without_its_focal_length(place, query):
+    find, metres = place
+    found = find(query[0])
+    check(found, metres, query[1], 0.3, 2.0)
+    assert found.focal_source == "estimated"
+    assert found.estimate.lens.focal == pytest.approx(420, rel=0.06)
+    assert found.estimate.focal_deviation > 0
+
+
+def test_a_turned_photo_has_its_pose_in_the_files_pixels(place, query, tmp_path):
+    """EXIF 6: the file's columns run down the picture; its camera is rolled by a quarter."""
+    from PIL import Image as Pillow
+
+    find, metres = place
+    path, truth = query
+    picture = Pillow.open(path).rotate(90, expand=True)
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=98)
+    found = find(tmp_path / "turned.jpg", focal=420.0)
+    # The file shows (x, y) of the upright picture at (y, width - x).
+    roll = np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]])
+    check(found, metres, Pose(roll @ truth.rotation, roll @ truth.translation), 0.05, 1.0)
+
+
+def test_an_unrelated_photo_cannot_be_placed(place, texture):
+    find, _ = place
+    for focal in (None, 420.0):
+        found = find(texture, focal=focal)
+        assert not found.found
+        assert found.estimate.note.startswith("cannot say")
+        told = json.loads(json.dumps(found.to_dict()))
+        assert told["located"] is False
+        assert told["cam_from_world"] is told["position"] is None
+    assert not find(np.zeros((64, 64), np.uint8)).found
+
+
+def test_json_follows_colmap(place, query):
+    find, _ = place
+    found = find(query[0], focal=420.0)
+    told = json.loads(json.dumps(found.to_dict()))
+    pose = Pose.from_quaternion(
+        told["cam_from_world"]["quaternion_wxyz"], told["cam_from_world"]["translation"]
+    )
+    np.testing.assert_allclose(pose.rotation, found.estimate.pose.rotation, atol=1e-12)
+    np.testing.assert_allclose(told["position"], pose.position)
+    assert told["inliers"] == found.estimate.inliers.sum()
+    assert told["camera"]["params"] == [420, 240, 180]
+    assert set(told["seconds"]) == {"decode", "extract", "retrieve", "match", "pose"}
+
+
+def test_picture(place, query, tmp_path):
+    find, _ = place
+    path = tmp_path / "place.png"
+    picture = find(query[0], focal=420.0).draw(query[0], find.map, path)
+    assert path.is_file()
+    assert picture.dtype == np.uint8
+    assert (picture == (255, 90, 90)).all(axis=2).any()
+    nowhere = find(np.zeros((64, 64), np.uint8))
+    assert nowhere.draw(np.zeros((64, 64), np.uint8), find.map).shape[2] == 3
+
+
+def test_exceptions(mapped, place, tmp_path):
+    find, _ = place
+    with pytest.raises(ArgumentError, match="neighbours"):
+        Locator(find.map, neighbours=0)
+    with pytest.raises(ArgumentError, match="sparse"):
+        Locator(find.map, matcher="semi-dense")
+    with pytest.raises(ArgumentError, match=r"9\.png"):
+        find.camera_of("9.png")
+    with pytest.raises(ArgumentError, match="covis map"):
+        locate("x.jpg", tmp_path)
+    with pytest.raises((ArgumentError, BundleError)):
+        Locator(find.map, matcher="no such thing")
