@@ -66,6 +66,8 @@ class Job:
     @property
     def words(self) -> str:
         """What it measures, for people."""
+        if BENCHMARKS[self.benchmark].methods == "own":
+            return self.label
         settings = self.settings
         depth = ", full depth" if settings.full_depth else ""
         points = f", {settings.max_keypoints} keypoints" if settings.max_keypoints else ""
@@ -77,8 +79,13 @@ class Job:
             result = Result.load(folder / self.file)
         except ArgumentError:
             return None
-        same = result.settings == self.settings and result.models == models(self.settings)
-        return result if same and result.versions == versions() else None
+        same = (
+            (result.benchmark, result.data) == (self.benchmark, str(self.folder))
+            and result.settings == self.settings
+            and result.models == models(self.benchmark, self.settings)
+            and result.versions == versions()
+        )
+        return result if same else None
 
 
 def find_data(root: Path) -> Iterator[tuple[str, Path]]:
@@ -218,9 +225,10 @@ def _sections(name: str, done: Sequence[tuple[Job, Result]]) -> Iterator[str]:
         if name != "pairs":
             yield tables(name, rows)
             continue
-        whole = ("all", *GROUPS)
-        yield tables(name, _by_part([each for each in rows if each[1].part in whole]))
-        single = _by_part([each for each in rows if each[1].part not in whole])
+        whole = _by_part([each for each in rows if each[1].part in ("all", *GROUPS)])
+        single = _by_part([each for each in rows if each not in whole])
+        if whole:
+            yield tables(name, whole)
         if single:
             table = tables(name, single)
             yield f"<details><summary>Set by set</summary>\n\n{table}\n\n</details>"

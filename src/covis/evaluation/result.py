@@ -20,7 +20,7 @@ from covis.evaluation.printed import PRINTED, Printed
 from covis.evaluation.registry import BENCHMARKS
 from covis.features.extractor import DEFAULT_FEATURES
 from covis.files import replacing
-from covis.runtime.bundle import find_bundle, installed_bundle
+from covis.runtime.bundle import find_bundle, installed_bundle, list_bundles
 
 PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "poselib")
 
@@ -84,12 +84,18 @@ def run_benchmark(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     seconds = round(time.perf_counter() - began, 1)
     return Result(
-        name, str(data), settings, models(settings), rows, seconds, now, machine(), versions()
+        name, str(data), settings, models(name, settings), rows, seconds, now, machine(), versions()
     )
 
 
-def models(settings: Settings) -> dict[str, str]:
-    """Digests, by name, of the models that the settings name; SIFT has none."""
+def models(benchmark: str, settings: Settings) -> dict[str, str]:
+    """Digests, by name, of the models that a run may depend on.
+
+    Those that the settings name, SIFT being none; all that are installed where a benchmark says
+    itself what it compares.
+    """
+    if BENCHMARKS[benchmark].methods == "own":
+        return {bundle.name: bundle.digest() for bundle in list_bundles()}
     features = DEFAULT_FEATURES if settings.features == "xfeat" else settings.features
     names = [features, settings.matcher]
     if settings.matcher in ("auto", "lightglue"):
