@@ -1,4 +1,4 @@
-"""Points between the upright picture and the file's pixels."""
+"""Cameras, and points between the upright picture and the file's pixels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from covis.errors import ArgumentError, ImageError
 from covis.images import load_image
-from covis.sfm.cameras import file_size, to_file, to_upright
+from covis.sfm.cameras import (
+    Shot,
+    file_size,
+    make_camera,
+    read_mask,
+    read_shot,
+    share_cameras,
+    to_file,
+    to_upright,
+)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -26,3 +36,60 @@ def test_convention_points_lie_where_the_file_has_the_pixel(tmp_path, orientatio
     np.testing.assert_array_equal(there, at + 0.5)
     np.testing.assert_array_equal(pixels[at[:, 1], at[:, 0]], image.pixels.reshape(-1, 3))
     np.testing.assert_allclose(to_upright(there, size, image.orientation), points)
+
+
+def test_shots_say_what_exif_says(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[271], exif[272] = "Maker", "Model X"
+    gps = exif.get_ifd(0x8825)
+    gps.update({1: "S", 2: (48.0, 30.0, 36.0), 3: "W", 4: (11.0, 0.0, 0.0), 5: b"\x00", 6: 520.5})
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "b.jpg")
+    shot = read_shot(tmp_path / "a.jpg", 900.0)
+    assert (shot.size, shot.body, shot.focal) == ((8, 6), "Maker Model X", 900.0)
+    assert shot.place == pytest.approx((-48.51, -11.0, 520.5))
+    assert read_shot(tmp_path / "b.jpg", None) == Shot((8, 6))
+    with pytest.raises(ImageError, match="was it moved"):
+        read_shot(tmp_path / "c.jpg", None)
+
+
+def test_cameras_are_shared_by_body_size_and_focal_length():
+    wide, tele = Shot((40, 30), "A", 50.0), Shot((40, 30), "A", 90.0)
+    upright, other = Shot((30, 40), "A", 50.0), Shot((40, 30), "B", 50.0)
+    assert share_cameras([wide, tele, wide, upright, other, tele], "auto") == [0, 1, 0, 2, 3, 1]
+    assert share_cameras([wide, tele, upright], "shared") == [0, 0, 1]
+    assert share_cameras([wide, wide], "per-image") == [0, 1]
+
+
+def test_photos_without_exif_share_a_camera_if_all_are_of_one_size():
+    video, other = Shot((40, 30)), Shot((41, 30))
+    assert share_cameras([video, video, Shot((40, 30), "A")], "auto") == [0, 0, 1]
+    assert share_cameras([video, other, video], "auto") == [0, 1, 2]
+
+
+def test_made_cameras_have_exif_or_a_guess(colmap):
+    camera = make_camera(colmap, Shot((400, 300), "A", 350.0), "SIMPLE_RADIAL", None)
+    assert camera.has_prior_focal_length
+    np.testing.assert_allclose(camera.params, (350, 200, 150, 0))
+    camera = make_camera(colmap, Shot((300, 400)), "PINHOLE", None)
+    assert not camera.has_prior_focal_length
+    np.testing.assert_allclose(camera.params, (480, 480, 150, 200))
+    camera = make_camera(colmap, Shot((300, 400)), "PINHOLE", (1, 2, 3, 4))
+    assert camera.has_prior_focal_length
+    np.testing.assert_allclose(camera.params, (1, 2, 3, 4))
+    with pytest.raises(ArgumentError, match=r"PINHOLE has 4 parameters .*, not 3"):
+        make_camera(colmap, Shot((300, 400)), "PINHOLE", (1, 2, 3))
+    with pytest.raises(ArgumentError, match="no camera model 'HOLE'; there are: SIMPLE_PINHOLE"):
+        make_camera(colmap, Shot((300, 400)), "HOLE", None)
+
+
+def test_masks_are_black_where_to_ignore(tmp_path):
+    mask = np.zeros((3, 4), np.uint8)
+    mask[1, 2] = 1
+    PIL.Image.fromarray(mask).save(tmp_path / "a.png")
+    points = np.array([[5.0, 3.0], [3.9, 3.0], [7.9, 5.9], [4.1, 2.1], [4.1, 1.9]])
+    found = read_mask(tmp_path / "a.png", points, (8, 6))
+    assert found.tolist() == [True, False, False, True, False]
+    (tmp_path / "b.png").write_text("no")
+    with pytest.raises(ImageError, match="no mask"):
+        read_mask(tmp_path / "b.png", points, (8, 6))

@@ -46,7 +46,7 @@ class Database:
         self._rows.close()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing of what is written in a `with` block."""
+        """In a `with` block all is written, or nothing where the process is killed."""
         transaction: AbstractContextManager[None] = self._colmap.DatabaseTransaction(self._rows)
         return transaction
 
@@ -105,10 +105,14 @@ class Database:
         self._rows.clear_matches()
 
     def write_pairs(self, pairs: Iterable[tuple[str, str, Verified]]) -> None:
-        """Write the matches and the geometry of pairs of photos; all or none."""
+        """Write the matches and the geometry of pairs of photos, all or none of them."""
         with self.transaction():
             for name0, name1, found in pairs:
                 ids = self.images[name0], self.images[name1]
+                if self._rows.exists_matches(*ids):
+                    self._rows.delete_matches(*ids)
+                if self._rows.exists_two_view_geometry(*ids):
+                    self._rows.delete_two_view_geometry(*ids)
                 if len(found.indices):
                     self._rows.write_matches(*ids, np.ascontiguousarray(found.indices, np.uint32))
                 self._rows.write_two_view_geometry(*ids, self._geometry(found))

@@ -1,0 +1,49 @@
+"""`covis map` as a user types it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from covis.cli import app
+
+
+@pytest.fixture
+def covis(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path / "home"))
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.mark.usefixtures("colmap")
+def test_map_places_photos_and_says_so(covis, scene, tmp_path):
+    options = ("--camera-model", "PINHOLE", "--camera-params", "420,420,240,180")
+    more = ("--max-keypoints", 800, "--export", "nerfstudio", "--export", "ply", "--draw", "m.png")
+    result = covis("map", scene.folder, "-o", "model", *options, *more)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("7 of 7 photos placed, ")
+    assert "21 pairs matched (21 now)" in lines[1]
+    assert "features" in lines[1]
+    assert (tmp_path / "m.png").exists()
+    assert (tmp_path / "model" / "export" / "nerfstudio" / "transforms.json").exists()
+    again = covis("map", scene.folder, "-o", "model", "--json")
+    found = json.loads(again.stdout)
+    assert (found["registered"], found["new_pairs"], found["models"]) == (7, 0, [7])
+
+
+@pytest.mark.usefixtures("colmap")
+def test_map_tells_mistakes_in_a_line(covis, scene):
+    for arguments, words in (
+        (("none", "-o", "m"), "none: no such folder of photos"),
+        ((scene.folder, "-o", "m", "--pairs", "all"), "neither a file nor a way"),
+        ((scene.folder, "-o", "m", "--export", "obj"), "no export 'obj'"),
+        ((scene.folder, "-o", "m", "--camera-params", "a,b"), "numbers with commas"),
+    ):
+        result = covis("map", *arguments)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("covis: ")
+        assert words in result.stderr
+        assert len(result.stderr.splitlines()) == 1
