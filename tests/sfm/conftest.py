@@ -131,3 +131,14 @@ def mapped(colmap, scene, known, tmp_path_factory):
     folder = tmp_path_factory.mktemp("maps") / "model"
     options = Options(max_keypoints=1000, **known)
     return folder, build_map(scene.folder, folder, options)
+
+
+@pytest.fixture(scope="session")
+def another(tmp_path_factory):
+    """A photo from between those of the scene: its path, rotation and centre."""
+    centre = np.array([0.4, -0.2, -1.8])
+    rotation = look(centre, np.array([0.1, -0.3, 2.0]))
+    textures = [texture(seed) for seed in range(len(WALLS))]
+    path = tmp_path_factory.mktemp("another") / "another.png"
+    cv2.imwrite(str(path), render(rotation, centre, textures))
+    return path, rotation, centre

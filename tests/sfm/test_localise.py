@@ -75,17 +75,9 @@ def place(mapped, scene):
 
 
 @pytest.fixture(scope="module")
-def query(scene, tmp_path_factory):
+def query(another):
     """A photo from between those of the map, and its true pose."""
-    from PIL import Image as Pillow
-
-    from tests.sfm.conftest import WALLS, look, render, texture
-
-    centre = np.array([0.4, -0.2, -1.8])
-    rotation = look(centre, np.array([0.1, -0.3, 2.0]))
-    picture = render(rotation, centre, [texture(seed) for seed in range(len(WALLS))])
-    path = tmp_path_factory.mktemp("query") / "query.png"
-    Pillow.fromarray(picture[..., ::-1]).save(path)
+    path, rotation, centre = another
     return path, Pose(rotation, -rotation @ centre)
 
 
@@ -183,3 +175,29 @@ def test_exceptions(mapped, place, tmp_path):
         locate("x.jpg", tmp_path)
     with pytest.raises((ArgumentError, BundleError)):
         Locator(find.map, matcher="no such thing")
+
+
+def test_command(mapped, query, tmp_path):
+    from typer.testing import CliRunner
+
+    from covis.cli import app
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["locate", *map(str, arguments), "--in", str(mapped[0])])
+
+    path, output = query[0], tmp_path / "place.png"
+    params = "PINHOLE,420,420,240,180"
+    told = run(path, "--json", "--camera-params", params, "-o", output, "--matcher", "nearest")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["located"]
+    assert output.is_file()
+    for camera in (("--focal", 420), ("--camera-of", "3.png")):
+        said = run(path, path, *camera, "--matcher", "nearest")
+        assert said.stdout.count("Camera at") == 2
+    missing = run(tmp_path / "none.jpg", path, "--focal", 420, "--matcher", "nearest")
+    assert missing.exit_code == 2
+    assert missing.stdout.count("Camera at") == 1
+    assert "no such file" in missing.stderr
+    wrong = run(path, "--camera-params", "PINHOLE,1")
+    assert wrong.exit_code == 2
+    assert "4 parameters" in wrong.stderr

@@ -17,6 +17,7 @@ from covis.cli import (
     eval,
     export,
     info,
+    locate,
     map,
     match,
     match_many,
@@ -86,6 +87,7 @@ app.command("remove")(remove.command)
 app.command("info")(info.command)
 app.command("verify")(verify.command)
 app.command("map")(map.command)
+app.command("locate")(locate.command)
 app.command("demo")(demo.command)
 app.command("eval")(eval.command)
 app.command("reproduce")(reproduce.command)

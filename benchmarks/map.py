@@ -1,0 +1,457 @@
+"""Maps and places in them, beside pycolmap's SIFT in the same run, as Markdown tables.
+
+    python benchmarks/map.py                          # all that takes minutes
+    python benchmarks/map.py --parts strecha
+    python benchmarks/map.py --parts many --count 100 --out runs/map   # hours
+
+strecha: fountain-P11 and Herz-Jesus-P8: photos placed, mean error of the camera positions after
+the best similarity, seconds. Both sides know the intrinsics.
+scenes: 7-Scenes: a map of two thirds of the frames, the others located in it; photos of other
+places must not be. With the map's own poses, aligned to the true ones by the best similarity of
+its cameras, and with points triangulated from the given poses, as hloc does it: the first is what
+a user gets, the second compares features alone, but takes over the given poses' errors.
+many: as many photos of 2 megapixels as --count says, the fountain's seen by cameras turned about
+their centres; no side knows the intrinsics.
+
+Seconds are wall time; processor seconds, of all threads, tell more on a busy machine. What is done
+is kept in --out: run it again to go on. To measure on 2 cores: taskset -c 0,1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from covis.errors import ArgumentError, CovisError
+from covis.evaluation.localisation import (
+    align,
+    aligned_position_errors,
+    chained_poses,
+    localisation_errors,
+)
+from covis.evaluation.pairs import PosePair, read_pairs
+from covis.evaluation.seven_scenes import Frame, read_scene
+from covis.geometry import Camera
+from covis.geometry.absolute import Lens, Pose
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+PARTS = ("strecha", "scenes", "many")
+MEGAPIXELS = 2.0
+SIDES = {
+    "covis": ("covis", {}),
+    "covis, SIFT": ("covis", {"features": "sift"}),
+    "covis, LightGlue": ("covis", {"matcher": "lightglue"}),
+    "pycolmap SIFT": ("pycolmap", {}),
+}
+
+
+def covis_map(photos: Path, folder: Path, lens: Lens | None, given: dict[str, Any]) -> Any:
+    """Map with covis; the models, and seconds by stage."""
+    from covis.sfm.build import Options, build_map
+    from covis.sfm.model import Map
+
+    camera: dict[str, Any] = {"sharing": "shared"}
+    if lens is not None:
+        camera = {"camera_model": lens.model, "camera_params": lens.params}
+    began = time.perf_counter(), time.process_time()
+    summary = build_map(photos, folder, Options(**camera, **given))
+    spent = time.perf_counter() - began[0], time.process_time() - began[1]
+    model = Map.open(folder).reconstruction if summary.models else None
+    return model, spent, summary.seconds
+
+
+def pycolmap_map(photos: Path, folder: Path, lens: Lens | None, threads: int | None) -> Any:
+    """Map with pycolmap's SIFT, its exhaustive matching and its incremental mapper."""
+    import pycolmap
+
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+    (folder / "sparse").mkdir(parents=True, exist_ok=True)
+    database = folder / "database.db"
+    reader, extraction = pycolmap.ImageReaderOptions(), pycolmap.FeatureExtractionOptions()
+    matching, mapping = pycolmap.FeatureMatchingOptions(), pycolmap.IncrementalPipelineOptions()
+    extraction.num_threads = matching.num_threads = mapping.num_threads = threads or -1
+    mapping.random_seed = 0
+    if lens is not None:
+        reader.camera_model = lens.model
+        reader.camera_params = ",".join(map(repr, lens.params))
+        mapping.ba_refine_focal_length = mapping.ba_refine_extra_params = False
+        mapping.mapper.abs_pose_refine_focal_length = False
+        mapping.mapper.abs_pose_refine_extra_params = False
+    seconds: dict[str, float] = {}
+    began = time.perf_counter(), time.process_time()
+
+    def timed(stage: str, call: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = call()
+        seconds[stage] = time.perf_counter() - start
+        return result
+
+    mode = pycolmap.CameraMode.SINGLE
+    timed(
+        "features",
+        lambda: pycolmap.extract_features(
+            database, photos, camera_mode=mode, reader_options=reader, extraction_options=extraction
+        ),
+    )
+    timed("matches", lambda: pycolmap.match_exhaustive(database, matching_options=matching))
+    found = timed(
+        "map",
+        lambda: pycolmap.incremental_mapping(database, photos, folder / "sparse", mapping),
+    )
+    spent = time.perf_counter() - began[0], time.process_time() - began[1]
+    largest = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
+    return largest, spent, seconds
+
+
+def poses_of(model: Any) -> dict[str, Pose]:
+    """The poses of a `pycolmap.Reconstruction` by photo."""
+    return {
+        image.name: Pose(
+            image.cam_from_world().rotation.matrix(),
+            np.array(image.cam_from_world().translation),
+        )
+        for image in model.images.values()
+        if image.has_pose
+    }
+
+
+def map_side(
+    side: str, photos: Path, folder: Path, lens: Lens | None, threads: int | None
+) -> dict[str, Any]:
+    """Map photos with one side; runs in a process of its own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    kind, given = SIDES[side]
+    if kind == "covis":
+        model, spent, seconds = covis_map(photos, folder, lens, {**given, "threads": threads})
+    else:
+        model, spent, seconds = pycolmap_map(photos, folder, lens, threads)
+    poses = {} if model is None else poses_of(model)
+    return {
+        "poses": {n: [*p.quaternion, *p.translation.tolist()] for n, p in poses.items()},
+        "points": 0 if model is None else model.num_points3D(),
+        "error": math.nan if model is None else model.compute_mean_reprojection_error(),
+        "wall": spent[0],
+        "cpu": spent[1],
+        "seconds": seconds,
+    }
+
+
+def kept(path: Path, call: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What a call gives in a process of its own; what it gave before, where that was kept."""
+    if path.is_file():
+        print(f"{path.stem}: kept from before", file=sys.stderr)
+        return json.loads(path.read_text("utf-8"))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        result = pool.submit(call, *arguments).result()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result), "utf-8")
+    print(f"{path.stem}: {result.get('wall', 0):.0f} s", file=sys.stderr)
+    return result
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def stages(result: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {spent:.1f}" for name, spent in result["seconds"].items())
+
+
+def strecha(out: Path, sides: Sequence[str], threads: int | None) -> None:
+    rows = []
+    for name in ("fountain-P11", "Herz-Jesus-P8"):
+        pairs = [p for p in read_pairs(DATA / "pose" / name).pairs if isinstance(p, PosePair)]
+        truth = chained_poses(
+            [(p.path0.name, p.path1.name, p.rotation_1from0, p.translation_1from0) for p in pairs]
+        )
+        lens = Lens.of(pairs[0].camera0, pairs[0].size0)
+        photos = pairs[0].path0.parent
+        for side in sides:
+            result = kept(
+                out / f"strecha {name} {side}.json",
+                map_side, side, photos, out / f"strecha {name} {side}", lens, threads,
+            )  # fmt: skip
+            found = {n: Pose.from_quaternion(v[:4], v[4:]) for n, v in result["poses"].items()}
+            errors = list(aligned_position_errors(found, truth).values()) if found else [math.nan]
+            rows.append(
+                [
+                    name,
+                    side,
+                    f"{len(found)} of {len(truth)}",
+                    f"{1000 * float(np.mean(errors)):.2f} mm",
+                    f"{1000 * max(errors):.2f} mm",
+                    str(result["points"]),
+                    f"{result['error']:.2f} px",
+                    f"{result['wall']:.1f} s",
+                    f"{result['cpu']:.1f} s",
+                    stages(result),
+                ]
+            )
+    header = ["photos of", "side", "placed", "mean position error", "largest", "points"]
+    header += ["reprojection", "wall", "processor", "stages, s"]
+    print(table(header, rows))
+    print("\nTargets: all placed; under 10 mm for the fountain; no worse than pycolmap's SIFT, and")
+    print("in less time.\n")
+
+
+def scene_map(
+    frames: Sequence[Frame], folder: Path, given: dict[str, Any], threads: int | None
+) -> dict[str, Any]:
+    """A map of frames in `folder`/own, and one with their given poses in `folder`/given."""
+    import pycolmap
+
+    from covis.sfm.mapper import Mapping, triangulate, write_models
+
+    shutil.rmtree(folder, ignore_errors=True)
+    photos, own, known = folder / "photos", folder / "own", folder / "given"
+    photos.mkdir(parents=True)
+    for frame in frames:
+        (photos / frame.name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(frame.path, photos / frame.name)
+    lens = frames[0].lens
+    model, spent, seconds = covis_map(photos, own, lens, {**given, "threads": threads})
+    posed = pycolmap.Reconstruction()
+    posed.add_camera_with_trivial_rig(
+        pycolmap.Camera(
+            model=lens.model, width=lens.width, height=lens.height, params=lens.params, camera_id=1
+        )
+    )
+    for number, frame in enumerate(frames, 1):
+        matrix = np.column_stack([frame.pose.rotation, frame.pose.translation])
+        image = pycolmap.Image(name=frame.name, camera_id=1, image_id=number)
+        posed.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
+    (folder / "poses").mkdir()
+    posed.write(str(folder / "poses"))
+    shutil.copytree(own, known)
+    work = folder / "work"
+    work.mkdir()
+    options = Mapping(refine=False, threads=threads)
+    made = triangulate(known / "database.db", photos, work, folder / "poses", options)
+    write_models([made], known / "sparse")
+    return {
+        "registered": 0 if model is None else model.num_reg_images(),
+        "points": 0 if model is None else model.num_points3D(),
+        "given points": made.num_points3D(),
+        "wall": spent[0],
+        "cpu": spent[1],
+        "seconds": seconds,
+    }
+
+
+def scene_places(
+    folder: Path,
+    train: Sequence[Frame],
+    test: Sequence[Frame],
+    foreign: Sequence[Path],
+    matcher: str,
+    known_focal: bool,
+    threads: int | None,
+) -> dict[str, Any]:
+    """Errors of the test frames located in a map, and what becomes of foreign photos."""
+    from covis.sfm.localise import Locator
+
+    locate = Locator(folder, matcher=matcher, threads=threads)
+    own = poses_of(locate.map.reconstruction)
+    true = {frame.name: frame.pose for frame in train if frame.name in own}
+    to_metres = align(
+        np.array([own[name].position for name in true]),
+        np.array([pose.position for pose in true.values()]),
+    )
+    began = time.perf_counter(), time.process_time()
+    found: dict[str, Pose | None] = {}
+    confidences = []
+    for frame in test:
+        located = locate(frame.path, lens=frame.lens if known_focal else None)
+        pose = located.estimate.pose
+        found[frame.name] = None if pose is None else to_metres.pose(pose)
+        confidences.append(located.estimate.confidence)
+    wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+    result = localisation_errors(found, {frame.name: frame.pose for frame in test})
+    strangers = [locate(path) for path in foreign]
+    return {
+        "located": result.located,
+        "of": len(test),
+        "median position": result.median_position,
+        "median rotation": result.median_rotation,
+        "within": [result.share(0.05, 5), result.share(0.25, 5)],
+        "position": result.position.tolist(),
+        "rotation": result.rotation.tolist(),
+        "confidences": confidences,
+        "strangers": [stranger.estimate.confidence for stranger in strangers],
+        "strangers placed": sum(stranger.found for stranger in strangers),
+        "wall": wall,
+        "cpu": cpu,
+    }
+
+
+def scenes(out: Path, folder: Path, threads: int | None, max_keypoints: int, foreign: int) -> None:
+    scene = read_scene(folder)
+    strangers = [
+        *sorted((DATA / "pose" / "fountain-P11").glob("*.jpg")),
+        *sorted((DATA / "pose" / "Herz-Jesus-P8").glob("*.jpg")),
+        *sorted((DATA / "dense" / "coco128").rglob("*.jpg")),
+    ][:foreign]
+    rows = []
+    for features, matcher, known in (
+        ("sift", "nearest", True),
+        ("xfeat", "nearest", True),
+        ("xfeat", "lightglue", True),
+        ("sift", "nearest", False),
+        ("xfeat", "nearest", False),
+    ):
+        given: dict[str, Any] = {"features": features, "max_keypoints": max_keypoints}
+        maps = out / f"scenes {scene.name} {features} {max_keypoints}"
+        made = kept(maps.with_suffix(".json"), scene_map, scene.train, maps, given, threads)
+        for kind in ("own", "given"):
+            focal = "known" if known else "estimated"
+            result = kept(
+                out / f"{maps.name} {kind} {matcher} {focal}.json",
+                scene_places, maps / kind, scene.train, scene.test, strangers, matcher, known,
+                threads,
+            )  # fmt: skip
+            rows.append(
+                [
+                    features,
+                    matcher,
+                    focal,
+                    kind,
+                    f"{made['registered']} of {len(scene.train)}",
+                    f"{result['located']} of {result['of']}",
+                    f"{100 * result['median position']:.1f} cm",
+                    f"{result['median rotation']:.2f}°",
+                    " / ".join(f"{100 * share:.0f}" for share in result["within"]),
+                    f"{result['strangers placed']} of {len(result['strangers'])}",
+                    f"{result['wall'] / result['of']:.2f} s",
+                    f"{result['cpu'] / result['of']:.2f} s",
+                ]
+            )
+    header = ["features", "matcher", "focal length", "map's poses", "mapped", "located"]
+    header += ["median position", "median rotation", "% within 5 / 25 cm, 5°", "strangers placed"]
+    header += ["wall a query", "processor"]
+    print(table(header, rows))
+    print("\nTargets: XFeat's medians at most SIFT's; no stranger placed.\n")
+
+
+def make_photos(folder: Path, count: int) -> None:
+    """The fountain's photos as cameras see it that are turned about their centres."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pair = read_pairs(DATA / "pose" / "fountain-P11").pairs[0]
+    assert isinstance(pair, PosePair)
+    sources = sorted(pair.path0.parent.glob("*.jpg"))
+    zoom = math.sqrt(MEGAPIXELS * 1e6 / math.prod(pair.size0))
+    width, height = (round(side * zoom) for side in pair.size0)
+    # A longer lens, so that the turned camera sees nothing beyond the photo.
+    focal = 1.25 * zoom * pair.camera0.focal_x
+    after = Camera(focal, focal, width / 2, height / 2).matrix
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"{number:03}.jpg"
+        turn = np.radians(rng.uniform(-1, 1, 3) * [2.0, 3.0, 4.0])
+        if path.is_file():
+            continue
+        picture = cv2.imread(str(sources[number % len(sources)]))
+        warp = after @ cv2.Rodrigues(turn)[0] @ np.linalg.inv(pair.camera0.matrix)
+        warp = np.linalg.inv(half) @ warp @ half
+        turned = cv2.warpPerspective(picture, warp, (width, height), flags=cv2.INTER_CUBIC)
+        cv2.imwrite(str(path), turned, [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+
+def many(out: Path, sides: Sequence[str], count: int, threads: int | None) -> None:
+    photos = out / f"many {count} photos"
+    make_photos(photos, count)
+    rows, times = [], {}
+    for side in sides:
+        path = out / f"many {count} {side}.json"
+        result = kept(path, map_side, side, photos, out / f"many {count} {side}", None, threads)
+        times[side] = result
+        rows.append(
+            [
+                side,
+                f"{len(result['poses'])} of {count}",
+                str(result["points"]),
+                f"{result['error']:.2f} px",
+                f"{result['wall']:.0f} s",
+                f"{result['cpu']:.0f} s",
+                stages(result),
+            ]
+        )
+    header = [f"{count} photos", "placed", "points", "reprojection", "wall", "processor"]
+    print(table([*header, "stages, s"], rows))
+    if "pycolmap SIFT" in times and "covis" in times:
+        peer, ours = times["pycolmap SIFT"], times["covis"]
+        print(
+            f"\ncovis is {peer['wall'] / ours['wall']:.1f} times as fast by the clock, "
+            f"{peer['cpu'] / ours['cpu']:.1f} times by processor time."
+        )
+    print("\nTargets: faster, and as many photos placed.\n")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    for part in arguments.parts:
+        if part not in PARTS:
+            raise ArgumentError(f"no part '{part}'; there are: {', '.join(PARTS)}.")
+    for side in arguments.sides:
+        if side not in SIDES:
+            raise ArgumentError(f"no side '{side}'; there are: {', '.join(SIDES)}.")
+    with tempfile.TemporaryDirectory() as folder:
+        out = (arguments.out or Path(folder)).resolve()
+        if "strecha" in arguments.parts:
+            strecha(out, arguments.sides, arguments.threads)
+        if "scenes" in arguments.parts:
+            scenes(
+                out,
+                arguments.scene,
+                arguments.threads,
+                arguments.max_keypoints,
+                arguments.strangers,
+            )
+        if "many" in arguments.parts:
+            many(out, arguments.sides, arguments.count, arguments.threads)
+
+
+def names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(";" if ";" in text else ",") if name.strip()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", type=names, default=["strecha", "scenes"], help="of the above")
+    parser.add_argument(
+        "--sides",
+        type=names,
+        default=["covis", "pycolmap SIFT"],
+        help=f"of {'; '.join(SIDES)}; separated by semicolons",
+    )
+    parser.add_argument("--count", type=int, default=100, help="photos of the part many")
+    parser.add_argument("--scene", type=Path, default=DATA / "pose" / "7scenes")
+    parser.add_argument("--max-keypoints", type=int, default=4096, help="of the part scenes")
+    parser.add_argument("--strangers", type=int, default=40, help="of the part scenes")
+    parser.add_argument("--out", type=Path, help="a folder that keeps what is done")
+    parser.add_argument("--threads", type=int, help="of both sides; all by default")
+    try:
+        run(parser.parse_args())
+    except CovisError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
