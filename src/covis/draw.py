@@ -25,6 +25,7 @@ _OUTLINE = (255, 255, 255)
 _SHADOW = (18, 18, 20)
 _GAP = 6
 _SHIFT = 4
+_ENLARGED = 4
 
 
 def draw_matches(
@@ -75,8 +76,15 @@ def draw_transfer(
     image0: Image, image1: Image, points0: FloatArray, points1: FloatArray, *, max_side: int = 1600
 ) -> Pixels:
     """The two images side by side and places (N, 2) of them, in full-size pixels of each: a pair
-    has one number, one colour, and a line between. Returns (h, w, 3) uint8, RGB."""
-    size0, size1 = _sizes(image0, image1, max_side, 0)
+    has one number, one colour, and a line between. Returns (h, w, 3) uint8, RGB, small images
+    enlarged so that the numbers fit."""
+    aspect0, aspect1 = image0.width / image0.height, image1.width / image1.height
+    height = min(
+        _ENLARGED * max(image0.pixels.shape[0], image1.pixels.shape[0]),
+        max_side,
+        int((max_side - _GAP) / (aspect0 + aspect1)),
+    )
+    size0, size1 = ((max(1, int(height * aspect)), height) for aspect in (aspect0, aspect1))
     canvas = np.full((size0[1], size0[0] + _GAP + size1[0], 3), _BACKGROUND, np.uint8)
     canvas[:, : size0[0]] = _resized(image0.pixels, size0)
     canvas[:, size0[0] + _GAP :] = _resized(image1.pixels, size1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from covis.dense import DenseFeatures, enlarge, pck, transfer
+from covis import load_image
+from covis.dense import DenseFeatures, enlarge, pck, salient, transfer
+from covis.dense.keypoints import within
+from covis.errors import ArgumentError
 
 
 def features(rows, columns, step, seed=0, width=None, height=None):
@@ -54,3 +57,37 @@ def test_enlarging_keeps_places_and_lengths():
         large.descriptors[2, 3], small.at(large.points[2, 3][None])[0], atol=1e-5
     )
     assert enlarge(small, 0).step == small.step
+
+
+def test_salient_places_lie_on_corners_one_a_part():
+    pixels = np.full((120, 200, 3), 90, np.uint8)
+    corners = [(40, 30), (150, 80)]
+    for x, y in corners:
+        pixels[y : y + 15, x : x + 15] = 255
+    found = salient(load_image(pixels))
+    reach = [
+        min(
+            np.hypot(x + dx - u, y + dy - v) for x, y in corners for dx in (0, 15) for dy in (0, 15)
+        )
+        for u, v in found
+    ]
+    assert max(reach) < 8
+    assert 2 <= len(found) <= 8
+    np.testing.assert_array_equal(salient(load_image(pixels[:10, :10])), [[5, 5]])
+
+
+def test_salient_places_of_a_texture_fill_it(texture):
+    image = load_image(texture)
+    found = salient(image)
+    assert 20 <= len(found) <= 28
+    assert (found > 0).all()
+    assert (found < (image.width, image.height)).all()
+    assert (np.ptp(found, axis=0) > (400, 250)).all()
+
+
+def test_points_outside_are_refused():
+    inside = within([[0, 0], [40, 30]], 40, 30, "a.png")
+    assert inside.shape == (2, 2)
+    for point in ([41, 5], [5, -1], [np.nan, 3]):
+        with pytest.raises(ArgumentError, match=r"lies outside a\.png, which is 40x30"):
+            within([[1, 1], point], 40, 30, "a.png")

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from covis.dense.features import DenseFeatures
 from covis.errors import ArgumentError
@@ -100,6 +101,7 @@ def propagate(
         raise ArgumentError("the mask has no object: all of it is background (0).")
     first: _Frame | None = None
     before: deque[_Frame] = deque(maxlen=how.last)
+    blas = ThreadpoolController()
     with ThreadPoolExecutor(threads or cpu_threads()) as pool:
         for number, seen in enumerate(features):
             if (seen.height, seen.width) != mask.shape:
@@ -116,7 +118,7 @@ def propagate(
                 first = _frame(cells, means, shares, how.radius)
                 yield mask.copy()
                 continue
-            shares = _carried(cells, means, [first, *before], how, pool)
+            shares = _carried(cells, means, [first, *before], how, pool, blas)
             before.append(_frame(cells, means, shares, how.radius))
             yield _mask(_in_rows(shares), labels, seen)
 
@@ -183,6 +185,7 @@ def _carried(
     known: list[_Frame],
     how: Carrying,
     pool: ThreadPoolExecutor,
+    blas: ThreadpoolController,
 ) -> FloatArray:
     """The labels' shares in a frame of cells (h, w, s * s, D) out of those known, alike."""
     shares = np.zeros((*cells.shape[:3], known[0].shares.shape[3]), np.float32)
@@ -194,8 +197,11 @@ def _carried(
         found = _squares(means[tile], known, corner, how.radius, count)
         shares[tile] = _weighted(cells[tile], known, found, how)
 
-    corners = np.argwhere(near) // TILE * TILE
-    list(pool.map(carry, sorted({(int(row), int(column)) for row, column in corners})))
+    corners = sorted({(int(row), int(column)) for row, column in np.argwhere(near) // TILE * TILE})
+    # The products are small, and there are as many threads already: BLAS with its own beside them
+    # takes six times as long.
+    with blas.limit(limits=1, user_api="blas"):
+        list(pool.map(carry, corners))
     return shares
 
 

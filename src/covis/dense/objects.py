@@ -16,6 +16,9 @@ from covis.types import BoolArray, FloatArray
 TAU = 0.2
 """The paper's, for the keys of DINO's ViTs."""
 FLOOR = 1e-5
+"""The affinity of cells that do not belong together."""
+NOTHING = 1e-3
+"""Eigenvalues below it are rounding errors: all cells are alike."""
 MAX_CELLS = 25_000
 """Larger maps would take minutes."""
 CHUNK = 1 << 22
@@ -40,7 +43,12 @@ def discover(features: DenseFeatures, tau: float = TAU, *, centred: bool = False
     """Find the object that stands out: a normalised cut of the graph of all cells.
 
     tau: two cells belong together when their cosine is above it. centred: take the map's mean
-    off its descriptors first; needed where all cosines are high.
+    off its descriptors first.
+
+    XFeat's features are made to tell corners apart, not objects. On the 80 images with boxes of
+    COCO128 (CorLoc, standard error 5 points) the best of them, centred with tau 0, find 30.0,
+    27.5 and 26.2 % at 120, 240 and 480 px; not centred, tau 0.2 finds 11.2, 25.0 and 32.5 %,
+    tau 0.6 33.8, 22.5 and 25.0 %. The middle 70 % of each side, whatever the picture, find 36.2 %.
 
     The second smallest eigenvector of (D - W) y = lambda D y is split at its mean; the object is
     the connected part with the largest absolute value. Where all cells are alike it is the whole
@@ -113,7 +121,9 @@ def _second_eigenvector(alike: NDArray[np.uint8], size: int) -> FloatArray:
     operator = LinearOperator((size, size), matvec=reduced, dtype=np.float32)
     start = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     try:
-        _, vectors = eigsh(operator, k=1, which="LA", v0=start, tol=1e-3)
-    except ArpackError:
+        values, vectors = eigsh(operator, k=1, which="LA", v0=start, tol=1e-3)
+    except ArpackError:  # Of a matrix of zeros.
+        return np.ones(size, np.float32)
+    if values[0] < NOTHING:
         return np.ones(size, np.float32)
     return (vectors[:, 0] / roots).astype(np.float32)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from typer.testing import Result
+
+from covis import load_image
+from covis.dense import DenseExtractor, read_mask, write_mask
+
+torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def dense_bundle(random_net, tmp_path_factory) -> Path:
+    """Random networks, whose descriptors still tell places of a texture apart."""
+    from covis.export.lift import export_lift
+    from covis.nets.dense import XFeatMap
+    from covis.nets.lift import LiFT
+
+    torch.manual_seed(1)
+    backbone = XFeatMap(random_net, "random")
+    folder = tmp_path_factory.mktemp("dense") / "lift"
+    lift = LiFT(backbone.kind).eval()
+    return export_lift(lift, backbone, folder, name="lift", licence="-", source="-").folder
+
+
+@pytest.fixture
+def dense(covis: Run, dense_bundle: Path) -> Run:
+    return lambda name, *given: covis("dense", name, *given, "--model", dense_bundle)
+
+
+@pytest.fixture
+def clip(tmp_path: Path, texture: np.ndarray) -> Path:
+    """A grey square with a texture of its own that moves by 8 pixels a frame."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for n in range(4):
+        frame = texture[:128, :192].copy()
+        frame[40:88, 24 + 8 * n : 72 + 8 * n] = 255 - texture[200:248, 300:348] // 2
+        cv2.imwrite(str(folder / f"{n:03}.png"), frame)
+    return folder
+
+
+def square(n: int = 0) -> np.ndarray:
+    labels = np.zeros((128, 192), np.uint8)
+    labels[40:88, 24 + 8 * n : 72 + 8 * n] = 2
+    return labels
+
+
+def test_match_of_a_picture_with_itself(dense: Run, clip: Path) -> None:
+    a = clip / "000.png"
+    given = ("--points", "36,44 100,60.5", "--lifts", 0)
+    result = dense("match", a, a, *given, "--json", "-o", "drawn.png")
+    found = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert set(found) == {"points0", "points1", "cosines", "model", "licence"}
+    assert found["points0"] == [[36, 44], [100, 60.5]]
+    np.testing.assert_allclose(found["points1"][0], (36, 44), atol=1)
+    assert found["cosines"][0] == pytest.approx(1, abs=1e-5)
+    assert cv2.imread("drawn.png").shape[0] == 512
+    Path("points.txt").write_text("36, 44\n100,60.5\n")
+    again = dense("match", a, a, "--points", "points.txt", "--lifts", 0)
+    assert again.stdout.splitlines()[0].split() == [
+        "1", "36.0,44.0", "->", "36.0,44.0", "cosine", "1.000",
+    ]  # fmt: skip
+
+
+def test_match_chooses_points_itself(dense: Run, clip: Path) -> None:
+    found = json.loads(dense("match", clip / "000.png", clip / "001.png", "--json").stdout)
+    assert len(found["points0"]) == len(found["points1"]) >= 12
+
+
+def test_propagate_follows_and_keeps_the_palette(dense: Run, clip: Path, tmp_path: Path) -> None:
+    palette = [0, 0, 0, 128, 0, 0, 0, 128, 0]
+    (tmp_path / "true").mkdir()
+    for n in range(4):
+        write_mask(tmp_path / "true" / f"{n:03}.png", square(n), palette)
+    mask = tmp_path / "true" / "000.png"
+    given = ("--mask", mask, "-o", "out", "--truth", tmp_path / "true", "--draw", "--lifts", 0)
+    result = dense("propagate", clip, *given)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("4 masks in out, ")
+    assert lines[0].endswith(" frames a second.")
+    assert lines[1].startswith("J ")
+    for n in range(4):
+        labels, colours = read_mask(Path("out") / f"{n:03}.png")
+        truth = square(n)
+        assert (labels == truth).mean() > 0.95
+        assert set(np.unique(labels)) == {0, 2}
+        assert colours is not None
+        assert colours[:9] == palette
+    drawn = load_image("out/drawings/003.jpg").pixels.astype(int)
+    plain = load_image(clip / "003.png").pixels.astype(int)
+    assert np.abs(drawn[60:70, 60:70] - plain[60:70, 60:70]).mean() > 30
+    assert np.abs(drawn[:30] - plain[:30]).mean() < 5
+
+
+def test_propagate_black_and_white(dense: Run, clip: Path) -> None:
+    PIL.Image.fromarray(square() * 127).save("mask.png")
+    assert dense("propagate", clip, "--mask", "mask.png", "-o", "out").exit_code == 0
+    with PIL.Image.open("out/002.png") as picture:
+        assert picture.mode == "L"
+        assert set(np.unique(np.asarray(picture))) == {0, 255}
+
+
+def test_discover(dense: Run, clip: Path) -> None:
+    result = dense("discover", clip / "000.png", "--json", "-o", "drawn.png")
+    found = json.loads(result.stdout)
+    left, top, right, bottom = found["box"]
+    assert 0 <= left < right <= 192
+    assert 0 <= top < bottom <= 128
+    assert 0 < found["share"] <= (right - left) * (bottom - top) / (192 * 128) + 1e-6
+    assert cv2.imread("drawn.png").shape == (128, 192, 3)
+    assert dense("discover", clip / "000.png").stdout.startswith("Box: ")
+
+
+def test_show(dense: Run, clip: Path) -> None:
+    assert dense("show", clip / "000.png", "-o", "one.png").exit_code == 0
+    assert dense("show", clip / "000.png", "-o", "three.png", "--compare").exit_code == 0
+    point = ("--compare", "--point", "48,60")
+    assert dense("show", clip / "000.png", "-o", "heat.png", *point).exit_code == 0
+    one, three, heat = (cv2.imread(f"{name}.png") for name in ("one", "three", "heat"))
+    assert one.shape[1] < 2.1 * 192
+    assert 3.9 * 192 < three.shape[1] == heat.shape[1] < 4.2 * 192
+    assert (three != heat).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["match", "0", "none.png"], "none.png: no such file"),
+        (["match", "0", "0", "--points", "500,3"], "the point 500,3 lies outside"),
+        (["match", "0", "0", "--points", "5;3"], "'5;3' is no point"),
+        (["match", "0", "0", "--points", ""], "no points in it"),
+        (["propagate", "empty", "--mask", "m.png", "-o", "out"], "empty: no pictures in it"),
+        (["propagate", "clip", "--mask", "none.png", "-o", "out"], "none.png: no such file"),
+        (["propagate", "clip", "--mask", "black.png", "-o", "out"], "the mask has no object"),
+        (["propagate", "clip", "--mask", "small.png", "-o", "out"], "the mask is 20x20, frame 0"),
+        (["propagate", "clip", "--mask", "m.png", "-o", "clip"], "the frames are there"),
+        (["discover", "0", "--lifts", "2", "--max-size", "1200"], "that can be cut"),
+        (["show", "0", "-o", "x.png", "--point", "-3,5"], "the point -3,5 lies outside"),
+        (["show", "0", "-o", "x.abc"], "suffix"),
+    ],
+)
+def test_exception_in_one_line(dense: Run, clip: Path, arguments: list[str], words: str) -> None:
+    Path("empty").mkdir()
+    write_mask("m.png", square())
+    write_mask("black.png", 0 * square())
+    write_mask("small.png", np.full((20, 20), 255, np.uint8))
+    large = cv2.resize(cv2.imread(str(clip / "000.png")), (1200, 800))
+    cv2.imwrite("large.png", large)
+    picture = "large.png" if "discover" in arguments else clip / "000.png"
+    named = {"0": picture, "clip": clip}
+    result = dense(*(named.get(word, word) for word in arguments))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("covis: ")
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
+    assert not Path("out").exists()
+
+
+def test_exception_for_an_unknown_model(covis: Run, clip: Path) -> None:
+    result = covis("dense", "discover", clip / "000.png", "--model", "nonsense")
+    assert result.exit_code == 2
+    assert "covis: no model named 'nonsense'" in result.stderr
+
+
+def test_the_commands_match_the_functions(dense: Run, clip: Path, dense_bundle: Path) -> None:
+    from covis.dense import discover
+
+    features = DenseExtractor(str(dense_bundle), lifts=0, max_size=240)(clip / "001.png")
+    found = json.loads(dense("discover", clip / "001.png", "--tau", 0.1, "--json").stdout)
+    assert found["box"] == list(discover(features, 0.1, centred=True).box)
