@@ -34,27 +34,37 @@ def grid(lifts):
 
 
 def test_every_variant_at_every_size():
-    def score(describe):
+    def score(describe, tick):
+        tick()
+        tick()
         features = describe(PICTURE)
         return {"cells": float(features.descriptors[..., 0].size), "step": features.step[0]}
 
-    lines = []
+    told = []
     table = measure(
-        score, grid, benchmark="b", note="n", items=1, sizes=(None, 80), report=lines.append
+        score,
+        grid,
+        benchmark="b",
+        note="n",
+        items=2,
+        sizes=(None, 80),
+        report=lambda *counts: told.append(counts),
     )
     assert [row.variant for row in table.rows] == [v.name for v in VARIANTS] * 2
     # 3 x 5 cells of 8 pixels, then of 4: 5 x 10, then of 2; twice as large, 5 x 10 to begin with.
     cells = [row.scores["cells"] for row in table.rows]
     assert cells == [15, 50, 50, 200, 200, 50, 200, 200, 800, 800]
     assert [row.scores["step"] for row in table.rows] == [8, 4, 4, 2, 2, 4, 2, 2, 1, 1]
-    assert len(lines) == 10
+    assert told == [(n, 20) for n in range(1, 21)]
     assert "| own | backbone | 1500.00 | 800.00 |" in table.markdown()
     assert json.loads(table.json())["rows"][9]["scores"]["cells"] == 800
 
 
 def test_seconds_and_memory_are_of_the_row():
-    table = measure(lambda describe: {"n": float(describe(PICTURE).width)}, grid, benchmark="b",
-                    note="", items=1, variants=VARIANTS[:1])  # fmt: skip
+    def score(describe, tick):
+        return {"n": float(describe(PICTURE).width)}
+
+    table = measure(score, grid, benchmark="b", note="", items=1, variants=VARIANTS[:1])
     (row,) = table.rows
     assert 0 < row.seconds <= row.total
 
@@ -81,7 +91,7 @@ def test_sizes_keep_coordinates():
 @pytest.mark.parametrize("sizes", [(), (0,)])
 def test_exception_sizes(sizes):
     with pytest.raises(ArgumentError, match="sizes must be"):
-        measure(lambda describe: {}, grid, benchmark="b", note="", items=1, sizes=sizes)
+        measure(lambda describe, tick: {}, grid, benchmark="b", note="", items=1, sizes=sizes)
 
 
 def test_in_covis_eval(tmp_path):

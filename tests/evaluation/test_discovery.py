@@ -44,14 +44,18 @@ def model(lifts):
 
 
 def test_corloc(folder):
-    lines = []
+    told = []
     table = discovery.evaluate(
-        folder, model, read=read_yolo_folder, variants=discovery.VARIANTS[:1], report=lines.append
+        folder,
+        model,
+        read=read_yolo_folder,
+        variants=discovery.VARIANTS[:1],
+        report=lambda *counts: told.append(counts),
     )
     assert table.benchmark == "YOLO's layout"
     assert table.items == 3
     assert table.rows[0].scores == {"CorLoc": pytest.approx(2 / 3)}
-    assert lines == ["YOLO's layout, own px, backbone: CorLoc 66.67"]
+    assert told == [(1, 3), (2, 3), (3, 3)]
     fewer = discovery.evaluate(
         folder, model, read=read_yolo_folder, variants=discovery.VARIANTS[:1], every=2
     )

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
-from covis.dense import DenseFeatures
-from covis.dense.labels import propagate
-from covis.dense.masks import contour_accuracy, region_similarity
+from covis.dense import DenseFeatures, propagate, read_mask
+from covis.dense.masks import fit
 from covis.errors import ArgumentError
+from covis.evaluation.benchmark import Report
 from covis.evaluation.dense import SIZES, VARIANTS, Model, Table, Variant, measure
 from covis.images import Source
+from covis.types import Matrix
 
 VOID = 255
 """Of a mask with a palette: pixels that belong to nothing."""
@@ -31,7 +31,7 @@ HELP = (
 NOTE = (
     "In percent: region similarity J and contour accuracy F, means over the frames between the "
     "first and the last, then over all objects of all clips. Masks are carried as by DINO: the "
-    "first and the last 7 frames, 12 cells around, the best 5."
+    "first and the last 7 frames, 12 of the backbone's cells around, the best 5."
 )
 
 
@@ -64,46 +64,37 @@ def read_davis(folder: str | Path) -> Iterator[Clip]:
         yield _clip(name, *places)
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """The labels of a picture, (H, W), 0 for the background.
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """The labels of a mask, (H, W), 0 for the background; 255 of one with a palette is background.
 
-    With a palette they are its indices, and 255 is background; else they are its grey values.
-
-    Raises ArgumentError when it cannot be read or has colours instead of labels.
+    Raises ImageError as `read_mask` does.
     """
-    try:
-        with PIL.Image.open(path) as image:
-            if image.mode not in ("1", "L", "P"):
-                raise ArgumentError(f"{path}: a mask has a palette or greys, not {image.mode}.")
-            labels = np.array(image, np.uint8)
-            return np.where(labels == VOID, 0, labels) if image.mode == "P" else labels
-    except OSError as error:
-        raise ArgumentError(f"{path}: no mask to read ({error}).") from error
+    labels, palette = read_mask(path)
+    return labels if palette is None else np.where(labels == VOID, 0, labels)
 
 
 def score_clips(
-    clips: Sequence[Clip], describe: Callable[[Source], DenseFeatures], threads: int | None = None
+    clips: Sequence[Clip],
+    describe: Callable[[Source], DenseFeatures],
+    tick: Callable[[], None] = lambda: None,
+    *,
+    threads: int | None = None,
 ) -> dict[str, float]:
-    """J, F and their mean, in 0..1."""
-    similarities: list[float] = []
-    accuracies: list[float] = []
+    """J, F and their mean, in 0..1. tick: called after each clip."""
+    fits: list[Matrix] = []
+    counts: list[int] = []
     for clip in clips:
-        first = read_mask(clip.masks[0])
-        objects = np.setdiff1d(first, 0)
-        if not objects.size:
+        first = read_labels(clip.masks[0])
+        objects = np.setdiff1d(first, 0).tolist()
+        if not objects:
             raise ArgumentError(f"{clip.masks[0]}: shows no object, all of it is 0.")
-        found: list[list[tuple[float, float]]] = []
-        carried = propagate(map(describe, clip.frames), first, threads=threads)
-        for mask, path in zip(list(carried)[1:-1], clip.masks[1:-1], strict=True):
-            truth = read_mask(path)
-            if truth.shape != mask.shape:
-                raise ArgumentError(f"{path}: not of the size of the clip's first mask.")
-            pairs = [(mask == each, truth == each) for each in objects]
-            found.append([(region_similarity(*p), contour_accuracy(*p)) for p in pairs])
-        for similarity, accuracy in np.mean(found, axis=0):
-            similarities.append(float(similarity))
-            accuracies.append(float(accuracy))
-    j, f = float(np.mean(similarities)), float(np.mean(accuracies))
+        carried = list(propagate(map(describe, clip.frames), first, threads=threads))
+        between = zip(carried[1:-1], clip.masks[1:-1], strict=True)
+        found = [fit(mask, read_labels(path), objects) for mask, path in between]
+        fits.append(np.mean(found, axis=0))
+        counts.append(len(objects))
+        tick()
+    j, f = np.average(fits, axis=0, weights=counts).tolist()
     return {"J&F": (j + f) / 2, "J": j, "F": f}
 
 
@@ -115,7 +106,7 @@ def evaluate(
     variants: Sequence[Variant] = VARIANTS,
     every: int = 1,
     threads: int | None = None,
-    report: Callable[[str], object] | None = None,
+    report: Report = lambda done, total: None,
 ) -> Table:
     """J and F on DAVIS-2017, of every `every`-th clip. For the rest see `measure`.
 
@@ -123,7 +114,7 @@ def evaluate(
     """
     clips = list(read_davis(data))[::every]
     return measure(
-        lambda describe: score_clips(clips, describe, threads),
+        lambda describe, tick: score_clips(clips, describe, tick, threads=threads),
         model,
         benchmark="DAVIS-2017",
         note=NOTE,

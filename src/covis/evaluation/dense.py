@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from covis.dense.features import DEFAULT_DENSE
 from covis.errors import ArgumentError
 from covis.evaluation import benchmark as registered
 from covis.evaluation.benchmark import Report, Settings
+from covis.evaluation.protocol import counting
 from covis.images import Source, load_image
 from covis.types import Image
 
@@ -130,22 +130,23 @@ class _Counted:
 
 
 def measure(
-    score: Callable[[Callable[[Source], DenseFeatures]], dict[str, float]],
+    score: Callable[[Callable[[Source], DenseFeatures], Callable[[], None]], dict[str, float]],
     model: Model,
     *,
     benchmark: str,
     note: str,
     items: int,
     sizes: Sequence[int | None] = SIZES,
-    variants: Iterable[Variant] = VARIANTS,
+    variants: Sequence[Variant] = VARIANTS,
     threads: int | None = None,
-    report: Callable[[str], object] | None = None,
+    report: Report = lambda done, total: None,
 ) -> Table:
     """Score every variant at every size.
 
-    score: given what describes an image, what the benchmark says of it. sizes: pixels of the
+    score: given what describes an image, and what to call after each item, what the benchmark
+    says of it. sizes: pixels of the
     images' longest side, to which they are resized; None for their own. threads: of a bundle's
-    networks; all by default. report: takes a line for each row.
+    networks; all by default. report: takes how many items are done, of all rows, and of how many.
 
     Raises ArgumentError for a size below 1, no size or no item at all, and what `score` raises.
     """
@@ -153,13 +154,14 @@ def measure(
         raise ArgumentError(f"{benchmark}: there is nothing to measure.")
     if not sizes or any(size is not None and size < 1 for size in sizes):
         raise ArgumentError("sizes must be one or more, each of 1 pixel or more.")
+    tick = counting(report, items * len(sizes) * len(variants))
     rows = []
     for size in sizes:
         for variant in variants:
             counted = _Counted(describer(model, variant.lifts, threads), size, variant.enlarged)
             reset_peak()
             began = time.perf_counter()
-            scores = score(counted)
+            scores = score(counted, tick)
             seconds = time.perf_counter() - began
             images = max(counted.images, 1)
             row = Row(
@@ -171,9 +173,6 @@ def measure(
                 memory=peak(),
             )
             rows.append(row)
-            if report is not None:
-                said = ", ".join(f"{name} {100 * each:.2f}" for name, each in scores.items())
-                report(f"{benchmark}, {size or 'own'} px, {variant.name}: {said}")
     name = model if isinstance(model, str) else getattr(model, "name", "features")
     return Table(benchmark, name, items, tuple(rows), note)
 
@@ -188,14 +187,13 @@ def run(
     """
     model = DEFAULT_DENSE if settings.features == Settings.features else settings.features
     size = settings.max_size or None
-    done = itertools.count(1)
     table = evaluate(
         data,
         model,
         sizes=(size,),
         every=settings.every,
         threads=settings.threads,
-        report=lambda line: report(next(done), len(VARIANTS)),
+        report=report,
     )
     return [
         registered.Row(

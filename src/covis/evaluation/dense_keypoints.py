@@ -61,14 +61,17 @@ class Cache:
 
 
 def score_pairs(
-    pairs: Sequence[KeypointPair], describe: Callable[[Source], DenseFeatures]
+    pairs: Sequence[KeypointPair],
+    describe: Callable[[Source], DenseFeatures],
+    tick: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """PCK at every alpha, in 0..1, averaged in three ways.
 
     "image": the mean over pairs of a pair's share. "point": the share of all keypoints.
     "category": the mean over categories of the share of a category's keypoints.
 
-    Pairs of a category are taken together, so that few images are described twice.
+    Pairs of a category are taken together, so that few images are described twice. tick: called
+    after each pair.
     """
     cache = Cache(describe)
     shares: list[list[float]] = []
@@ -76,6 +79,7 @@ def score_pairs(
     for pair in ordered:
         found, _ = transfer(cache(pair.source), cache(pair.target), pair.source_points)
         shares.append([pck(found, pair.target_points, pair.side, alpha) for alpha in ALPHAS])
+        tick()
     counts = np.array([len(pair.source_points) for pair in ordered])
     _, categories = np.unique([pair.category for pair in ordered], return_inverse=True)
     totals = np.bincount(categories, counts)

@@ -7,14 +7,16 @@ cells as the photo's own have. The error is 1 minus the cosine: what LiFT is tra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from covis.dense import enlarge
 from covis.errors import ArgumentError
+from covis.evaluation.benchmark import Report
 from covis.evaluation.dense import VARIANTS, Model, Row, Table, describer, peak, reset_peak
+from covis.evaluation.protocol import counting
 from covis.images import Source, load_image
 
 WHOLE = 128
@@ -30,9 +32,9 @@ def evaluate(
     model: Model,
     *,
     threads: int | None = None,
-    report: Callable[[str], object] | None = None,
+    report: Report = lambda done, total: None,
 ) -> Table:
-    """The error of every variant but the plain backbone. report: takes a line for each row.
+    """The error of every variant but the plain backbone. report: see `measure`.
 
     Raises ArgumentError where no photo has sides of 128 pixels.
     """
@@ -41,11 +43,11 @@ def evaluate(
         raise ArgumentError(f"{len(photos)} photos, and none with sides of {WHOLE} pixels or more.")
     whole = describer(model, 0, threads)
     targets = [whole(load_image(pixels)).descriptors for pixels in large]
+    variants = [variant for variant in VARIANTS if variant.lifts + variant.enlarged]
+    tick = counting(report, len(variants) * len(large))
     rows = []
-    for variant in VARIANTS:
+    for variant in variants:
         times = variant.lifts + variant.enlarged
-        if not times:
-            continue
         describe = describer(model, variant.lifts, threads)
         reset_peak()
         errors, seconds, began = [], 0.0, time.perf_counter()
@@ -56,12 +58,11 @@ def evaluate(
             found = enlarge(describe(small), variant.enlarged).descriptors
             seconds += time.perf_counter() - started
             errors.append(1 - float(np.einsum("hwc,hwc->hw", found, target).mean()))
+            tick()
         total = time.perf_counter() - began
         score = {"error": float(np.mean(errors))}
         count = len(large)
         rows.append(Row(None, variant.name, score, seconds / count, total / count, peak()))
-        if report is not None:
-            report(f"reconstruction, {variant.name}: {100 * score['error']:.2f}")
     name = model if isinstance(model, str) else getattr(model, "name", "features")
     return Table("Reconstruction", name, len(large), tuple(rows), NOTE)
 

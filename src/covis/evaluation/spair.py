@@ -7,7 +7,7 @@ The published layout is a folder with `Layout/large/test.txt`, a pair a line,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import log2
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from covis.errors import ArgumentError
+from covis.evaluation.benchmark import Report
 from covis.evaluation.dense import SIZES, VARIANTS, Model, Table, Variant, measure
 from covis.evaluation.dense_keypoints import KeypointPair, score_pairs
 from covis.types import FloatArray
@@ -72,7 +73,7 @@ def evaluate(
     variants: Sequence[Variant] = VARIANTS,
     every: int = 1,
     threads: int | None = None,
-    report: Callable[[str], object] | None = None,
+    report: Report = lambda done, total: None,
 ) -> Table:
     """PCK on the test pairs of SPair-71k, of every `every`-th one. For the rest see `measure`.
 
@@ -80,7 +81,7 @@ def evaluate(
     """
     pairs = list(read_spair(data))[::every]
     return measure(
-        lambda describe: score_pairs(pairs, describe),
+        lambda describe, tick: score_pairs(pairs, describe, tick),
         model,
         benchmark="SPair-71k",
         note=NOTE,

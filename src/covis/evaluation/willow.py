@@ -8,13 +8,14 @@ keypoints; all of them are visible, so PCK comes out the same a pair and a keypo
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 
 from covis.errors import ArgumentError
+from covis.evaluation.benchmark import Report
 from covis.evaluation.dense import SIZES, VARIANTS, Model, Table, Variant, measure
 from covis.evaluation.dense_keypoints import KeypointPair, score_pairs
 from covis.types import FloatArray
@@ -59,7 +60,7 @@ def evaluate(
     variants: Sequence[Variant] = VARIANTS,
     every: int = 1,
     threads: int | None = None,
-    report: Callable[[str], object] | None = None,
+    report: Report = lambda done, total: None,
 ) -> Table:
     """PCK on PF-WILLOW, of every `every`-th pair. For the rest see `measure`.
 
@@ -67,9 +68,9 @@ def evaluate(
     """
     pairs = list(read_willow(data))[::every]
     return measure(
-        lambda describe: {
+        lambda describe, tick: {
             name.removesuffix(" image"): share
-            for name, share in score_pairs(pairs, describe).items()
+            for name, share in score_pairs(pairs, describe, tick).items()
             if name.endswith("image")
         },
         model,
