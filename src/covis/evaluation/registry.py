@@ -100,6 +100,18 @@ def _coco20k(data: Path, settings: Settings, report: Report) -> list[Row]:
     return dense.run(discovery.evaluate_coco20k, data, settings, report, "object discovery")
 
 
+def _seven_scenes(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import places
+
+    return places.run_seven_scenes(data, settings, report)
+
+
+def _aachen(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import places
+
+    return places.run_aachen(data, settings, report)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "pairs": Benchmark(
         "any pairs of pictures with a known homography or relative pose",
@@ -187,6 +199,25 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "database/ and queries/ with pictures named @EAST@NORTH@..., of one split",
         ("database/@*", "database/*/@*"),
         _places,
+        methods="search",
+    ),
+    "7scenes": Benchmark(
+        "photos of rooms located in maps: median position and rotation",
+        "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/",
+        "SCENE/ with TrainSplit.txt, TestSplit.txt and seq-01/frame-000000.color.png, .pose.txt; "
+        "or pictures and cameras.json",
+        ("TrainSplit.txt", "*/TrainSplit.txt", "cameras.json"),
+        _seven_scenes,
+        ("7-scenes", "7scenes"),
+        methods="search",
+    ),
+    "aachen": Benchmark(
+        "photos by day and night located in a map of Aachen, v1.1: a submission, or scores",
+        "https://www.visuallocalization.net/datasets/",
+        "images/images_upright/, 3D-models/aachen_v_1_1/ and queries/",
+        ("3D-models/aachen_v_1_1/images.bin",),
+        _aachen,
+        ("Aachen-Day-Night-v1.1", "aachen_v1.1"),
         methods="search",
     ),
     "spair": Benchmark(
