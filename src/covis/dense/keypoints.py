@@ -90,7 +90,7 @@ def salient(image: Image, count: int = PLACES) -> FloatArray:
     """Places of an image that are easy to tell from those around them: (N, 2), full-size pixels.
 
     The strongest corner (Shi and Tomasi's) of each of about `count` equal parts of the image,
-    by rows; parts without one are left out. Of an image without any its middle.
+    by rows, half a part apart; parts without one are left out. Of an image without any its middle.
     """
     small = load_image(image, max_size=CORNERS_AT)
     strength: NDArray[Any] = cv2.cornerMinEigenVal(to_grey(small), CORNER)
@@ -110,7 +110,9 @@ def salient(image: Image, count: int = PLACES) -> FloatArray:
             part = strength[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             y, x = np.unravel_index(part.argmax(), part.shape)
             if part[y, x] > least:
-                found.append((columns[0] + x + 0.5, rows[0] + y + 0.5) * scale)
+                place = int(columns[0] + x), int(rows[0] + y)
+                found.append((place[0] + 0.5, place[1] + 0.5) * scale)
+                cv2.circle(strength, place, min(rows.size, columns.size) // 2, 0.0, -1)
     return np.array(found or [(image.width / 2, image.height / 2)], np.float32)
 
 

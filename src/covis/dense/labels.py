@@ -28,7 +28,7 @@ from covis.types import BoolArray, FloatArray
 Labels = NDArray[Any]
 Indices = NDArray[np.intp]
 
-TILE = 8
+TILE = 10
 """Squares looked up together, each way: more would have more similarities that are out of reach,
 fewer would make matrix products too small to be fast."""
 SPARE = 2
@@ -197,7 +197,12 @@ def _carried(
         found = _squares(means[tile], known, corner, how.radius, count)
         shares[tile] = _weighted(cells[tile], known, found, how)
 
-    corners = sorted({(int(row), int(column)) for row, column in np.argwhere(near) // TILE * TILE})
+    corners = [
+        (row, column)
+        for row in range(0, near.shape[0], TILE)
+        for column in range(0, near.shape[1], TILE)
+        if near[row : row + TILE, column : column + TILE].any()
+    ]
     # The products are small, and there are as many threads already: BLAS with its own beside them
     # takes six times as long.
     with blas.limit(limits=1, user_api="blas"):
