@@ -9,6 +9,7 @@ The same for lightglue-xfeat-covis, with `accuracy.py --matcher lightglue`. note
 weights were made; it goes into `bundle.json` as it is. table.json: what the bundle, as it is
 stored, measures; its rows over all sets go into `bundle.json` too. With `--search
 best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
+lift-xfeat-covis takes weights and notes only.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from covis.export.lift import export_lift
 from covis.export.lightglue import default_settings, export_lightglue
-from covis.export.xfeat import export_xfeat
+from covis.export.xfeat import export_xfeat, xfeat_of
 from covis.nets import lightglue, xfeat
 from covis.nets.delg import light_delg
-from covis.runtime.bundle import SHIPPED
+from covis.nets.dense import XFeatMap
+from covis.nets.lift import load_lift
+from covis.runtime.bundle import SHIPPED, find_bundle
 
 XFEAT = "xfeat-covis"
 LIGHTGLUE = "lightglue-xfeat-covis"
+LIFT = "lift-xfeat-covis"
 CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
 """When it stops and what it prunes: on easy pairs rendered from photos twice as fast as at full
 depth, with 98 % of the right matches; the published 0.95 and 0.99 are 1.7 times as fast."""
@@ -44,7 +49,7 @@ def measured(table: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
-    parser.add_argument("name", choices=[XFEAT, LIGHTGLUE])
+    parser.add_argument("name", choices=[XFEAT, LIGHTGLUE, LIFT])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--accuracy", type=Path)
@@ -69,6 +74,10 @@ def main() -> None:
             settings=replace(default_settings(matcher), **CONFIDENCES),
             **about,
         )
+    elif options.name == LIFT:
+        backbone = XFeatMap(xfeat_of(find_bundle(XFEAT)), XFEAT)
+        lift = load_lift(options.weights, backbone.kind)
+        bundle = export_lift(lift, backbone, folder, source="trained by covis", **about)
     else:
         net, search = xfeat.load_official(options.weights), None
         if options.search:
