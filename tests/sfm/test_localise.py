@@ -201,3 +201,16 @@ def test_command(mapped, query, tmp_path):
     wrong = run(path, "--camera-params", "PINHOLE,1")
     assert wrong.exit_code == 2
     assert "4 parameters" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_a_photo_is_placed_in_a_semi_dense_map(colmap, scene, known, query, tmp_path):
+    from covis.sfm.build import Options, build_map
+
+    options = Options(max_keypoints=2000, matcher="semi-dense", **known)
+    build_map(scene.folder, tmp_path / "model", options)
+    find = Locator(tmp_path / "model", matcher="nearest", threads=1)
+    images = [find.map.reconstruction.image(number) for number in find.map.names.values()]
+    theirs = np.array([image.projection_center() for image in images])
+    metres = align(theirs, np.array([scene.centres[image.name] for image in images]))
+    check(find(query[0], focal=420.0), metres, query[1], 0.06, 1.2)

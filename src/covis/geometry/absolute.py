@@ -437,7 +437,7 @@ class _Fit:
                     break
                 continue
             gained, fit, cost, damping = cost - now, moved, now, damping / 10
-            if gained < 1e-9 * cost:
+            if gained < 1e-7 * cost:
                 break
         return fit
 

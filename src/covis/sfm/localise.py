@@ -38,6 +38,8 @@ from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matr
 
 NEIGHBOURS = 10
 """Photos of the map that a query is matched with."""
+SECOND_TRY = 5
+"""Of those, the most similar ones that "auto" matches by LightGlue, a second each."""
 KEPT_IN_MEMORY = 128
 """Photos of the map whose features stay in memory."""
 DEFAULT_MATCHER = "auto"
@@ -155,7 +157,7 @@ class Locator:
 
         model: a map, or its folder. matcher: see `Matcher`; "auto" is nearest neighbours and,
             where those do not find the place and there are weights for the map's features,
-            LightGlue. neighbours: photos of the map to match a query with at most.
+            LightGlue on the SECOND_TRY most similar photos. neighbours: photos of the map to match a query with at most.
         threads: processor threads, all by default.
 
         Raises ArgumentError where there is no map or a value is out of range, and as `Extractor`
@@ -180,9 +182,10 @@ class Locator:
         wanted = Matcher(
             matcher, features=self._extract.source, full_depth=full_depth, threads=threads
         )
-        self._matchers = [wanted]
+        self._tries = [(wanted, neighbours)]
         if wanted.bundle(self._extract.model) is not None and matcher == "auto":
-            self._matchers.insert(0, Matcher("nearest", threads=threads))
+            nearest = Matcher("nearest", threads=threads)
+            self._tries = [(nearest, neighbours), (wanted, min(neighbours, SECOND_TRY))]
         self._known = lru_cache(KEPT_IN_MEMORY)(self._read)
 
     def camera_of(self, name: str) -> Lens:
@@ -230,8 +233,8 @@ class Locator:
         passed("extract")
         names = self.map.neighbours(global_vector(features), self._neighbours)
         passed("retrieve")
-        for match in self._matchers:
-            shared = self._match(features, names, match)
+        for match, count in self._tries:
+            shared = self._match(features, names[:count], match)
             passed("match")
             estimate = estimate_absolute_pose(
                 to_file(shared.keypoints, (image.width, image.height), image.orientation),
