@@ -43,6 +43,7 @@ from covis.evaluation.localisation import (
     localisation_errors,
 )
 from covis.evaluation.pairs import PosePair, read_pairs
+from covis.evaluation.places import link_photos, write_poses
 from covis.evaluation.seven_scenes import Frame, read_scene
 from covis.geometry import Camera
 from covis.geometry.absolute import Lens, Pose
@@ -212,35 +213,19 @@ def scene_map(
     frames: Sequence[Frame], folder: Path, given: dict[str, Any], threads: int | None
 ) -> dict[str, Any]:
     """A map of frames in `folder`/own, and one with their given poses in `folder`/given."""
-    import pycolmap
-
     from covis.sfm.mapper import Mapping, triangulate, write_models
 
     shutil.rmtree(folder, ignore_errors=True)
-    photos, own, known = folder / "photos", folder / "own", folder / "given"
-    photos.mkdir(parents=True)
-    for frame in frames:
-        (photos / frame.name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(frame.path, photos / frame.name)
+    own, known = folder / "own", folder / "given"
+    photos = link_photos(folder / "photos", ((frame.name, frame.path) for frame in frames))
     lens = frames[0].lens
     model, spent, seconds = covis_map(photos, own, lens, {**given, "threads": threads})
-    posed = pycolmap.Reconstruction()
-    posed.add_camera_with_trivial_rig(
-        pycolmap.Camera(
-            model=lens.model, width=lens.width, height=lens.height, params=lens.params, camera_id=1
-        )
-    )
-    for number, frame in enumerate(frames, 1):
-        matrix = np.column_stack([frame.pose.rotation, frame.pose.translation])
-        image = pycolmap.Image(name=frame.name, camera_id=1, image_id=number)
-        posed.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
-    (folder / "poses").mkdir()
-    posed.write(str(folder / "poses"))
+    poses = write_poses(folder / "poses", frames)
     shutil.copytree(own, known)
     work = folder / "work"
     work.mkdir()
     options = Mapping(refine=False, threads=threads)
-    made = triangulate(known / "database.db", photos, work, folder / "poses", options)
+    made = triangulate(known / "database.db", photos, work, poses, options)
     write_models([made], known / "sparse")
     return {
         "registered": 0 if model is None else model.num_reg_images(),

@@ -157,7 +157,8 @@ class Locator:
 
         model: a map, or its folder. matcher: see `Matcher`; "auto" is nearest neighbours and,
             where those do not find the place and there are weights for the map's features,
-            LightGlue on the SECOND_TRY most similar photos. neighbours: photos of the map to match a query with at most.
+            LightGlue on the SECOND_TRY most similar photos.
+        neighbours: photos of the map to match a query with at most.
         threads: processor threads, all by default.
 
         Raises ArgumentError where there is no map or a value is out of range, and as `Extractor`
