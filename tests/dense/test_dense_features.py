@@ -52,7 +52,7 @@ def test_the_networks_without_pytorch(nets, bundle, texture, lifts):
     for size in ((64, 96), (37, 65), (1, 3)):
         pixels = np.ascontiguousarray(texture[: size[0], : size[1]])
         found = extract(pixels)
-        assert found.model == "lift"
+        assert (found.model, found.doublings) == ("lift", lifts)
         cell = 8 / 2**lifts
         assert found.descriptors.shape == (-(-size[0] // cell), -(-size[1] // cell), 64)
         wanted = expected(nets, pixels, lifts)
