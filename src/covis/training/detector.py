@@ -444,7 +444,7 @@ def train(
     if first:
         count = sum(len(each.boxes) for each in run.pictures)
         classes = len(run.made.classes)
-        report(f"{len(run.pictures)} pictures with {count} objects of {classes} classes")
+        report(f"{len(run.pictures)} pictures with {count} objects; classes: {classes}")
     total, counted, began = 0.0, 0, time.monotonic()
     while run.step < recipe.steps:
         total += run.train_step(run.batch(run.step))
