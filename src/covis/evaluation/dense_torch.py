@@ -47,6 +47,7 @@ class TorchModel:
                 width=image.width,
                 height=image.height,
                 model=self.name,
+                doublings=lifts,
             )
 
         return features
