@@ -84,3 +84,16 @@ def test_reproduce_writes_a_page_and_goes_on(covis: Run, data: Path) -> None:
     again = covis(*command)
     assert again.stderr.count("measured before") == jobs - 1
     assert again.stderr.splitlines()[0].startswith(f"1 of {jobs}: pairs, SIFT, sift + nearest")
+
+
+def test_reproduce_only_some(covis: Run, data: Path) -> None:
+    for name in ("db", "queries"):
+        (data / "search" / name).mkdir(parents=True)
+        (data / "search" / name / "a.png").write_bytes((data.parent / "a.png").read_bytes())
+    answers = [{"query": "a.png", "relevant": ["a.png"]}]
+    (data / "search" / "queries.json").write_text(json.dumps(answers))
+    result = covis("reproduce", "--data", data, "--quick", "--only", "queries", "-o", "page.md")
+    assert result.exit_code == 0, result.output
+    text = (data.parent / "page.md").read_text()
+    assert "| SIFT | sift, global (pooled) | search | 1 | 100.0 |" in text
+    assert "- `pairs`, SIFT, sift + nearest, 4096 keypoints: left out" in text

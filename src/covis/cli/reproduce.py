@@ -63,8 +63,8 @@ def command(
         raise ArgumentError(f"{data}: no such folder; --data names the one with the benchmarks.")
     base = Settings(every=reproduce.QUICK if quick else 1, seeds=1 if quick else 3, threads=threads)
     jobs = reproduce.plan(data, official, base)
-    if only:
-        jobs = [job for job in jobs if job.benchmark in only]
+    left_out = [(job, "left out") for job in jobs if only and job.benchmark not in only]
+    jobs = [job for job in jobs if not only or job.benchmark in only]
     if not jobs:
         raise ArgumentError(f"{data}: no data of a benchmark there; 'covis eval' lists them.")
     keep = out.with_name(f"{out.stem}-parts") if keep is None else keep
@@ -82,7 +82,7 @@ def command(
             typer.echo(f"{i} of {len(jobs)}: {job.benchmark}, {job.words}: {took}", err=True)
             waiting = [(later, "not yet") for later in jobs[i:]]
             with replacing(out) as file:
-                file.write(reproduce.page(done, [*failed, *waiting], official).encode())
+                file.write(reproduce.page(done, [*failed, *waiting, *left_out], official).encode())
     typer.echo(f"Wrote {out}.")
     if failed:
         raise typer.Exit(1)
