@@ -12,6 +12,7 @@ adjustment.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ImageError
+from covis.runtime.onnx import cpu_threads
 from covis.sfm.mapper import Mapping, quiet
 from covis.sfm.model import need_pycolmap
 from covis.types import BoolArray, FloatArray, Matrix
@@ -79,7 +81,7 @@ def align_keypoints(
     seen = _observations(model)
     if not len(seen.point):
         return {}
-    moved, sure = _aligned(seen, photos, options.coarseness, report)
+    moved, sure = _aligned(seen, photos, options, report)
     for image, index, xy in zip(seen.image[sure], seen.index[sure], moved[sure], strict=True):
         seen.images[image].points2D[int(index)].xy = xy
     _adjust(model, seen, sure, options)
@@ -114,27 +116,32 @@ def _observations(model: Any) -> _Seen:
 
 
 def _aligned(
-    seen: _Seen, photos: Path, coarseness: float, report: Callable[[int, int], None] | None
+    seen: _Seen, photos: Path, options: Mapping, report: Callable[[int, int], None] | None
 ) -> tuple[Matrix, BoolArray]:
     """(N, 2) where each observation lies, and (N,) for which that is sure."""
     first = np.r_[True, seen.point[1:] != seen.point[:-1]]
     reference = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))
     moved, sure = seen.xy.copy(), np.zeros(len(seen.point), bool)
     read = lru_cache(KEPT_IN_MEMORY)(
-        lambda place: _grey(photos / seen.images[place].name, coarseness)
+        lambda place: _grey(photos / seen.images[place].name, options.coarseness)
     )
     jacobians = _jacobians(seen)
     bases = _planes(seen, first)
-    for done, place in enumerate(range(len(seen.images)), 1):
+
+    def align(place: int) -> None:
+        """Align what has its reference in this photo."""
         mine = np.flatnonzero(~first & (seen.image[reference] == place))
         if len(mine):
             here, score = _align_to(
-                seen, place, mine, reference[mine], jacobians, bases, read, coarseness
+                seen, place, mine, reference[mine], jacobians, bases, read, options.coarseness
             )
             moved[mine], sure[mine] = here, score >= ALIKE
-        if report is not None:
-            report(done, len(seen.images))
-    far = np.linalg.norm(moved - seen.xy, axis=1) > FURTHEST * coarseness
+
+    with ThreadPoolExecutor(options.threads or cpu_threads()) as pool:
+        for done, _ in enumerate(pool.map(align, range(len(seen.images))), 1):
+            if report is not None:
+                report(done, len(seen.images))
+    far = np.linalg.norm(moved - seen.xy, axis=1) > FURTHEST * options.coarseness
     sure &= ~far
     sure[first] = np.bincount(seen.point, sure, len(seen.ids)) > 0
     return np.where(sure[:, None], moved, seen.xy), sure

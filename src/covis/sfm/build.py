@@ -415,7 +415,7 @@ class _Build:
             yield pair, worker.verify(pair, keypoints[pair[0]], keypoints[pair[1]], indices)
 
     def _coarseness(self, photos: Photos) -> float:
-        """How many pixels of the largest photo one covers that its features were found in."""
+        """How many pixels of the first photo one covers that its features were found in."""
         if self._settings.max_size is None:
             return 1.0
         (features,) = photos.features(photos.names[:1])
