@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    queries: Annotated[list[Path], typer.Argument(metavar="QUERY...", help="Photos to place.")],
+    queries: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to place.")],
     model: Annotated[
         Path, typer.Option("--in", metavar="MODEL", help="A map's folder, made by covis map.")
     ],
@@ -29,7 +29,9 @@ def command(
     focal: Annotated[
         float | None,
         typer.Option(
-            metavar="PX", help="The queries' focal length in pixels.", show_default="EXIF's"
+            metavar="PX",
+            help="The queries' focal length in pixels.",
+            show_default="EXIF's, else estimated",
         ),
     ] = None,
     camera_of: Annotated[
@@ -54,7 +56,9 @@ def command(
             "--output", "-o", metavar="FILE", help="Draw the place of one query into this picture."
         ),
     ] = None,
-    as_json: options.AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a query and nothing else.")
+    ] = False,
     seed: options.Seed = 0,
     threads: options.Threads = None,
 ) -> None:
