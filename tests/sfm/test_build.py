@@ -268,7 +268,7 @@ def test_ray_matches_what_this_process_would(mapped, scene, known, tmp_path, mon
     ray = pytest.importorskip("ray", reason="the engine needs Ray: covis[ray]")
     pytest.importorskip("ray.data")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         options = Options(max_keypoints=1000, engine="ray", **known)
         summary = build_map(scene.folder, tmp_path / "model", options)

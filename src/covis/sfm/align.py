@@ -376,7 +376,7 @@ def _adjust(model: Any, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
 def _bundle(colmap: Any, model: Any, options: Mapping) -> None:
     settings = colmap.BundleAdjustmentOptions()
     settings.refine_focal_length = settings.refine_extra_params = options.refine
-    settings.ceres.loss_function_type = colmap.LossFunctionType.CAUCHY
+    settings.ceres.loss_function_type = colmap.LossFunctionType.SOFT_L1
     settings.ceres.loss_function_scale = 0.5 * options.coarseness
     solver = settings.ceres.solver_options
     solver.num_threads = options.threads or -1
