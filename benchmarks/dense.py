@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 
 from covis.dense import DenseExtractor, propagate
-from covis.dense.features import DEFAULT_DENSE
+from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
 from covis.errors import ArgumentError, CovisError
 from covis.evaluation import davis, discovery, reconstruction, willow
 from covis.evaluation.boxes import localised, read_yolo_folder
@@ -225,6 +225,12 @@ def run_speed(arguments: argparse.Namespace) -> list[Table]:
     return []
 
 
+MODELS = {
+    "reconstruction": (DEFAULT_DENSE, FINE_DENSE),
+    "davis": (DEFAULT_DENSE, FINE_DENSE),
+    "speed": (FINE_DENSE,),
+}
+"""Of a part, where `--model` names none; of the others, (DEFAULT_DENSE,)."""
 PARTS = {
     "willow": run_willow,
     "reconstruction": run_reconstruction,
@@ -239,7 +245,11 @@ def run(arguments: argparse.Namespace) -> None:
     for part in arguments.parts:
         if part not in PARTS:
             raise ArgumentError(f"no part '{part}'; there are: {', '.join(PARTS)}.")
-    tables = [table for part in arguments.parts or PARTS for table in PARTS[part](arguments)]
+    tables, asked = [], arguments.model
+    for part in arguments.parts or PARTS:
+        for model in (asked,) if asked else MODELS.get(part, (DEFAULT_DENSE,)):
+            arguments.model = model
+            tables += PARTS[part](arguments)
     if arguments.json:
         text = ",\n".join(table.json() for table in tables)
         arguments.json.write_text(f"[{text}]\n", "utf-8")
@@ -250,7 +260,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", help="all when left out")
-    parser.add_argument("--model", default=DEFAULT_DENSE, help="name or folder of a bundle")
+    parser.add_argument(
+        "--model", help="name or folder of a bundle; those of the package when left out"
+    )
     parser.add_argument(
         "--sizes", type=int, nargs="*", help="longest sides in pixels, for willow and discovery"
     )

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 DEFAULT_DENSE = "lift-xfeat-covis"
+FINE_DENSE = "lift-xfeat-covis-fine"
 DEFAULT_TAU = 0.0
 DISCOVER_SIZE = 240
 
 Model = Annotated[
-    str, typer.Option(metavar="NAME", help="A model for dense features: see 'covis weights list'.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A model for dense features: lift-xfeat-covis tells parts of alike things apart "
+        "better, lift-xfeat-covis-fine follows outlines better.",
+    ),
 ]
 Lifts = Annotated[
     int,
@@ -118,7 +124,7 @@ def propagate_command(
         ),
     ] = None,
     lifts: Lifts = 1,
-    model: Model = DEFAULT_DENSE,
+    model: Model = FINE_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
 ) -> None:
@@ -236,7 +242,7 @@ def show_command(
         ),
     ] = False,
     lifts: Lifts = 1,
-    model: Model = DEFAULT_DENSE,
+    model: Model = FINE_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
 ) -> None:

@@ -194,6 +194,16 @@ def train_lift(
     loss: Annotated[
         Literal["cosine", "l1", "l2"], typer.Option(help="How descriptors are compared.")
     ] = "cosine",
+    blend: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="The share of the features enlarged bilinearly in what is learnt: 0 for finer "
+            "features, more for parts of alike things.",
+            show_default="the recipe's",
+        ),
+    ] = None,
     size: Annotated[
         int | None,
         typer.Option(min=1, metavar="PX", help="Of the views.", show_default="the recipe's"),
@@ -221,6 +231,7 @@ def train_lift(
     recipe = replace(
         recipe,
         loss=loss,
+        blend=recipe.blend if blend is None else blend,
         seed=seed,
         size=size or recipe.size,
         batch=batch or recipe.batch,

@@ -24,6 +24,8 @@ from covis.runtime.onnx import OnnxGraph
 from covis.types import FloatArray
 
 DEFAULT_DENSE = "lift-xfeat-covis"
+FINE_DENSE = "lift-xfeat-covis-fine"
+"""Sharper features, for outlines; the other ones tell parts of alike things apart better."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -178,14 +178,19 @@ def measure(
 
 
 def run(
-    evaluate: Callable[..., Table], data: Path, settings: Settings, report: Report, protocol: str
+    evaluate: Callable[..., Table],
+    data: Path,
+    settings: Settings,
+    report: Report,
+    protocol: str,
+    default: str = DEFAULT_DENSE,
 ) -> list[registered.Row]:
     """A benchmark of dense features as `covis eval` runs it, at one size.
 
     evaluate: such as `covis.evaluation.spair.evaluate`. Of the settings, features are a bundle
-    for dense features, and the one of the package where they say nothing of their own.
+    for dense features, and `default` where they say nothing of their own.
     """
-    model = DEFAULT_DENSE if settings.features == Settings.features else settings.features
+    model = default if settings.features == Settings.features else settings.features
     size = settings.max_size or None
     table = evaluate(
         data,

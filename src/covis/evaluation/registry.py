@@ -83,9 +83,11 @@ def _willow(data: Path, settings: Settings, report: Report) -> list[Row]:
 
 
 def _davis(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.dense.features import FINE_DENSE
     from covis.evaluation import davis, dense
 
-    return dense.run(davis.evaluate, data, settings, report, "label propagation")
+    protocol = "label propagation"
+    return dense.run(davis.evaluate, data, settings, report, protocol, FINE_DENSE)
 
 
 def _voc07(data: Path, settings: Settings, report: Report) -> list[Row]:
@@ -243,6 +245,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "frames/ and masks/",
         ("ImageSets/2017/val.txt", "masks/*.png"),
         _davis,
+        ("DAVIS", "bmx-trees"),
     ),
     "voc07": Benchmark(
         "dense features: objects found without labels, CorLoc",

@@ -9,7 +9,7 @@ The same for lightglue-xfeat-covis, with `accuracy.py --matcher lightglue`. note
 weights were made; it goes into `bundle.json` as it is. table.json: what the bundle, as it is
 stored, measures; its rows over all sets go into `bundle.json` too. With `--search
 best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
-lift-xfeat-covis takes weights and notes only.
+lift-xfeat-covis and lift-xfeat-covis-fine take weights and notes only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from covis.runtime.bundle import SHIPPED, find_bundle
 
 XFEAT = "xfeat-covis"
 LIGHTGLUE = "lightglue-xfeat-covis"
-LIFT = "lift-xfeat-covis"
+LIFTS = "lift-xfeat-covis", "lift-xfeat-covis-fine"
 CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
 """When it stops and what it prunes: on easy pairs rendered from photos twice as fast as at full
 depth, with 98 % of the right matches; the published 0.95 and 0.99 are 1.7 times as fast."""
@@ -49,7 +49,7 @@ def measured(table: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
-    parser.add_argument("name", choices=[XFEAT, LIGHTGLUE, LIFT])
+    parser.add_argument("name", choices=[XFEAT, LIGHTGLUE, *LIFTS])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--accuracy", type=Path)
@@ -74,7 +74,7 @@ def main() -> None:
             settings=replace(default_settings(matcher), **CONFIDENCES),
             **about,
         )
-    elif options.name == LIFT:
+    elif options.name in LIFTS:
         backbone = XFeatMap(xfeat_of(find_bundle(XFEAT)), XFEAT)
         lift = load_lift(options.weights, backbone.kind)
         bundle = export_lift(lift, backbone, folder, source="trained by covis", **about)
