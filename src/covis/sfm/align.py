@@ -41,10 +41,13 @@ ALIKE = 0.85
 """The correlation from which on two patches show the same."""
 FURTHEST = 3.0
 """Pixels that a keypoint may move, of the photo that features were found in."""
-KEPT_IN_MEMORY = 32
-"""Photos, 8 MB each at 2 megapixels."""
+KEPT_IN_MEMORY = 128
+"""Photos, 4 MB each at 2 megapixels; more where a photo has more partners."""
+LEAST_ANGLE = 1.5
+"""Degrees between the rays of a point at least, as COLMAP's mapper has it."""
 
 Indices = NDArray[np.int64]
+Grey = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +135,10 @@ def _aligned(
         """Align what has its reference in this photo."""
         mine = np.flatnonzero(~first & (seen.image[reference] == place))
         if len(mine):
+            needed = {place, *seen.image[mine].tolist()}
+            held = {each: read(each) for each in needed}.__getitem__
             here, score = _align_to(
-                seen, place, mine, reference[mine], jacobians, bases, read, options.coarseness
+                seen, place, mine, reference[mine], jacobians, bases, held, options.coarseness
             )
             moved[mine], sure[mine] = here, score >= ALIKE
 
@@ -154,7 +159,7 @@ def _align_to(
     reference: Indices,
     jacobians: Matrix,
     bases: Matrix,
-    read: Callable[[int], FloatArray],
+    read: Callable[[int], Grey],
     coarseness: float,
 ) -> tuple[Matrix, Matrix]:
     """Align the observations `mine`, whose references lie in photo `place`.
@@ -183,7 +188,7 @@ def _align_to(
 def _gauss_newton(
     seen: _Seen,
     mine: Indices,
-    read: Callable[[int], FloatArray],
+    read: Callable[[int], Grey],
     warp: Matrix,
     template: FloatArray,
     slope: FloatArray,
@@ -222,7 +227,7 @@ def _gauss_newton(
 
 
 def _templates(
-    image: FloatArray, at: Matrix, grid: Matrix, coarseness: float
+    image: Grey, at: Matrix, grid: Matrix, coarseness: float
 ) -> tuple[FloatArray, FloatArray]:
     """(n, P) patches of zero mean and unit length, and (n, 2, P) their slopes per pixel."""
     eye = np.broadcast_to(np.eye(2), (len(at), 2, 2))
@@ -276,7 +281,7 @@ def _jacobians(seen: _Seen) -> Matrix:
 
 def _sample_all(
     seen: _Seen,
-    read: Callable[[int], FloatArray],
+    read: Callable[[int], Grey],
     mine: Indices,
     at: Matrix,
     warp: Matrix,
@@ -291,7 +296,7 @@ def _sample_all(
     return values
 
 
-def _sample(image: FloatArray, at: Matrix, warp: Matrix, grid: Matrix) -> FloatArray:
+def _sample(image: Grey, at: Matrix, warp: Matrix, grid: Matrix) -> FloatArray:
     """(n, P) values of an image around positions (n, 2) whose pixels' centres are at .5."""
     x, y = grid.T.astype(np.float32)
     turned = warp.astype(np.float32)
@@ -334,13 +339,14 @@ def _grid(radius: int) -> Matrix:
     return np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
 
 
-def _grey(path: Path, coarseness: float) -> FloatArray:
-    """The file's pixels, not turned upright, a little blurred."""
+def _grey(path: Path, coarseness: float) -> Grey:
+    """The file's pixels, not turned upright, a little blurred: (h, w) uint16, 256 a grey level."""
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imread(str(path), flags)
     if pixels is None:
         raise ImageError(f"{path} cannot be read any more; was it moved?")
-    return np.asarray(cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), 0.8 * coarseness))
+    finer = pixels.astype(np.uint16) * 256
+    return np.asarray(cv2.GaussianBlur(finer, (0, 0), 0.8 * coarseness), np.uint16)
 
 
 def _adjust(model: Any, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
@@ -370,6 +376,7 @@ def _adjust(model: Any, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
         seen_at = image.project_point(model.point3D(number).xyz)
         if seen_at is not None and np.linalg.norm(seen_at - image.points2D[index].xy) < limit:
             model.add_observation(number, colmap.TrackElement(image_id, index))
+    colmap.ObservationManager(model).filter_all_points3D(limit, LEAST_ANGLE)
     model.update_point_3d_errors()
 
 
