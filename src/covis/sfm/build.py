@@ -106,7 +106,7 @@ class Summary:
     each model has. points, error, track_length: of the largest model; the error is the mean
     reprojection error in pixels. pairs, verified: matched, and those that agree with a geometry.
     new_pairs: matched in this run. failed: files that cannot be used, and why. alone: photos that
-    no verified pair has. unplaced: those that have one, but no pose. seconds: by stage.
+    no verified pair has. unplaced: those that have one, but a pose in no model. seconds: by stage.
     """
 
     photos: int = 0
@@ -498,8 +498,10 @@ class _Build:
             summary.unplaced = [name for name in photos.names if name not in summary.alone]
             return
         largest = models[0]
-        placed = {image.name for image in largest.images.values() if image.has_pose}
-        summary.registered, summary.points = len(placed), largest.num_points3D()
+        placed = {
+            image.name for model in models for image in model.images.values() if image.has_pose
+        }
+        summary.registered, summary.points = largest.num_reg_images(), largest.num_points3D()
         summary.error = largest.compute_mean_reprojection_error()
         summary.track_length = largest.compute_mean_track_length()
         summary.unplaced = [
