@@ -1,9 +1,9 @@
 """Draw the pictures of README.md and docs/ with covis' own commands, from rendered scenes.
 
-    python docs/pictures.py [demo hard why parts masks map]
+    python docs/pictures.py [demo hard why parts masks map place]
 
-`map` needs pycolmap. Photographs that covis is measured on may not be published here, so the
-pictures show the street corner of `covis demo`.
+`map` and `place` need pycolmap. Photographs that covis is measured on may not be published here,
+so the pictures show the street corner of `covis demo`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,21 @@ def map_(folder: Path, output: str) -> None:
     covis("map", photos, "-o", folder / "model", "--draw", output)
 
 
-PICTURES = {"demo": demo, "hard": hard, "why": why, "parts": parts, "masks": masks, "map": map_}
+def place(folder: Path, output: str) -> None:
+    map_(folder, str(folder / "map.jpg"))
+    save_picture(render_demo(SIZE, 0, 1.45).image0, folder / "new.jpg")
+    covis("locate", folder / "new.jpg", "--in", folder / "model", "-o", output)
+
+
+PICTURES = {
+    "demo": demo,
+    "hard": hard,
+    "why": why,
+    "parts": parts,
+    "masks": masks,
+    "map": map_,
+    "place": place,
+}
 
 if __name__ == "__main__":
     main()
