@@ -38,7 +38,7 @@ from covis.training.checkpoint import (
     to_resume,
     write_curve,
 )
-from covis.training.schedule import stage_at
+from covis.training.schedule import Stage, stage_at
 from covis.training.workers import Workers, own_device
 
 MADE_AS = "covis.detector"
@@ -54,15 +54,6 @@ SURE = 0.05
 """Detections with a lower score are left out."""
 SAME = 0.6
 """Of two detections of a class that overlap by more, the surer one is kept."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stretch of training. Rates fall from `rate` to `final_rate` along a cosine."""
-
-    share: float
-    rate: float
-    final_rate: float
 
 
 @dataclass(frozen=True)

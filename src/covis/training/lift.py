@@ -41,7 +41,7 @@ from covis.training.checkpoint import (
     write_curve,
 )
 from covis.training.photos import photo_paths, read_photo
-from covis.training.schedule import stage_at
+from covis.training.schedule import Stage, stage_at
 from covis.training.workers import Workers, own_device
 
 Loss = Literal["cosine", "l1", "l2"]
@@ -52,15 +52,6 @@ ENLARGED = 1.25
 """Photos are enlarged by this at most to be as large as a view."""
 ROOM = 2
 """Features are kept where the disk has this many times the room that they take."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stretch of training. Rates fall from `rate` to `final_rate` along a cosine."""
-
-    share: float
-    rate: float
-    final_rate: float
 
 
 @dataclass(frozen=True)

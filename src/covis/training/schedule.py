@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 
@@ -19,6 +20,15 @@ class Timed(Protocol):
 
     @property
     def final_rate(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training in which nothing but the rate changes, see `Timed`."""
+
+    share: float
+    rate: float
+    final_rate: float
 
 
 S = TypeVar("S", bound=Timed)
