@@ -18,6 +18,11 @@ def turned(turn: int, mirrored: bool) -> list[str]:
     return [*words, f"turned by {turn} degrees"] if turn else words
 
 
+def extra(name: str) -> str:
+    """How to install an extra."""
+    return f"in covis' folder: python -m pip install '.[{name}]'"
+
+
 def not_there(path: str | os.PathLike[str], what: str = "file") -> str:
     """The sentence for a path that does not exist."""
     return f"{os.fspath(path)}: no such {what}; check the path."

@@ -12,6 +12,7 @@ from covis import __version__
 from covis.cli import options
 from covis.cli.demo import RIGHT_WITHIN, right_matches
 from covis.errors import BundleError, CovisError
+from covis.words import extra as how_to_install
 
 _NEEDED = ("numpy", "onnxruntime", "poselib", "pillow", "typer", "pylance", "pyarrow")
 _EXTRAS = {
@@ -53,7 +54,7 @@ def examine() -> dict[str, Any]:
         missing = [name for name in names if versions[name] is None]
         if missing:
             hints.append(
-                f"{', '.join(missing)} missing: needed only {purpose}; {options.extra(extra)}"
+                f"{', '.join(missing)} missing: needed only {purpose}; {how_to_install(extra)}"
             )
     found: dict[str, Any] = {"versions": versions, "platform": platform.platform()}
     try:

@@ -150,8 +150,8 @@ def command(
 
     MODEL takes COLMAP's database.db and sparse/0, which COLMAP's own programs open, and the
     features, to find places in it again. Run it again with more photos to add them, or after it
-    was stopped to go on. Needs pycolmap: python -m pip install 'covis[map]'. Exits with 1 if not
-    all photos could be placed.
+    was stopped to go on. Needs pycolmap, in covis' folder: python -m pip install '.[map]'. Exits
+    with 1 if not all photos could be placed.
     """
     from covis.sfm.build import Options, build_map
     from covis.sfm.model import need_pycolmap

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from covis.errors import CovisError
+from covis.words import extra
 
 RotateChoice = Literal["none", "auto"]
 GeometryChoice = Literal["homography", "fundamental", "essential", "none"]
@@ -79,11 +80,6 @@ UNKNOWN_LICENCE = "unknown: ask whoever gave you the file"
 DEFAULT_MATCHER = "auto"
 DEFAULT_MAX_SIZE = 960
 DEFAULT_MAX_KEYPOINTS = 4096
-
-
-def extra(name: str) -> str:
-    """How to install an extra."""
-    return f"in covis' folder: python -m pip install '.[{name}]'"
 
 
 TRAIN_EXTRA = extra("train")

@@ -20,6 +20,7 @@ from covis.errors import CovisError
 from covis.features.extractor import Extractor
 from covis.search.collect import BATCH, decode, describe
 from covis.search.store import Described, File
+from covis.words import extra
 
 SHARE = 4096
 """Files that are handed to the cluster at a time; memory here grows with it."""
@@ -82,9 +83,7 @@ def connect(address: str | None) -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise CovisError(
-            "the engine 'ray' needs Ray: in covis' folder: python -m pip install '.[ray]'"
-        ) from None
+        raise CovisError(f"the engine 'ray' needs Ray: {extra('ray')}") from None
     try:
         ray.init(
             address=address,

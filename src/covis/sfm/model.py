@@ -30,6 +30,7 @@ from covis.files import replacing
 from covis.search.index import Index
 from covis.search.store import fixed, reported
 from covis.types import Features, FloatArray
+from covis.words import extra
 
 if TYPE_CHECKING:
     import pycolmap
@@ -251,7 +252,7 @@ def need_pycolmap() -> Any:
     try:
         import pycolmap
     except ModuleNotFoundError:
-        raise CovisError("maps need pycolmap: python -m pip install 'covis[map]'") from None
+        raise CovisError(f"maps need pycolmap: {extra('map')}") from None
     return pycolmap
 
 
