@@ -29,7 +29,7 @@ def test_ray_stores_what_this_process_would(
     index: Index, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though a worker is killed on the way."""
-    ray = pytest.importorskip("ray", reason="the engine needs Ray: covis[ray]")
+    ray = pytest.importorskip("ray", reason="the engine needs Ray")
     pytest.importorskip("ray.data")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     (photos / "bad.jpg").write_bytes(b"no picture")

@@ -252,7 +252,7 @@ def test_exceptions_of_open(tmp_path, mapped, monkeypatch):
     with pytest.raises(CovisError, match="damaged"):
         Map.open(tmp_path)
     monkeypatch.setitem(sys.modules, "pycolmap", None)
-    with pytest.raises(CovisError, match=r"pip install 'covis\[map\]'"):
+    with pytest.raises(CovisError, match=r"pip install '\.\[map\]'"):
         Map.open(mapped[0])
 
 
@@ -265,7 +265,7 @@ def test_advice_says_what_to_do():
 
 @pytest.mark.slow
 def test_ray_matches_what_this_process_would(mapped, scene, known, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray", reason="the engine needs Ray: covis[ray]")
+    ray = pytest.importorskip("ray", reason="the engine needs Ray")
     pytest.importorskip("ray.data")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
