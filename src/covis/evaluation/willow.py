@@ -35,7 +35,7 @@ NOTE = (
 
 def read_willow(folder: str | Path) -> Iterator[KeypointPair]:
     """The pairs of a folder: of its `test_pairs_pf.csv` where there is one, else all ordered pairs
-    of images with a .mat file beside them, which needs SciPy.
+    of images with a .mat file beside them.
 
     Raises ArgumentError that names the file when one is missing or malformed.
     """
@@ -133,13 +133,9 @@ def _image_of(path: Path) -> Path:
 
 def _points_of(path: Path) -> FloatArray:
     """(10, 2); MATLAB puts the centre of the top-left pixel at (1, 1)."""
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError:
-        raise ArgumentError(
-            f"{path}: reading .mat files needs SciPy: python -m pip install scipy"
-        ) from None
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     try:
         points = np.asarray(loadmat(path)["pts_coord"], np.float32)
     except (MatReadError, OSError, ValueError, KeyError, TypeError) as error:
