@@ -20,7 +20,16 @@ from covis.nets.dense import XFeatMap  # noqa: E402
 from covis.nets.lift import enlarge, load_lift  # noqa: E402
 from covis.training import lift  # noqa: E402
 from covis.training.checkpoint import load_checkpoint  # noqa: E402
-from covis.training.lift import LIGHT, Run, crop, distance, halve, jittered, train  # noqa: E402
+from covis.training.lift import (  # noqa: E402
+    LIGHT,
+    Run,
+    averaged,
+    crop,
+    distance,
+    halve,
+    jittered,
+    train,
+)
 from covis.training.workers import Workers  # noqa: E402
 
 RECIPE = replace(
@@ -89,10 +98,20 @@ def test_colours_change_within_bounds(texture):
     assert (jittered(texture, 0.2, np.random.default_rng(0)) != texture).any()
 
 
-@pytest.mark.parametrize(("residual", "blend"), [(False, 0.0), (True, 0.25)])
-def test_the_loss_is_the_papers(photos, backbone, residual, blend):
+def test_averaged_takes_in_the_cells_around():
+    maps = torch.arange(9.0).view(1, 1, 3, 3)
+    assert torch.equal(averaged(maps, 1), maps)
+    # The last row and column go on beyond the edge: 4 zeros, 2 ones, 2 threes, 1 four.
+    assert averaged(maps, 3)[0, 0].diagonal().tolist() == pytest.approx([12 / 9, 4, 60 / 9])
+
+
+@pytest.mark.parametrize(
+    ("residual", "blend", "context"), [(False, 0.0, 3), (True, 0.25, 1), (True, 0.25, 3)]
+)
+def test_the_loss_is_the_papers(photos, backbone, residual, blend, context):
     """With blend 0; else a share of the target is what bilinear enlarging gives."""
-    run = Run(photos, replace(RECIPE, residual=residual, blend=blend), backbone, CPU)
+    recipe = replace(RECIPE, residual=residual, blend=blend, context=context)
+    run = Run(photos, recipe, backbone, CPU)
     batch = next(run.batches())
     half = halve(batch.images, "mean")
     quarter = halve(half, "mean")
@@ -102,8 +121,12 @@ def test_the_loss_is_the_papers(photos, backbone, residual, blend):
     run.net.train()
     with torch.no_grad():
         fine, coarse = run.net(half, batch.features[1]), run.net(quarter, batch.features[2])
+
+    def coarser(small):
+        return averaged(enlarge(small), context)
+
     expected = 2.0 - sum(
-        float((found * unit(target + blend * (enlarge(small) - target))).sum(dim=1).mean())
+        float((found * unit((1 - blend) * target + blend * coarser(small))).sum(dim=1).mean())
         for found, target, small in (
             (fine, batch.features[0], batch.features[1]),
             (coarse, batch.features[1], batch.features[2]),
@@ -212,7 +235,7 @@ def test_exceptions(photos, backbone, tmp_path):
 
 def test_backbones_by_name(home, random_bundle):
     found = lift.load_backbone("random")
-    assert (found.kind.backbone, found.kind.facet, found.kind.patch) == ("random", "map", 8)
+    assert (found.kind.backbone, found.kind.facet, found.kind.patch) == ("random", "centred map", 8)
     assert lift.recipe_for(found) == LIGHT
     with pytest.raises(TrainingError, match="random is no ViT"):
         lift.load_backbone("random", layer=2)

@@ -73,6 +73,8 @@ class Recipe:
     """See `LiFT`."""
     blend: float = 0.0
     """The share of the features enlarged bilinearly in what is to be learnt, 0..1."""
+    context: int = 1
+    """Those are averaged over so many of their cells each way; an odd number."""
     jitter: float = 0.2
     """How far brightness, contrast and saturation change."""
     warmup: int = 0
@@ -92,13 +94,15 @@ LIGHT = Recipe(
     halving="mean",
     residual=True,
     blend=0.75,
+    context=3,
     warmup=50,
     checkpoint_every=100,
     validate_every=250,
     stages=(Stage(1.0, 2e-3, 2e-5),),
 )
 """For XFeat, on one processor. What XFeat gives at twice the size is finer, but tells the parts of
-objects apart no better (PF-WILLOW); a blend of both sizes does, so a blend is learnt."""
+objects apart no better (PF-WILLOW); a blend of both sizes does, so a blend is learnt, the coarser
+part of it averaged with the cells around."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,12 @@ def distance(found: Tensor, target: Tensor, loss: Loss) -> Tensor:
     if loss == "l2":
         return F.mse_loss(found, target)
     return 1 - F.cosine_similarity(found, target, dim=1).mean()
+
+
+def averaged(maps: Tensor, cells: int) -> Tensor:
+    """[B, C, H, W] -> the same, every cell the mean of `cells` x `cells` around it."""
+    reach = cells // 2
+    return F.avg_pool2d(F.pad(maps, (reach,) * 4, mode="replicate"), cells, stride=1)
 
 
 def halve(images: Tensor, halving: Halving) -> Tensor:
@@ -299,7 +309,9 @@ class Run:
             (half, half_features, whole_features),
             (quarter, quarter_features, half_features),
         ):
-            target = torch.lerp(fine, enlarge(features), recipe.blend) if recipe.blend else fine
+            target = fine
+            if recipe.blend:
+                target = torch.lerp(fine, averaged(enlarge(features), recipe.context), recipe.blend)
             loss = loss + distance(self.net.lift(image, features), target, recipe.loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
