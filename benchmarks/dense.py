@@ -122,7 +122,6 @@ def run_discovery(arguments: argparse.Namespace) -> list[Table]:
         sizes=arguments.sizes or (240,),
         threads=arguments.threads,
         report=say,
-        **discovery.FOR_XFEAT,
     )
     images = [image for image in read_yolo_folder(DATA / "coco128") if len(image.boxes)]
     floor = np.mean([localised(middle(image.path), image.boxes) for image in images])

@@ -33,6 +33,22 @@ def dense_bundle(random_net, tmp_path_factory) -> Path:
     return export_lift(lift, backbone, folder, name="lift", licence="-", source="-").folder
 
 
+@pytest.fixture(scope="session")
+def plain_bundle(random_net, tmp_path_factory) -> Path:
+    """The backbone alone; objects are found in it otherwise than in XFeat's by default."""
+    from covis.export.lift import export_lift
+    from covis.nets.dense import XFeatMap
+
+    folder = tmp_path_factory.mktemp("dense") / "plain"
+    backbone = XFeatMap(random_net, "random")
+    export_lift(None, backbone, folder, name="plain", licence="-", source="-")
+    path = folder / "bundle.json"
+    described = json.loads(path.read_text())
+    described["settings"] |= {"tau": 0.1, "centred": False}
+    path.write_text(json.dumps(described))
+    return folder
+
+
 @pytest.fixture
 def dense(covis: Run, dense_bundle: Path) -> Run:
     return lambda name, *given: covis("dense", name, *given, "--model", dense_bundle)
@@ -182,3 +198,52 @@ def test_the_commands_match_the_functions(dense: Run, clip: Path, dense_bundle: 
     features = DenseExtractor(str(dense_bundle), lifts=0, max_size=240)(clip / "001.png")
     found = json.loads(dense("discover", clip / "001.png", "--tau", 0.1, "--json").stdout)
     assert found["box"] == list(discover(features, 0.1, centred=True).box)
+
+
+def test_discover_asks_the_model_how(covis: Run, clip: Path, plain_bundle: Path) -> None:
+    from covis.dense import discover
+
+    large = cv2.resize(cv2.imread(str(clip / "001.png")), None, fx=2, fy=2)
+    cv2.imwrite("large.png", large)
+    features = DenseExtractor(str(plain_bundle), max_size=240)("large.png")
+    assert features.doublings == 0
+    as_they_are, centred, above_0 = (
+        float(discover(features, tau, centred=each).cells.mean())
+        for tau, each in ((0.1, False), (0.1, True), (0.0, False))
+    )
+    assert len({as_they_are, centred, above_0}) == 3
+    given = ("dense", "discover", "large.png", "--json", "--model", plain_bundle)
+    assert json.loads(covis(*given).stdout)["share"] == as_they_are
+    assert json.loads(covis(*given, "--centred").stdout)["share"] == centred
+    assert json.loads(covis(*given, "--tau", 0).stdout)["share"] == above_0
+
+
+def test_without_a_lift(covis: Run, clip: Path, plain_bundle: Path) -> None:
+    a, model = clip / "000.png", ("--model", plain_bundle)
+    PIL.Image.fromarray(square() * 127).save("mask.png")
+    assert covis("dense", "match", a, a, *model).exit_code == 0
+    assert covis("dense", "propagate", clip, "--mask", "mask.png", "-o", "o", *model).exit_code == 0
+    assert covis("dense", "show", a, "-o", "three.png", "--compare", *model).exit_code == 0
+    assert 2.9 * 192 < cv2.imread("three.png").shape[1] < 3.2 * 192
+    for name, *more in (("match", a), ("show", "-o", "x.png", "--compare")):
+        result = covis("dense", name, a, *more, "--lifts", 2, *model)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("covis: 'plain' has no LiFT, so its features cannot be")
+        assert result.stderr.count("\n") == 1
+
+
+def test_benchmarks_leave_out_what_a_model_cannot(
+    covis: Run, clip: Path, plain_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "masks").mkdir()
+    for n in range(4):
+        PIL.Image.fromarray(square(n) * 127).save(tmp_path / "masks" / f"{n:03}.png")
+        PIL.Image.open(clip / f"{n:03}.png").save(clip / f"{n:03}.jpg")
+    result = covis("eval", "davis", tmp_path, "--features", plain_bundle, "--out", "rows.json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(Path("rows.json").read_text())["rows"]
+    assert [row["method"].partition(", ")[2] for row in rows] == [
+        "backbone",
+        "+ bilinear x 2",
+        "+ bilinear x 4",
+    ]

@@ -124,6 +124,7 @@ def test_exception_other_network(state, tmp_path):
 
 
 def test_architecture_of(state, random_aliked, random_superpoint, tmp_path):
+    from covis.nets.lift import FeatureKind, LiFT
     from covis.nets.lightglue import LightGlue
 
     glue = LightGlue(16, dim=16, heads=1, layers=1).state_dict()
@@ -131,6 +132,7 @@ def test_architecture_of(state, random_aliked, random_superpoint, tmp_path):
         "xfeat": state,
         "aliked": random_aliked.state_dict(),
         "superpoint": random_superpoint.state_dict(),
+        "lift": LiFT(FeatureKind("-", "", 0, "key", 4, 8)).state_dict(),
         "lightglue": {f"matcher.{name}": value for name, value in glue.items()},
     }
     for kind, weights in kinds.items():

@@ -20,24 +20,21 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 DEFAULT_DENSE = "lift-xfeat-covis"
 FINE_DENSE = "lift-xfeat-covis-fine"
-DEFAULT_TAU = 0.0
-DISCOVER_SIZE = 240
+DISCOVER_CELLS = 30
 
 Model = Annotated[
     str,
     typer.Option(
         metavar="NAME",
         help="A model for dense features: lift-xfeat-covis tells parts of alike things apart "
-        "better, lift-xfeat-covis-fine follows outlines better.",
+        "better, lift-xfeat-covis-fine follows outlines better; ViTs come in by 'covis weights "
+        "import'.",
     ),
 ]
+LIFTS = "How often the resolution is doubled: of XFeat, a descriptor every 8, 4 or 2 pixels."
 Lifts = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=2,
-        help="How often the resolution is doubled: a descriptor every 8, 4 or 2 pixels.",
-    ),
+    int | None,
+    typer.Option(min=0, max=2, help=LIFTS, show_default="1, or 0 where the model has no LiFT"),
 ]
 
 
@@ -63,7 +60,7 @@ def match_command(
         typer.Option("--output", "-o", metavar="FILE", help="Draw the places into this picture."),
     ] = None,
     as_json: options.AsJson = False,
-    lifts: Lifts = 1,
+    lifts: Lifts = None,
     model: Model = DEFAULT_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
@@ -123,7 +120,7 @@ def propagate_command(
             metavar="DIR", help="True masks by the frames' names: print J, F and their mean."
         ),
     ] = None,
-    lifts: Lifts = 1,
+    lifts: Lifts = None,
     model: Model = FINE_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
@@ -187,30 +184,52 @@ def discover_command(
     ] = None,
     as_json: options.AsJson = False,
     tau: Annotated[
-        float, typer.Option(help="Cells with a cosine above it belong together.")
-    ] = DEFAULT_TAU,
+        float | None,
+        typer.Option(
+            help="Cells with a cosine above it belong together.",
+            show_default="0 for XFeat, 0.2 for ViTs",
+        ),
+    ] = None,
     centred: Annotated[
-        bool, typer.Option(help="Take the mean descriptor off first: XFeat's cosines are high.")
-    ] = True,
-    lifts: Lifts = 0,
+        bool | None,
+        typer.Option(
+            "--centred/--no-centred",
+            help="Take the mean descriptor off first: XFeat's cosines are high.",
+            show_default="for XFeat only",
+        ),
+    ] = None,
+    lifts: Annotated[int, typer.Option(min=0, max=2, help=LIFTS)] = 0,
     model: Model = DEFAULT_DENSE,
-    max_size: options.MaxSize = DISCOVER_SIZE,
+    max_size: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="Shrink larger images to this longest side; 0 for full size.",
+            show_default=f"{DISCOVER_CELLS} of the backbone's cells, of XFeat's 240 pixels",
+        ),
+    ] = None,
     threads: options.Threads = None,
 ) -> None:
     """Find the object of a picture, without knowing what it is.
 
     Its box is left, top, right, bottom in pixels. XFeat's features tell corners and textures
     apart, not objects: expect the right box one time in four. The paper's features are those of
-    DINO, with --tau 0.2 and --no-centred.
+    DINO's ViTs.
     """
     from covis.dense import DenseExtractor, discover
     from covis.draw import draw_box, save_picture
     from covis.images import load_image
     from covis.types import DRAWN_SIZE
 
-    describe = DenseExtractor(model, lifts=lifts, max_size=max_size or None, threads=threads)
-    features = describe(image)
-    found = discover(features, tau, centred=centred)
+    describe = DenseExtractor(model, lifts=lifts, max_size=None, threads=threads)
+    side = DISCOVER_CELLS * describe.stride if max_size is None else max_size
+    features = describe(load_image(image, max_size=side or None))
+    found = discover(
+        features,
+        describe.cut.tau if tau is None else tau,
+        centred=describe.cut.centred if centred is None else centred,
+    )
     if output is not None:
         shown = load_image(image, max_size=DRAWN_SIZE)
         save_picture(draw_box(shown, found.box, found.cells, features.step), output)
@@ -238,10 +257,10 @@ def show_command(
     compare: Annotated[
         bool,
         typer.Option(
-            "--compare", help="Show the backbone's features, these enlarged, and lifted ones."
+            "--compare", help="Show the backbone's features, these enlarged, and any lifted ones."
         ),
     ] = False,
-    lifts: Lifts = 1,
+    lifts: Lifts = None,
     model: Model = FINE_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
@@ -255,7 +274,7 @@ def show_command(
     from covis.draw import beside, draw_heat, draw_map, save_picture
     from covis.images import load_image
 
-    def described(times: int) -> DenseFeatures:
+    def described(times: int | None) -> DenseFeatures:
         describe = DenseExtractor(model, lifts=times, max_size=max_size or None, threads=threads)
         return describe(loaded)
 
@@ -264,10 +283,12 @@ def show_command(
     if point is not None:
         (place,) = within([read_point(point)], loaded.width, loaded.height, loaded.name)
     if compare:
-        doubled = max(lifts, 1)
-        small = described(0)
-        maps = [small, enlarge(small, doubled), described(doubled)]
-        captions = ["backbone", "bilinear", f"lifted {'once' if doubled == 1 else 'twice'}"]
+        small, lifted = described(0), described(lifts or None)
+        maps = [small, enlarge(small, lifted.doublings or 1)]
+        captions = ["backbone", "bilinear"]
+        if lifted.doublings:
+            maps.append(lifted)
+            captions.append("lifted once" if lifted.doublings == 1 else "lifted twice")
     else:
         maps = [described(lifts)]
         captions = [f"a descriptor every {maps[0].step[0]:g} pixels"]

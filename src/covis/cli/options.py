@@ -13,6 +13,7 @@ from covis.words import extra
 
 RotateChoice = Literal["none", "auto"]
 GeometryChoice = Literal["homography", "fundamental", "essential", "none"]
+FacetChoice = Literal["key", "query", "value", "token"]
 
 Features = Annotated[
     str,
@@ -67,6 +68,11 @@ MadeFor = Annotated[
         show_default=False,
     ),
 ]
+Layer = Annotated[
+    int | None,
+    typer.Option(help="Of the ViT, from 0; from its end below.", show_default="the last"),
+]
+Facet = Annotated[FacetChoice | None, typer.Option(help="Of the ViT's layer.", show_default="key")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 _STORE = "A store of photos: a folder, or an address such as s3://bucket/folder."

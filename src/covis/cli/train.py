@@ -25,14 +25,6 @@ Steps = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the whole run.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-Layer = Annotated[
-    int | None,
-    typer.Option(help="Of the ViT, from 0; from its end below.", show_default="the last"),
-]
-Facet = Annotated[
-    Literal["key", "query", "value", "token"] | None,
-    typer.Option(help="Of the ViT's layer.", show_default="key"),
-]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 
 
@@ -191,8 +183,8 @@ def train_lift(
             "Face transformers or a name it knows, such as facebook/dino-vits16.",
         ),
     ] = "xfeat",
-    layer: Layer = None,
-    facet: Facet = None,
+    layer: options.Layer = None,
+    facet: options.Facet = None,
     loss: Annotated[
         Literal["cosine", "l1", "l2"], typer.Option(help="How descriptors are compared.")
     ] = "cosine",
@@ -266,8 +258,8 @@ def train_detector(
     backbone: Annotated[
         str, typer.Option(metavar="NAME", help="Whose features it sees: as for 'train lift'.")
     ] = "xfeat",
-    layer: Layer = None,
-    facet: Facet = None,
+    layer: options.Layer = None,
+    facet: options.Facet = None,
     lift: Annotated[
         Path | None,
         typer.Option(

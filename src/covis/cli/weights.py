@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from covis.nets.weights import Architecture
     from covis.runtime import Bundle
 
+WEIGHTS = (".safetensors", ".pt", ".pth")
 RESERVED = ("xfeat", "sift", "nearest", "semi-dense", "lightglue", "auto")
 """Names that `--features` and `--matcher` give a meaning of their own."""
 
@@ -45,13 +47,32 @@ def list_models(as_json: options.AsJson = False) -> None:
 
 @app.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors, .pt or .pth file.")],
+    weights: Annotated[
+        str,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="A .safetensors, .pt or .pth file; or a ViT for dense features: a folder of "
+            "Hugging Face transformers, or a name it knows, such as facebook/dino-vits16.",
+        ),
+    ],
     name: Annotated[str, typer.Option(help="What to call the model.")],
     licence: options.Licence = options.UNKNOWN_LICENCE,
     features: options.MadeFor = "",
+    layer: options.Layer = None,
+    facet: options.Facet = None,
+    lift: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The LiFT that doubles the ViT's resolution: of 'covis train lift', or an "
+            "official one, which does not say what it was trained on: give its layer and facet.",
+            show_default="none",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
 ) -> None:
-    """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's or LightGlue's."""
+    """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's, LightGlue's or a ViT's,
+    with its LiFT."""
     from covis.runtime import user_models
     from covis.runtime.bundle import SHIPPED
 
@@ -62,16 +83,67 @@ def import_weights(
     folder = user_models() / name
     if folder.exists() and not force:
         raise ArgumentError(f"there is a model '{name}' in {folder}; --force replaces it.")
+    file = Path(weights)
     with options.needing_train_extra():
-        from covis.nets.weights import architecture_of
-
-        architecture = architecture_of(file)
-        if features and architecture != "lightglue":
-            raise ArgumentError(f"--features is for LightGlue weights; these are {architecture}'s.")
-        bundle = _make_bundle(architecture, file, folder, name, licence, features)
-    option = "--matcher" if architecture == "lightglue" else "--features"
-    typer.echo(f"Imported '{bundle.name}' ({architecture}) into {bundle.folder}.")
+        if file.is_file() or file.suffix in WEIGHTS:
+            bundle = _of_file(file, folder, name, licence, features, (layer, facet, lift))
+        elif features:
+            raise ArgumentError(f"--features is for LightGlue weights, not for {weights}.")
+        else:
+            bundle = _dense(weights, folder, name, licence, layer, facet, lift)
+    uses = {"lightglue": "--matcher", "lift": "'covis dense' and --model"}
+    option = uses.get(bundle.architecture, "--features")
+    typer.echo(f"Imported '{bundle.name}' ({bundle.architecture}) into {bundle.folder}.")
+    if bundle.architecture == "lift":
+        typer.echo(f"Features: {bundle.source}.")
     typer.echo(f"Licence: {bundle.licence}. Use it with {option} {bundle.name}.")
+
+
+def _of_file(
+    file: Path, folder: Path, name: str, licence: str, features: str, for_vits: Sequence[object]
+) -> Bundle:
+    from covis.nets.weights import architecture_of
+
+    architecture = architecture_of(file)
+    if architecture == "lift":
+        raise ArgumentError(
+            f"{file} is a LiFT, which goes in with the network whose features it lifts: "
+            f"'covis weights import facebook/dino-vits16 --lift {file} --name {name}', or another."
+        )
+    if features and architecture != "lightglue":
+        raise ArgumentError(f"--features is for LightGlue weights; these are {architecture}'s.")
+    if any(given is not None for given in for_vits):
+        raise ArgumentError(
+            f"--layer, --facet and --lift are for ViTs; these weights are {architecture}'s."
+        )
+    return _make_bundle(architecture, file, folder, name, licence, features)
+
+
+def _dense(
+    weights: str,
+    folder: Path,
+    name: str,
+    licence: str,
+    layer: int | None,
+    facet: options.FacetChoice | None,
+    lift: Path | None,
+) -> Bundle:
+    from covis.export.lift import export_lift
+    from covis.nets.dense import licence_of, load_vit
+    from covis.nets.lift import load_lift
+
+    backbone = load_vit(weights, layer, facet or "key")
+    if licence == options.UNKNOWN_LICENCE:
+        licence = licence_of(weights) or licence
+        licence += "" if lift is None else f" (ViT); {options.UNKNOWN_LICENCE} (LiFT)"
+    return export_lift(
+        None if lift is None else load_lift(lift, backbone.kind),
+        backbone,
+        folder,
+        name=name,
+        licence=licence,
+        source=f"{backbone.kind}, {'no LiFT' if lift is None else f'LiFT of {lift.name}'}",
+    )
 
 
 def _make_bundle(

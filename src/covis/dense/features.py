@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,13 +20,25 @@ from numpy.typing import NDArray
 from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE
 from covis.images import Source, load_image
-from covis.runtime.bundle import find_bundle
+from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import FloatArray
 
 DEFAULT_DENSE = "lift-xfeat-covis"
 FINE_DENSE = "lift-xfeat-covis-fine"
 """Sharper features, for outlines; the other ones tell parts of alike things apart better."""
+
+
+class Cut(NamedTuple):
+    """With what `discover` finds objects by features of a kind; see there."""
+
+    tau: float
+    centred: bool
+
+
+FOR_XFEAT = Cut(0.0, True)
+FOR_VITS = Cut(0.2, False)
+"""TokenCut's, for the keys of DINO's ViTs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +104,34 @@ def enlarge(features: DenseFeatures, times: int) -> DenseFeatures:
     return replace(features, descriptors=large / lengths, step=step, doublings=doublings)
 
 
+def dense_bundle(model: str) -> Bundle:
+    """The bundle for dense features of that name, or in that folder.
+
+    Raises BundleError when there is none, ArgumentError when it is for something else.
+    """
+    bundle = find_bundle(model, ("lift",))
+    if bundle.architecture != "lift":
+        raise ArgumentError(
+            f"'{bundle.name}' is a bundle for {bundle.architecture}, not for dense features."
+        )
+    return bundle
+
+
+def has_lift(bundle: Bundle) -> bool:
+    """Whether its features can be lifted."""
+    return "lift" in bundle.graphs
+
+
+def cut_for(bundle: Bundle) -> Cut:
+    """What suits its features."""
+    return Cut(*(bundle.settings.get(name, getattr(FOR_XFEAT, name)) for name in Cut._fields))
+
+
 class DenseExtractor:
     """Describes every place of images.
+
+    stride: pixels of the network's input that a cell of the backbone covers, each way. cut: what
+    `discover` takes for these features.
 
     >>> describe = DenseExtractor(lifts=1)
     >>> features = describe("photo.jpg")  # doctest: +SKIP
@@ -102,35 +141,41 @@ class DenseExtractor:
         self,
         model: str = DEFAULT_DENSE,
         *,
-        lifts: int = 1,
+        lifts: int | None = None,
         max_size: int | None = DEFAULT_MAX_SIZE,
         threads: int | None = None,
     ) -> None:
         """Load the model.
 
-        model: the name or the folder of a bundle for lift.
+        model: the name or the folder of a bundle for dense features.
         lifts: how often the resolution is doubled: a descriptor every 8, 4 or 2 pixels for 0, 1
-            or 2, of XFeat.
+            or 2, of XFeat. By default 1, or 0 where the model has no LiFT.
         max_size: larger images are shrunk to this longest side, in pixels; None for never.
         threads: processor threads; all by default.
 
-        Raises ArgumentError on a value out of range, BundleError when the model is not there.
+        Raises ArgumentError on a value out of range, or lifts without a LiFT; BundleError when
+        the model is not there.
         """
-        if lifts < 0:
+        if lifts is not None and lifts < 0:
             raise ArgumentError(f"lifts must be 0 or more, not {lifts}.")
         if max_size is not None and max_size < 1:
             raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
-        bundle = find_bundle(model)
-        if bundle.architecture != "lift":
+        bundle = dense_bundle(model)
+        if lifts and not has_lift(bundle):
             raise ArgumentError(
-                f"'{bundle.name}' is a bundle for {bundle.architecture}, not for dense features."
+                f"'{bundle.name}' has no LiFT, so its features cannot be lifted: take 0 lifts, or "
+                "make the model again by 'covis weights import' with --lift FILE. 'covis train "
+                "lift' trains one."
             )
-        self.lifts, self.max_size = lifts, max_size
+        self.lifts, self.max_size = int(has_lift(bundle)) if lifts is None else lifts, max_size
         self.model, self.licence = bundle.name, bundle.licence
-        self._stride, self._multiple = (bundle.settings[key] for key in ("stride", "multiple"))
-        self._backbone, self._lift = (
-            OnnxGraph(bundle.graph(role), threads) for role in ("backbone", "lift")
-        )
+        self.stride: int = bundle.settings["stride"]
+        self.cut = cut_for(bundle)
+        self._multiple: int = bundle.settings["multiple"]
+        self._cell: int = bundle.settings.get("cell", self.stride)
+        self._unit: bool = bundle.settings.get("unit", True)
+        self._backbone = OnnxGraph(bundle.graph("backbone"), threads)
+        self._lift = OnnxGraph(bundle.graph("lift"), threads) if self.lifts else None
 
     def __call__(self, image: Source) -> DenseFeatures:
         """The dense features of one image: a path, an array, a PIL image or an `Image`.
@@ -141,15 +186,18 @@ class DenseExtractor:
         height, width = loaded.pixels.shape[:2]
         padded = pad(loaded.pixels, self._multiple)
         seen, features = self._backbone(["image", "features"], pixels=padded)
-        for passed in range(self.lifts):
-            if passed:
-                seen = enlarged(seen)
-            (features,) = self._lift(["lifted"], image=seen, features=features)
-        cell = self._stride / 2**self.lifts
+        for _ in range(self.lifts):
+            assert self._lift is not None
+            fitting = resized(seen, *(self._cell * side for side in features.shape[2:]))
+            (features,) = self._lift(["lifted"], image=fitting, features=features)
+        cell = self.stride / 2**self.lifts
         rows, columns = (-(-side // cell) for side in (height, width))
         cropped = features[0, :, : int(rows), : int(columns)]
+        descriptors = np.ascontiguousarray(cropped.transpose(1, 2, 0))
+        if not self._unit:
+            descriptors /= np.maximum(np.linalg.norm(descriptors, axis=2, keepdims=True), 1e-12)
         return DenseFeatures(
-            descriptors=np.ascontiguousarray(cropped.transpose(1, 2, 0)),
+            descriptors=descriptors,
             step=(cell * loaded.width / width, cell * loaded.height / height),
             width=loaded.width,
             height=loaded.height,
@@ -164,10 +212,11 @@ def pad(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
     return np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
 
 
-def enlarged(image: FloatArray) -> FloatArray:
-    """(1, 3, H, W) -> (1, 3, 2H, 2W), bilinear."""
+def resized(image: FloatArray, height: int, width: int) -> FloatArray:
+    """(1, 3, H, W) -> (1, 3, height, width), bilinear."""
+    if image.shape[2:] == (height, width):
+        return image
     channels = [
-        cv2.resize(channel, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-        for channel in image[0]
+        cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR) for channel in image[0]
     ]
     return np.stack(channels)[None]

@@ -52,7 +52,7 @@ def match(
     points: FloatArray | Sequence[Sequence[float]] | None = None,
     *,
     model: str = DEFAULT_DENSE,
-    lifts: int = 1,
+    lifts: int | None = None,
     max_size: int | None = DEFAULT_MAX_SIZE,
     threads: int | None = None,
 ) -> Transfer:

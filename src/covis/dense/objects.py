@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.dense.features import DenseFeatures
+from covis.dense.features import FOR_VITS, DenseFeatures
 from covis.errors import ArgumentError
 from covis.types import BoolArray, FloatArray
 
-TAU = 0.2
-"""The paper's, for the keys of DINO's ViTs."""
+TAU = FOR_VITS.tau
 FLOOR = 1e-5
 """The affinity of cells that do not belong together."""
 NOTHING = 1e-3

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from covis.dense import DenseExtractor, DenseFeatures, enlarge
-from covis.dense.features import DEFAULT_DENSE
+from covis.dense.features import DEFAULT_DENSE, dense_bundle, has_lift
 from covis.errors import ArgumentError
 from covis.evaluation import benchmark as registered
 from covis.evaluation.benchmark import Report, Settings
@@ -31,7 +31,7 @@ from covis.types import Image
 Describe = Callable[[Image], DenseFeatures]
 Model = str | Callable[[int], Describe]
 """A bundle's name or folder; or what gives, for a number of lifts, a function that describes
-images, such as `covis.evaluation.dense_torch.TorchModel`."""
+images."""
 
 SIZES: tuple[int | None, ...] = (None,)
 
@@ -141,7 +141,7 @@ def measure(
     threads: int | None = None,
     report: Report = lambda done, total: None,
 ) -> Table:
-    """Score every variant at every size.
+    """Score every variant at every size, of those that `possible` leaves.
 
     score: given what describes an image, and what to call after each item, what the benchmark
     says of it. sizes: pixels of the
@@ -154,6 +154,7 @@ def measure(
         raise ArgumentError(f"{benchmark}: there is nothing to measure.")
     if not sizes or any(size is not None and size < 1 for size in sizes):
         raise ArgumentError("sizes must be one or more, each of 1 pixel or more.")
+    variants = possible(model, variants)
     tick = counting(report, items * len(sizes) * len(variants))
     rows = []
     for size in sizes:
@@ -215,6 +216,13 @@ def run(
         )
         for row in table.rows
     ]
+
+
+def possible(model: Model, variants: Sequence[Variant]) -> Sequence[Variant]:
+    """Those without a lift, where the model is a bundle that has no LiFT."""
+    if not isinstance(model, str) or has_lift(dense_bundle(model)):
+        return variants
+    return [variant for variant in variants if not variant.lifts]
 
 
 def describer(model: Model, lifts: int, threads: int | None = None) -> Describe:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from covis.dense import DenseFeatures
+from covis.dense.features import FOR_VITS, cut_for, dense_bundle
 from covis.dense.objects import TAU, discover
 from covis.evaluation.benchmark import Report
 from covis.evaluation.boxes import (
@@ -28,8 +28,6 @@ NOTE = (
     "In percent: images in which the box that TokenCut finds overlaps an object's by half or more; "
     "tau {:g}, descriptors {}."
 )
-FOR_XFEAT: dict[str, Any] = {"tau": 0.0, "centred": True}
-"""What suits XFeat's features; the paper's values, the default, are for those of ViTs."""
 Read = Callable[[str | Path], Iterable[LabelledImage]]
 NAMES: dict[Read, str] = {
     read_voc07: "VOC07, trainval",
@@ -63,16 +61,21 @@ def evaluate(
     sizes: Sequence[int | None] = SIZES,
     variants: Sequence[Variant] = VARIANTS,
     every: int = 1,
-    tau: float = TAU,
-    centred: bool = False,
+    tau: float | None = None,
+    centred: bool | None = None,
     threads: int | None = None,
     report: Report = lambda done, total: None,
 ) -> Table:
     """CorLoc on what `read` reads, of every `every`-th image. For the rest see `measure` and
     `discover`.
 
+    tau, centred: by default what the bundle asks for, or, where the model is none, the paper's.
+
     Raises ArgumentError as `read` does, ImageError where an image is missing.
     """
+    cut = cut_for(dense_bundle(model)) if isinstance(model, str) else FOR_VITS
+    tau = cut.tau if tau is None else tau
+    centred = cut.centred if centred is None else centred
     images = [image for image in read(data) if len(image.boxes)][::every]
     return measure(
         lambda describe, tick: score_images(images, describe, tick, tau=tau, centred=centred),
@@ -87,6 +90,5 @@ def evaluate(
     )
 
 
-# Bundles for dense features are XFeat's, so far.
-evaluate_voc07 = partial(evaluate, read=read_voc07, **FOR_XFEAT)
-evaluate_coco20k = partial(evaluate, read=read_coco20k, **FOR_XFEAT)
+evaluate_voc07 = partial(evaluate, read=read_voc07)
+evaluate_coco20k = partial(evaluate, read=read_coco20k)

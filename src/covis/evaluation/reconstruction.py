@@ -15,7 +15,16 @@ import numpy as np
 from covis.dense import enlarge
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report
-from covis.evaluation.dense import VARIANTS, Model, Row, Table, describer, peak, reset_peak
+from covis.evaluation.dense import (
+    VARIANTS,
+    Model,
+    Row,
+    Table,
+    describer,
+    peak,
+    possible,
+    reset_peak,
+)
 from covis.evaluation.protocol import counting
 from covis.images import Source, load_image
 
@@ -43,7 +52,7 @@ def evaluate(
         raise ArgumentError(f"{len(photos)} photos, and none with sides of {WHOLE} pixels or more.")
     whole = describer(model, 0, threads)
     targets = [whole(load_image(pixels)).descriptors for pixels in large]
-    variants = [variant for variant in VARIANTS if variant.lifts + variant.enlarged]
+    variants = [v for v in possible(model, VARIANTS) if v.lifts + v.enlarged]
     tick = counting(report, len(variants) * len(large))
     rows = []
     for variant in variants:

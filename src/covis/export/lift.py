@@ -1,30 +1,38 @@
-"""LiFT on XFeat -> the two graphs of a bundle that needs no other model."""
+"""A backbone of dense features and its LiFT -> a bundle that needs no other model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from covis.dense.features import FOR_VITS, FOR_XFEAT
+from covis.errors import BundleError
 from covis.export.bundle import replacing_bundle, write_description
 from covis.export.onnx_graph import write_graph
+from covis.export.vit import exportable
 from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
-from covis.nets.dense import XFeatMap
+from covis.nets.dense import Backbone, XFeatMap
 from covis.nets.lift import LiFT
 from covis.runtime.bundle import Bundle
+from covis.runtime.onnx import OnnxGraph
+
+LARGEST = 2**31
+"""Bytes that an ONNX file can hold."""
+ACCURACY = 1e-3
+"""How far features may be from PyTorch's, of their own size: far more than rounding takes."""
 
 
 class BackboneGraph(nn.Module):
-    """RGB pixels [H, W, 3] uint8, sides multiples of 32 -> the normalised image [1, 3, H, W]
-    and its features [1, 64, H/8, W/8]."""
+    """RGB pixels [H, W, 3] uint8, sides multiples of what the backbone takes -> the normalised
+    image [1, 3, H, W] and its features [1, C, H / patch, W / patch]."""
 
-    def __init__(self, backbone: XFeatMap) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        net = fold_norms(backbone.net)
-        net.block1[0], net.block1[1] = FirstAtHalf(net.block1[0]), SecondAtHalf(net.block1[1])
-        self.backbone = XFeatMap(net, backbone.kind.backbone)
+        self.backbone = backbone
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         image = self.backbone.normalise(pixels.permute(2, 0, 1)[None].float() / 255)
@@ -32,8 +40,8 @@ class BackboneGraph(nn.Module):
 
 
 def export_lift(
-    lift: LiFT,
-    backbone: XFeatMap,
+    lift: LiFT | None,
+    backbone: Backbone,
     folder: Path,
     *,
     name: str,
@@ -43,47 +51,57 @@ def export_lift(
     metrics: dict[str, Any] | None = None,
     half: bool = False,
 ) -> Bundle:
-    """Write LiFT and its backbone as a bundle to `folder`, whole or not at all; what was there
+    """Write a backbone and its LiFT as a bundle to `folder`, whole or not at all; what was there
     is replaced.
 
-    half: store the weights as float16, half the size.
+    lift: None for features that are not lifted. half: store the weights as float16, half the
+    size.
 
-    Raises BundleError when `lift` was trained on other features or `folder` holds something
-    else than a bundle.
+    Raises BundleError when `lift` was trained on other features, the backbone is too large or of
+    a kind whose graph does not give its features, or `folder` holds something else than a bundle.
     """
-    lift.check(backbone.kind)
-    size, kind = torch.export.Dim, backbone.kind
-    pixels = torch.randint(
-        0, 256, (2 * backbone.multiple, 3 * backbone.multiple, 3), dtype=torch.uint8
-    )
-    with torch.inference_mode():
-        image, features = BackboneGraph(backbone)(pixels)
+    if lift is not None:
+        lift.check(backbone.kind)
+    kind = backbone.kind
+    if 4 * sum(weight.numel() for weight in backbone.parameters()) > LARGEST:
+        raise BundleError(f"{kind.backbone}: too large, the ONNX file would be of more than 2 GiB.")
+    graph = BackboneGraph(_for_export(backbone)).eval()
+    pixels = _noise(2 * backbone.multiple, 3 * backbone.multiple)
+    size = torch.export.Dim
     rows, columns = size("rows"), size("columns")
     with replacing_bundle(folder) as new:
         write_graph(
-            BackboneGraph(backbone),
+            graph,
             {"pixels": pixels},
             ["image", "features"],
             {"pixels": {0: backbone.multiple * rows, 1: backbone.multiple * columns}},
             new / "backbone.onnx",
             half,
         )
-        write_graph(
-            lift.eval(),
-            {"image": image, "features": features},
-            ["lifted"],
-            {
-                "image": {2: lift.cell * rows, 3: lift.cell * columns},
-                "features": {2: rows, 3: columns},
-            },
-            new / "lift.onnx",
-            half,
-        )
+        if not half:
+            _check(new / "backbone.onnx", backbone)
+        if lift is not None:
+            write_graph(
+                lift.eval(),
+                {
+                    "image": torch.rand(1, 3, 2 * lift.cell, 3 * lift.cell),
+                    "features": torch.rand(1, kind.channels, 2, 3),
+                },
+                ["lifted"],
+                {
+                    "image": {2: lift.cell * rows, 3: lift.cell * columns},
+                    "features": {2: rows, 3: columns},
+                },
+                new / "lift.onnx",
+                half,
+            )
+        suits = FOR_XFEAT if isinstance(backbone, XFeatMap) else FOR_VITS
         write_description(
             Bundle(
                 name=name,
                 architecture="lift",
-                graphs={"backbone": "backbone.onnx", "lift": "lift.onnx"},
+                graphs={"backbone": "backbone.onnx"}
+                | ({} if lift is None else {"lift": "lift.onnx"}),
                 licence=licence,
                 source=source,
                 folder=new,
@@ -93,7 +111,43 @@ def export_lift(
                     "stride": kind.patch,
                     "multiple": backbone.multiple,
                     "channels": kind.channels,
+                    "unit": kind.unit,
+                    **({} if lift is None else {"cell": lift.cell}),
+                    **suits._asdict(),
                 },
             )
         )
     return Bundle.read(folder)
+
+
+def _for_export(backbone: Backbone) -> Backbone:
+    """A copy that ONNX Runtime is faster with."""
+    if not isinstance(backbone, XFeatMap):
+        return exportable(backbone)
+    net = fold_norms(backbone.net)
+    net.block1[0], net.block1[1] = FirstAtHalf(net.block1[0]), SecondAtHalf(net.block1[1])
+    return XFeatMap(net, backbone.kind.backbone)
+
+
+def _noise(height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
+
+
+def _check(graph: Path, backbone: Backbone) -> None:
+    """Raises BundleError when the graph gives other features than the network, at another size
+    than it was traced at."""
+    pixels = _noise(5 * backbone.multiple, 4 * backbone.multiple)
+    with torch.inference_mode():
+        _, wanted = BackboneGraph(backbone.cpu())(pixels)
+    try:
+        (found,) = OnnxGraph(graph, 1)(["features"], pixels=pixels.numpy())
+    except Exception:  # ONNX Runtime's own exceptions share no base class.
+        found = np.zeros(1, np.float32)
+    if found.shape != wanted.shape or np.linalg.norm(found - wanted.numpy()) > (
+        ACCURACY * float(wanted.norm())
+    ):
+        raise BundleError(
+            f"{backbone.kind.backbone}: exported, it gives other features than under PyTorch; "
+            "it is of a kind, or of a release of transformers, that covis does not know."
+        )

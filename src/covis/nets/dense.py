@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -168,24 +171,24 @@ def load_vit(
     """
     try:
         from transformers import AutoModel
-        from transformers.utils.hub import cached_file
     except ImportError:
         raise BundleError(
             f"{source} needs the package transformers: python -m pip install transformers"
         ) from None
     where = str(source)
     try:
-        net = AutoModel.from_pretrained(where)
-        settings = cached_file(
-            where, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
-        )
-        known = {} if settings is None else json.loads(Path(settings).read_text("utf-8"))
+        with _quiet(where):
+            net, told = AutoModel.from_pretrained(where, output_loading_info=True)
+        known = json.loads(_text_beside(where, "preprocessor_config.json") or "{}")
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise BundleError(
             f"{where}: no ViT to be had there ({reason}). Give a folder in the format of Hugging "
             "Face transformers, or a name that it can download."
         ) from None
+    absent = sorted(key for key in told["missing_keys"] if not key.startswith("pooler."))
+    if absent:
+        raise BundleError(f"{where}: its weights are not whole: {', '.join(absent[:3])} ...")
     name = Path(where).resolve().name if Path(where).is_dir() else where
     return VisionTransformer(
         net,
@@ -195,6 +198,40 @@ def load_vit(
         tuple(known.get("image_mean", IMAGE_MEAN)),
         tuple(known.get("image_std", IMAGE_DEVIATION)),
     )
+
+
+def licence_of(source: str | Path) -> str | None:
+    """The terms that the model card of what `load_vit` loads names; None where it names none."""
+    card = _text_beside(str(source), "README.md") or ""
+    head = card.split("---")[1] if card.startswith("---") else ""
+    found = dict(re.findall(r"^(license(?:_name)?):[ \t]*['\"]?([^'\"\n]+)", head, re.MULTILINE))
+    return found.get("license_name", found.get("license"))
+
+
+def _text_beside(where: str, file: str) -> str | None:
+    """A file beside a network's weights; None where there is none."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(where, file, _raise_exceptions_for_missing_entries=False)
+    return None if path is None else Path(path).read_text("utf-8")
+
+
+@contextmanager
+def _quiet(where: str) -> Iterator[None]:
+    """Without what `transformers` prints while it loads, except for the bars of downloads."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled() and Path(where).is_dir()
+    logging.set_verbosity_error()
+    if bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _layers(net: Any, name: str) -> nn.ModuleList:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from covis.errors import BundleError
 
-Architecture = Literal["xfeat", "aliked", "superpoint", "lightglue"]
+Architecture = Literal["xfeat", "aliked", "superpoint", "lightglue", "lift"]
 
 TELLING: dict[Architecture, str] = {
     "xfeat": "block_fusion.0.layer.0.weight",
     "aliked": "desc_head.agg_weights",
     "superpoint": "convPa.weight",
     "lightglue": "posenc.Wr.weight",
+    "lift": "image_convs_1.0.weight",
 }
 """A name that only this network's published state dicts have, perhaps behind a prefix."""
 
