@@ -30,7 +30,11 @@ PROJECTIONS: dict[Facet, tuple[str, ...]] = {
 
 
 class XFeatMap(nn.Module):
-    """XFeat's descriptors, unit length: one cell every 8 pixels, 64 channels."""
+    """XFeat's descriptors, centred, unit length: one cell every 8 pixels, 64 channels.
+
+    Centred: the mean over the image is taken off. All cells have a large part in common, which
+    says nothing about the place.
+    """
 
     multiple = SIZE_MULTIPLE
     """Sides of the image are multiples of this."""
@@ -40,7 +44,7 @@ class XFeatMap(nn.Module):
         self.net = net.requires_grad_(False).eval()
         blocks = net.block1, net.block2, net.block3, net.block4, net.block5
         described = nn.ModuleList([net.skip1, *blocks, net.block_fusion])
-        self.kind = FeatureKind(name, fingerprint(described), 0, "map", 64, STRIDE, unit=True)
+        self.kind = FeatureKind(name, fingerprint(described), 0, "centred map", 64, STRIDE, unit=True)
 
     def normalise(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] -> the same, so that its grey is what XFeat sees of it."""
@@ -52,7 +56,8 @@ class XFeatMap(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """What `normalise` gave, [B, 3, H, W] -> [B, 64, H/8, W/8]."""
         grey = image.mean(dim=1, keepdim=True)
-        return F.normalize(self.net.fuse(self.net.pyramid(grey)), dim=1)
+        features = F.normalize(self.net.fuse(self.net.pyramid(grey)), dim=1)
+        return F.normalize(features - features.mean(dim=(2, 3), keepdim=True), dim=1)
 
 
 class VisionTransformer(nn.Module):

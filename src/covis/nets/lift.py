@@ -30,8 +30,8 @@ class FeatureKind:
 
     backbone: its name, for people. fingerprint: of the weights that make the features, which
     tells backbones apart; "" where it is not known, and then the name does.
-    layer: counted from 0. facet: "key", "query", "value", "token", or "map" for a network of
-    convolutions. channels: C. patch: pixels a cell covers, each way.
+    layer: counted from 0. facet: "key", "query", "value", "token", or "centred map"
+    for XFeat. channels: C. patch: pixels a cell covers, each way.
     unit: whether descriptors have unit length; lifted ones are given it then.
     """
 
