@@ -126,6 +126,27 @@ def test_deviations_are_those_of_repeated_noise():
     np.testing.assert_allclose(about.std(axis=0), promised, rtol=0.3)
 
 
+def test_deviations_when_some_keypoints_are_far_off():
+    poses = []
+    for seed in range(60):
+        pixels, world = make_scene(count=80, noise=0.0)
+        pixels = pixels + np.random.default_rng(seed).standard_t(2, pixels.shape)
+        poses.append(estimate_absolute_pose(pixels, world, PINHOLE, threshold=9.0))
+    positions = np.array([TRUTH.rotation @ (p.pose.position - TRUTH.position) for p in poses])
+    promised = np.mean([p.position_deviation for p in poses], axis=0)
+    np.testing.assert_allclose(positions.std(axis=0), promised, rtol=0.3)
+
+
+def test_thousands_of_points_gain_little():
+    few, many, most = (
+        estimate_absolute_pose(*make_scene(count=count), PINHOLE).position_deviation
+        for count in (50, 2000, 20_000)
+    )
+    assert (many < few / 3).all()
+    assert (most > many / 1.5).all()
+    assert (most < many).all()
+
+
 @pytest.mark.parametrize("count", [0, 2, 5, 100, 1000])
 @pytest.mark.parametrize("deviation", [0.0, math.inf])
 def test_unrelated_points_give_no_pose(count, deviation):
