@@ -12,17 +12,21 @@ Sets: those of ../shared/data/retrieval, or Revisited Oxford and Paris in a fold
 - global: the features' global vectors; of pooled local descriptors where the model has none.
 - nearest, lightglue: the first 20 by global vectors ordered anew by how many matches agree with a
   geometry, more similar ones first among equals. With "certain first", those that the verdict
-  calls the same come first, by the same count, and all others stay behind in global order: what
-  `covis search` does. `covis eval queries` measures one method.
+  calls the same come first, by the same count, and all others stay behind in global order, as
+  `covis search` has it. `covis eval queries` measures one method.
+- search: `covis search` as it is, from a store, with its own budget and with none; the first 100.
 
-Each picture is decoded and extracted once. Features lie in memory: some 0.8 MB a picture.
+Each picture is decoded and extracted once, for search once more. Features lie in memory: some
+0.8 MB a picture.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -48,12 +52,14 @@ from covis.features.sift import extract_sift
 from covis.images import Source, load_image
 from covis.matching import Matcher
 from covis.runtime.bundle import installed_bundle
+from covis.search import Index
 from covis.search.pooling import global_vector
-from covis.search.rank import check_pair
+from covis.search.rank import CANDIDATES, check_pair
 from covis.types import Features, Image, Matches
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-METHODS = ("colours", "words", "global", "nearest", "lightglue")
+METHODS = ("colours", "words", "global", "nearest", "lightglue", "search")
+BUDGETS = {"500 ms": 0.5, "no budget": None}
 BINS = (16, 4, 4)
 """Of hue, saturation and value."""
 WORDS = 1000
@@ -66,7 +72,8 @@ Truth = QuerySet | Revisited
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one set, in percent. seconds: what re-ranking took a query, 0 without."""
+    """One method on one set, in percent. seconds: what re-ranking took a query, or the median
+    answer of a search, 0 without."""
 
     set: str
     method: str
@@ -190,6 +197,34 @@ def evaluate(
         for label, certain_first in (("", False), (", certain first", True)):
             found = score(truth, reorder(ranked, checked, certain_first=certain_first))
             yield Row(truth.name, f"{name} + {matcher}{label}", found, seconds)
+    if "search" in methods:
+        yield from search(truth, extract, ranked, threads)
+
+
+def search(
+    truth: Truth, extract: Extractor, ranked: Rankings, threads: int | None
+) -> Iterator[Row]:
+    """What `covis search` answers, and in what time; behind its hits the global ranking goes on."""
+    places: dict[str, int] = {str(path.absolute()): i for i, path in enumerate(truth.database)}
+    with tempfile.TemporaryDirectory() as folder:
+        index = Index(
+            folder,
+            features=extract.source,
+            max_keypoints=extract.max_keypoints,
+            max_size=extract.max_size or 0,
+            threads=threads,
+        )
+        index.add(truth.database)
+        index.search(source(truth, 0))  # The first one warms everything up.
+        for label, budget in BUDGETS.items():
+            rankings, seconds = [], []
+            for i in range(len(truth.queries)):
+                found = index.search(source(truth, i), CANDIDATES, budget=budget)
+                hits = [places[path] for hit in found.hits for path in (hit.path, *hit.copies)]
+                rankings.append(np.array(list(dict.fromkeys([*hits, *ranked[i].tolist()]))))
+                seconds.append(found.seconds["total"])
+            name = f"covis search, {label}"
+            yield Row(truth.name, name, score(truth, rankings), statistics.median(seconds))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -19,13 +19,15 @@ from covis.matching import Matcher
 from covis.runtime import Bundle
 from covis.search import Index
 from covis.search.duplicates import WAYS, stood
-from covis.search.rank import Ranker
+from covis.search.rank import FINER_KEYPOINTS, Ranker
 from covis.search.sheet import COLUMNS, MARGIN, TILE, TITLE, draw_sheet
-from covis.types import Features
+from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
 Pixels = NDArray[np.uint8]
 Scene = Callable[..., Pixels]
 Write = Callable[[Path, Pixels], Path]
+Told = dict[str, tuple[int, VerdictLabel]]
+"""What a matcher is to say of photos, by name: inliers and verdict."""
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +194,124 @@ def test_the_budget_stops_the_checking(large: Index, monkeypatch: pytest.MonkeyP
     assert found.enough == 8
 
 
+def scripted(
+    index: Index, monkeypatch: pytest.MonkeyPatch, nearest: Told, lightglue: Told
+) -> tuple[Index, list[str]]:
+    """The index, with matchers that say what they are told of each photo, and a list of those that
+    LightGlue was asked about."""
+    rows, _ = index.store.vectors()
+    stored = [features for _, features in index.store.features(rows.tolist())]
+    photos = sorted((Path(index.uri).parent / "photos").iterdir())
+    known = {Extractor(max_keypoints=500)(path).keypoints[0].tobytes(): path for path in photos}
+    assert len(known) == len(stored) == 3
+    asked = []
+
+    def check(match: Matcher, features0: Features, features1: Features) -> Matches:
+        name = known[features1.keypoints[0].tobytes()].stem
+        inliers, label = (nearest if match.matcher == "nearest" else lightglue)[name]
+        if match.matcher == "auto":
+            assert max(len(features0), len(features1)) <= FINER_KEYPOINTS
+            asked.append(name)
+        points = features1.keypoints[:inliers]
+        geometry = Geometry("homography", np.eye(3), np.ones(inliers, bool))
+        scores = np.ones(inliers, np.float32)
+        return Matches(points, points, scores, geometry=geometry, verdict=Verdict(label, 0.5))
+
+    monkeypatch.setattr("covis.search.rank.check_pair", check)
+    return Index(index.uri), asked
+
+
+def test_lightglue_has_the_last_word_on_who_is_first(
+    upright: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photo 2 has too few matches to be in question; what is certain to LightGlue is in front."""
+    nearest: Told = {"0": (100, "same"), "1": (60, "same"), "2": (40, "same")}
+    lightglue: Told = {"0": (70, "same"), "1": (80, "same"), "2": (99, "same")}
+    index, asked = scripted(upright, monkeypatch, nearest, lightglue)
+    query = Path(upright.uri).parent / "photos" / "0.png"
+    found = index.search(query, budget=None)
+    assert sorted(asked) == ["0", "1"]
+    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits] == [
+        ("1", 80),
+        ("0", 70),
+        ("2", 40),
+    ]
+    lightglue |= {"1": (90, "unsure"), "0": (10, "same")}
+    found = index.search(query, budget=None)
+    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits] == [
+        ("0", 10),
+        ("1", 60),
+        ("2", 40),
+    ]
+
+
+def test_lightglue_is_asked_about_all_where_none_is_certain(
+    upright: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest: Told = {"0": (9, "unsure"), "1": (8, "different"), "2": (7, "unsure")}
+    lightglue: Told = {"0": (30, "unsure"), "1": (8, "different"), "2": (20, "same")}
+    index, asked = scripted(upright, monkeypatch, nearest, lightglue)
+    found = index.search(Path(upright.uri).parent / "photos" / "0.png", budget=None)
+    assert sorted(asked) == ["0", "1", "2"]
+    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits][:2] == [("2", 20), ("0", 9)]
+
+
+def test_lightglue_is_not_asked_where_the_first_place_is_clear(
+    upright: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest: Told = {"0": (100, "same"), "1": (90, "unsure"), "2": (49, "same")}
+    index, asked = scripted(upright, monkeypatch, nearest, {})
+    found = index.search(Path(upright.uri).parent / "photos" / "0.png", budget=None)
+    assert (asked, names(found)[:2]) == ([], ["0.png", "2.png"])
+
+
+def test_nearest_leaves_lightglue_time_and_goes_on_after_it(
+    upright: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time is what the clock says: a check takes a second of it, one of LightGlue's four, and six
+    are reckoned with before the first."""
+    now = [0.0]
+    nearest: Told = {name: (9, "unsure") for name in "012"}
+    lightglue: Told = {name: (20, "same") for name in "012"}
+    index, asked = scripted(upright, monkeypatch, nearest, lightglue)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("covis.search.rank.cpu_threads", lambda: 1)
+    check = Ranker._check
+
+    def slow(self, match, *arguments):
+        now[0] += 1.0 if match.matcher == "nearest" else 4.0
+        return check(self, match, *arguments)
+
+    monkeypatch.setattr(Ranker, "_check", slow)
+    query = Path(upright.uri).parent / "photos" / "0.png"
+    for budget, checked, lightglues, seconds in (
+        (9.5, 3, 1, 7.0),
+        (8.9, 3, 0, 3.0),
+        # Three quarters are nearest's at first.
+        (3.5, 3, 0, 3.0),
+        (2.5, 2, 0, 2.0),
+    ):
+        now[0] = 0.0
+        asked.clear()
+        found = index.search(query, budget=budget)
+        assert (found.checked, len(asked), found.seconds["total"]) == (checked, lightglues, seconds)
+        assert found.hits[0].certain == (lightglues > 0)
+
+
+def test_what_lightglue_found_is_told(upright: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all photos were rivals: LightGlue's own matches, with the package's weights."""
+    monkeypatch.setattr("covis.search.rank._rivals", lambda best: best)
+    monkeypatch.setattr("covis.search.rank.FINER_KEYPOINTS", 100)
+    found = upright.search(Path(upright.uri).parent / "photos" / "1.png", 3, budget=None)
+    assert names(found)[0] == "1.png"
+    matches = found.hits[0].matches
+    assert matches is not None
+    assert matches.model == "xfeat-covis + lightglue-xfeat-covis"
+    assert 50 < found.hits[0].inliers <= 100
+    assert np.abs(matches.points0 - matches.points1)[matches.inliers].max() < 5
+    assert found.hits[1].to_dict()["model"] == "xfeat-covis"
+
+
 def test_fewer_candidates_are_the_most_similar(large: Index) -> None:
     query = Path(large.uri).parent / "photos" / "4.png"
     every = large.search(query, 8, budget=0.001)
@@ -315,7 +435,7 @@ def test_exception_for_an_unknown_matcher_before_anything_is_read(
 
 
 def test_exception_for_a_matcher_that_needs_what_no_store_keeps(
-    filled: Index, monkeypatch: pytest.MonkeyPatch
+    filled: Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = Bundle(
         "for-sift",
@@ -326,9 +446,14 @@ def test_exception_for_a_matcher_that_needs_what_no_store_keeps(
         Path(),
         settings={"features": "sift", "scale_orientation": True},
     )
-    monkeypatch.setattr(Matcher, "bundle", lambda self, model: bundle)
+    monkeypatch.setattr(
+        Matcher, "bundle", lambda self, model: None if self.matcher == "nearest" else bundle
+    )
     with pytest.raises(ArgumentError, match=r"'for-sift' needs .* scales and orientations"):
-        Index(filled.uri).load()
+        Index(filled.uri, matcher="lightglue").load()
+    # By default they are left out.
+    (hit, *_) = Index(filled.uri).search(photos / "0.png").hits
+    assert hit.to_dict()["model"] == "sift"
 
 
 def test_the_sheet_has_a_tile_a_hit(large: Index, tmp_path: Path) -> None:

@@ -40,8 +40,13 @@ def command(
         int, typer.Option(min=1, metavar="N", help="Pictures to check closely at most.")
     ] = 100,
     matcher: Annotated[
-        str, typer.Option(metavar="NAME", help="What checks them: nearest, or LightGlue weights.")
-    ] = "nearest",
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What checks them: nearest, LightGlue weights, or auto, which is nearest and, "
+            "where the first place is in doubt, LightGlue if there are weights for the features.",
+        ),
+    ] = "auto",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Draw the hits into this picture."),

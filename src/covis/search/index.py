@@ -15,6 +15,8 @@ from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.images import Source
 from covis.matching import Matcher
+from covis.matching.matcher import DEFAULT_MATCHER
+from covis.runtime.bundle import Bundle
 from covis.search.collect import Added, LocalEngine, Report, add, pictures
 from covis.search.duplicates import Group, find_groups
 from covis.search.pooling import global_vector
@@ -76,7 +78,7 @@ class Index:
         features: str | None = None,
         max_keypoints: int | None = None,
         max_size: int | None = None,
-        matcher: str = "nearest",
+        matcher: str = DEFAULT_MATCHER,
         threads: int | None = None,
     ) -> None:
         """Open a store, or say where to make one.
@@ -86,7 +88,9 @@ class Index:
         max_size: larger images are shrunk to this longest side, in pixels; 0 for never.
             None, for each of these: what the store was made with, for a new one "xfeat", 1,000
             and 960.
-        matcher: what re-ranks, see `Matcher`. threads: processor threads, all by default.
+        matcher: what re-ranks, see `Matcher`; "auto" is "nearest", and then LightGlue, where there
+            are weights for the features, on the first ones where the first place is in doubt.
+        threads: processor threads, all by default.
 
         Raises ArgumentError for a matcher that there is not, CovisError when the store cannot be
         read.
@@ -96,7 +100,9 @@ class Index:
         self._threads = threads
         if matcher == "semi-dense":
             raise ArgumentError("a store holds sparse features; 'semi-dense' needs others.")
-        self._match = Matcher(matcher, threads=1)
+        auto = matcher == "auto"
+        self._match = Matcher("nearest" if auto else matcher, threads=1)
+        self._finer = Matcher("auto", threads=1) if auto else None
         self._store = Store.find(store)
 
     @property
@@ -249,14 +255,18 @@ class Index:
 
     @cached_property
     def _ranker(self) -> Ranker:
-        lightglue = self._match.bundle(self.store.identity.features)
-        if lightglue is not None and lightglue.settings.get("scale_orientation"):
+        features = self.store.identity.features
+        lightglue = self._match.bundle(features)
+        if lightglue is not None and not _has_enough(lightglue):
             raise ArgumentError(
                 f"the matcher '{lightglue.name}' needs the features' scales and orientations, "
                 "which a store does not keep; use 'nearest'."
             )
         self._check_model()
-        return Ranker(self.store, self._extractor, self._match)
+        finer = self._finer
+        if finer is not None and not ((found := finer.bundle(features)) and _has_enough(found)):
+            finer = None
+        return Ranker(self.store, self._extractor, self._match, finer)
 
     @cached_property
     def _identity(self) -> Identity:
@@ -278,6 +288,11 @@ class Index:
 
     def _check_model(self) -> None:
         self.store.identity.check(self._identity, self.uri)
+
+
+def _has_enough(lightglue: Bundle) -> bool:
+    """Whether a store keeps all that these weights look at."""
+    return not lightglue.settings.get("scale_orientation")
 
 
 def _upwards(path: str) -> Iterator[str]:

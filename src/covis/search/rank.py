@@ -1,7 +1,8 @@
 """Candidates by their global vectors, then the most promising ones by local matches.
 
 A candidate counts as found when the verdict on its matches says so: these come first, the one
-with the most inliers at the top. All others follow by global similarity, checked or not.
+with the most inliers at the top. All others follow by global similarity, checked or not. Where
+the first place is in doubt, a finer matcher may have the last word on it.
 Features know one way up; copies of the whole query that are mirrored or turned are told by their
 thumbnails and matched with the query standing as they do.
 """
@@ -40,6 +41,14 @@ FETCHED = 16
 """Candidates whose features are read at a time."""
 RESERVE = 0.02
 """Seconds of the budget left for the answer itself."""
+RIVAL = 0.5
+"""A certain candidate with this share of the first one's inliers may belong in its place."""
+FINER_KEYPOINTS = 512
+"""The finer matcher is given so many of a picture's features, the best."""
+FINER_SHARE = 0.25
+"""Of the time, what is kept for the finer matcher."""
+FINER_TIMES = 6
+"""So many times as long as the others a finer check may take, before one has shown it."""
 
 UPRIGHT = WAYS[0]
 
@@ -153,8 +162,11 @@ class Found:
 class Ranker:
     """Searches one store; the global vectors stay in memory."""
 
-    def __init__(self, store: Store, extract: Extractor, match: Matcher) -> None:
-        self._store, self._extract, self._match = store, extract, match
+    def __init__(
+        self, store: Store, extract: Extractor, match: Matcher, finer: Matcher | None = None
+    ) -> None:
+        """match: checks the candidates. finer: checks those again that may belong in front."""
+        self._store, self._extract, self._match, self._finer = store, extract, match, finer
         self._workers = cpu_threads()
         self._version = -1
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
@@ -185,7 +197,9 @@ class Ranker:
             raise ArgumentError(f"the budget must be a time above 0, not {budget}.")
         if rotate not in get_args(Rotate):
             raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
-        deadline = np.inf if budget is None else began + budget - RESERVE
+        time_given = np.inf if budget is None else budget - RESERVE
+        end = began + time_given
+        deadline = end if self._finer is None else began + (1 - FINER_SHARE) * time_given
         clock = _Clock()
         image, corner = _region_of(query, region, self._extract.max_size)
         clock.lap("decode")
@@ -200,18 +214,21 @@ class Ranker:
             for way, some in self._copies(image, near, clock).items():
                 if time.perf_counter() + clock.seconds["extract"] < until:
                     other = self._view(image, corner, way, clock)
-                    checked += self._checked(other, some, until, clock, pool)
-            checked += self._checked(view, near, until, clock, pool, always=True)
+                    some = [replace(each, view=other) for each in some]
+                    checked += self._checked(some, until, clock, pool)
+            checked += self._checked(near, until, clock, pool, always=True)
             if rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
                 for left, turn in zip((3, 2, 1), TURNS, strict=True):
                     now = time.perf_counter()
                     until = now + (deadline - now) / left
                     view = self._view(image, corner, (turn, False), clock)
                     near = self._candidates(view, candidates, clock)
-                    checked += self._checked(view, near, until, clock, pool)
+                    checked += self._checked(near, until, clock, pool)
+            best = _best_by_row(checked)
+            if self._finer is not None:
+                best = self._refined(best, end, clock, pool)
         finally:
             pool.shutdown(cancel_futures=True)
-        best = _best_by_row(checked)
         hits = self._hits(best, k)
         clock.lap("answer")
         clock.seconds["total"] = time.perf_counter() - began
@@ -252,7 +269,7 @@ class Ranker:
         rows, similarity = self.nearest(global_vector(view.features), count)
         clock.lap("global")
         return [
-            _Candidate(int(row), float(value), None)
+            _Candidate(int(row), float(value), view)
             for row, value in zip(rows, similarity, strict=True)
         ]
 
@@ -271,31 +288,61 @@ class Ranker:
 
     def _checked(
         self,
-        view: _View,
         candidates: list[_Candidate],
         deadline: float,
         clock: _Clock,
         pool: ThreadPoolExecutor,
         always: bool = False,
+        finer: Matcher | None = None,
+        expected: float = 0.0,
     ) -> list[_Candidate]:
-        """The candidates, checked until the deadline; with `always` the first ones in any case."""
+        """The candidates, checked until the deadline; with `always` the first ones in any case.
+
+        finer: the matcher, another than usual. expected: seconds that the first checks may take.
+        """
         candidates = list(candidates)
 
-        def check(stored: Features) -> Matches:
-            return self._check(view, stored)
+        def check(candidate: _Candidate, stored: Features) -> _Candidate:
+            matches = self._check(finer or self._match, candidate.view, stored)
+            return replace(candidate, matches=matches, finer=finer is not None)
 
         done, slowest = 0, 0.0
         waves = self._waves([each.row for each in candidates])
-        while (began := time.perf_counter()) + slowest < deadline or (always and done == 0):
+        while (began := time.perf_counter()) + (slowest or expected) < deadline or (
+            always and done == 0
+        ):
             wave = next(waves, None)
             if wave is None:
                 break
-            for matches in pool.map(check, wave):
-                candidates[done] = replace(candidates[done], matches=matches)
+            for candidate in pool.map(check, candidates[done : done + len(wave)], wave):
+                candidates[done] = candidate
                 done += 1
             slowest = max(slowest, time.perf_counter() - began)
-        clock.lap("check")
+        clock.lap("refine" if finer else "check")
         return candidates
+
+    def _refined(
+        self, best: list[_Candidate], deadline: float, clock: _Clock, pool: ThreadPoolExecutor
+    ) -> list[_Candidate]:
+        """The candidates, best first, after the finer matcher had its say on who that is.
+
+        Its matches count where they are certain; else those before stay. What time is left goes
+        to candidates that are not checked yet.
+        """
+        checks = sum(each.matches is not None for each in best)
+        usual = clock.seconds["check"] * self._workers / max(checks, 1)
+        rivals = self._checked(
+            _rivals(best), deadline, clock, pool, finer=self._finer, expected=FINER_TIMES * usual
+        )
+        again = {each.row: each for each in rivals if each.matches is not None}
+        for place, each in enumerate(best):
+            second = again.get(each.row, each)
+            if each.matches is None or _is_certain(second.matches):
+                best[place] = second
+        rest = [each for each in best if each.matches is None]
+        done = [each for each in best if each.matches is not None]
+        rest = self._checked(rest, deadline, clock, pool, expected=usual)
+        return sorted(done + rest, key=_order)
 
     def _waves(self, rows: list[int]) -> Iterator[list[Features]]:
         """The features of candidates, as many at a time as there are threads."""
@@ -307,9 +354,12 @@ class Ranker:
         while wave := list(islice(stored, self._workers)):
             yield wave
 
-    def _check(self, view: _View, stored: Features) -> Matches:
+    def _check(self, match: Matcher, view: _View, stored: Features) -> Matches:
         """Match and judge; points and geometry are those of the whole query as it is."""
-        found = check_pair(self._match, view.features, stored)
+        features = view.features
+        if match is self._finer:
+            features, stored = _first(features, FINER_KEYPOINTS), _first(stored, FINER_KEYPOINTS)
+        found = check_pair(match, features, stored)
         points0 = found.points0 @ view.whole_from_view[:2, :2].T + view.whole_from_view[:2, 2]
         geometry = found.geometry
         if geometry is not None and geometry.matrix is not None:
@@ -378,9 +428,17 @@ class _View:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
+    """finer: whether the matches are the finer matcher's."""
+
     row: int
     similarity: float
-    matches: Matches | None
+    view: _View
+    matches: Matches | None = None
+    finer: bool = False
+
+    @property
+    def inliers(self) -> int:
+        return 0 if self.matches is None else int(self.matches.inliers.sum())
 
 
 class _Clock:
@@ -400,12 +458,31 @@ def _is_certain(matches: Matches | None) -> bool:
     return matches is not None and matches.verdict is not None and matches.verdict.label == "same"
 
 
-def _order(candidate: _Candidate) -> tuple[bool, int, float]:
-    """Certain ones first, by inliers; the others by similarity."""
+def _order(candidate: _Candidate) -> tuple[bool, bool, int, float]:
+    """Certain ones first, by inliers, of the finer matcher before all; the others by similarity."""
     if not _is_certain(candidate.matches):
-        return True, 0, -candidate.similarity
-    assert candidate.matches is not None
-    return False, -int(candidate.matches.inliers.sum()), -candidate.similarity
+        return True, True, 0, -candidate.similarity
+    return False, not candidate.finer, -candidate.inliers, -candidate.similarity
+
+
+def _rivals(best: list[_Candidate]) -> list[_Candidate]:
+    """Of the candidates, best first, those that may belong in the first place; none where that is
+    out of the question, all where none is certain."""
+    if not best or not _is_certain(best[0].matches):
+        return best
+    least = RIVAL * best[0].inliers
+    rivals = [each for each in best if _is_certain(each.matches) and each.inliers >= least]
+    return rivals if len(rivals) > 1 else []
+
+
+def _first(features: Features, count: int) -> Features:
+    """The best so many."""
+    return replace(
+        features,
+        keypoints=features.keypoints[:count],
+        scores=features.scores[:count],
+        descriptors=features.descriptors[:count],
+    )
 
 
 def _best_by_row(candidates: list[_Candidate]) -> list[_Candidate]:
