@@ -50,7 +50,7 @@ def test_read_recognition_solution_keeps_queries_without_a_landmark(tmp_path):
         ("", "must have the columns id, landmarks and Usage"),
         (RETRIEVAL, "must have the columns id, landmarks and Usage"),
         (RECOGNITION + "q5,6,Test\n", "line 6: Usage is 'Test'"),
-        (RECOGNITION + "q5,6\n", "line 6: Usage is None"),
+        (RECOGNITION + "q5,6\n", "line 6: Usage is ''"),
         (RECOGNITION + "q1,6,Public\n", "line 6: the query q1 comes twice"),
         (RECOGNITION + "q5,6 x,Private\n", "line 6: landmarks must be whole numbers, not '6 x'"),
     ],

@@ -15,6 +15,7 @@ from covis.evaluation.retrieval import (
     run_landmarks,
     run_places,
     run_queries,
+    run_recognition,
     run_revisited,
 )
 from covis.types import Geometry, Matches, Verdict
@@ -155,6 +156,47 @@ def test_landmarks(tmp_path, monkeypatch):
     assert (row.part, row.items) == ("private", 3)
     # Found or not, each right one is among the first three.
     assert 100 / 3 <= row.figures["mAP@100"] <= 100
+
+
+def recognition(root):
+    """Query abd3 shows no landmark; of the pictures of train/ abc9 is in no table."""
+    landmarks(root)
+    (root / "index").rename(root / "train")
+    trees.write(root / "train" / "a" / "b" / "c" / "abc9.jpg", trees.views(0)[1])
+    trees.write(root / "test" / "a" / "b" / "d" / "abd3.jpg", trees.views(7)[0])
+    (root / "train.csv").write_text("id,url,landmark_id\nabc0,,5\nabc1,,6\nabc2,,7\ngone,,8\n")
+    (root / "recognition_solution_v2.1.csv").write_text(
+        "id,landmarks,Usage\nabd0,5,Private\nabd1,6,Private\nabd2,1 7,Private\nabd3,,Private\n"
+    )
+    return root
+
+
+def test_recognition(tmp_path):
+    """Copies of training pictures, which are sure, come before the query without a landmark."""
+    recognition(tmp_path)
+    for seed in range(3):
+        copy = tmp_path / "train" / "a" / "b" / "c" / f"abc{seed}.jpg"
+        shutil.copy(copy, tmp_path / "test" / "a" / "b" / "d" / f"abd{seed}.jpg")
+    rows = run(run_recognition, tmp_path)
+    [row] = rows.values()
+    assert (row.protocol, row.part, row.items) == ("recognition", "private", 4)
+    assert row.figures == {"micro-AP": pytest.approx(100)}
+    (tmp_path / "train.csv").write_text("id,url,landmark_id\nabc0,,9\nabc1,,9\nabc2,,9\n")
+    [row] = run(run_recognition, tmp_path).values()
+    assert row.figures == {"micro-AP": 0}
+
+
+def test_exception_recognition_without_its_training_pictures(tmp_path):
+    recognition(tmp_path)
+    (tmp_path / "train.csv").write_text("id,url,landmark_id\nabc0,,x\n")
+    with pytest.raises(ArgumentError, match=r"train.csv, line 2: landmark_id must be a whole"):
+        run(run_recognition, tmp_path)
+    (tmp_path / "train.csv").write_text("id,url,landmark_id\ngone,,8\n")
+    with pytest.raises(ArgumentError, match=r"train: no pictures a/b/c/ID.jpg of train.csv"):
+        run(run_recognition, tmp_path)
+    (tmp_path / "train.csv").write_text("id,url\n")
+    with pytest.raises(ArgumentError, match=r"must have the columns id and landmark_id"):
+        run(run_recognition, tmp_path)
 
 
 def test_exception_landmarks_without_a_query_s_picture(tmp_path):

@@ -2,7 +2,8 @@
 
 Reads the published ground truth, `retrieval_solution_v2.1.csv` (columns id, images, Usage) and
 `recognition_solution_v2.1.csv` (id, landmarks, Usage). Usage is Public (the validation part),
-Private (the test part) or Ignored.
+Private (the test part) or Ignored. What the pictures of `train/` show is in `train.csv` (id, url,
+landmark_id).
 """
 
 from __future__ import annotations
@@ -43,6 +44,23 @@ def read_recognition_solution(
     Raises ArgumentError that names the file, and the line in it, when it cannot be read.
     """
     return dict(_read(path, "landmarks", usage, int))
+
+
+def read_training_landmarks(path: str | Path) -> dict[str, int]:
+    """Id of a training image -> the landmark that it shows.
+
+    Raises ArgumentError that names the file, and the line in it, when it cannot be read.
+    """
+    found = {}
+    for line, row in _rows(path, ("id", "landmark_id")):
+        try:
+            found[row["id"]] = int(row["landmark_id"])
+        except ValueError:
+            raise ArgumentError(
+                f"{path}, line {line}: landmark_id must be a whole number, "
+                f"not {row['landmark_id']!r}."
+            ) from None
+    return found
 
 
 def score_retrieval(
@@ -96,28 +114,35 @@ def _read(
 ) -> Iterator[tuple[str, frozenset[T]]]:
     if usage not in get_args(Usage):
         raise ArgumentError(f"No usage '{usage}'; there are: {', '.join(get_args(Usage))}.")
+    seen = set()
+    for line, row in _rows(path, ("id", column, "Usage")):
+        where = f"{path}, line {line}"
+        query, listed, part = row["id"], row[column], row["Usage"]
+        if part not in (*get_args(Usage), "Ignored"):
+            raise ArgumentError(f"{where}: Usage is {part!r}, not one of the published.")
+        if query in seen:
+            raise ArgumentError(f"{where}: the query {query} comes twice.")
+        seen.add(query)
+        if part != usage:
+            continue
+        try:
+            yield query, frozenset(map(convert, listed.split()))
+        except ValueError:
+            raise ArgumentError(
+                f"{where}: {column} must be whole numbers, not {listed!r}."
+            ) from None
+
+
+def _rows(path: str | Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a table with these columns, and where each one ends; what is left out is ""."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            if not {"id", column, "Usage"} <= set(reader.fieldnames or ()):
-                raise ArgumentError(f"{path}: must have the columns id, {column} and Usage.")
-            seen = set()
+            if not set(columns) <= set(reader.fieldnames or ()):
+                told = f"{', '.join(columns[:-1])} and {columns[-1]}"
+                raise ArgumentError(f"{path}: must have the columns {told}.")
             for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                query, listed, part = row["id"], row[column], row["Usage"]
-                if part not in (*get_args(Usage), "Ignored"):
-                    raise ArgumentError(f"{where}: Usage is {part!r}, not one of the published.")
-                if query in seen:
-                    raise ArgumentError(f"{where}: the query {query} comes twice.")
-                seen.add(query)
-                if part != usage:
-                    continue
-                try:
-                    yield query, frozenset(map(convert, (listed or "").split()))
-                except ValueError:
-                    raise ArgumentError(
-                        f"{where}: {column} must be whole numbers, not {listed!r}."
-                    ) from None
+                yield reader.line_num, {name: row[name] or "" for name in columns}
     except OSError as error:
         raise ArgumentError(
             f"{path}: cannot be read ({error.strerror}); the files are at {SOURCE}."

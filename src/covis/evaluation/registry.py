@@ -64,6 +64,12 @@ def _landmarks(data: Path, settings: Settings, report: Report) -> list[Row]:
     return retrieval.run_landmarks(data, settings, report)
 
 
+def _recognition(data: Path, settings: Settings, report: Report) -> list[Row]:
+    from covis.evaluation import retrieval
+
+    return retrieval.run_recognition(data, settings, report)
+
+
 def _places(data: Path, settings: Settings, report: Report) -> list[Row]:
     from covis.evaluation import retrieval
 
@@ -193,6 +199,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "retrieval_solution_v2.1.csv, test/ and index/ with a/b/c/ID.jpg",
         ("retrieval_solution_v2.1.csv",),
         _landmarks,
+        methods="search",
+    ),
+    "gldv2-recognition": Benchmark(
+        "landmarks named by the most similar photo, Google Landmarks v2: recognition micro-AP",
+        "https://github.com/cvdfoundation/google-landmark",
+        "recognition_solution_v2.1.csv, train.csv, test/ and train/ with a/b/c/ID.jpg",
+        ("recognition_solution_v2.1.csv",),
+        _recognition,
+        ("gldv2",),
         methods="search",
     ),
     "places": Benchmark(

@@ -7,8 +7,8 @@ that the verdict calls the same come first, by the same count, and all others st
 order, as `covis search` does.
 
 Layouts: `covis.evaluation.queries` (sets of one's own), `covis.evaluation.revisited`,
-`covis.evaluation.landmarks` (index/ and test/ beside the solution, as published), and place
-recognition as the VPR community lays it out: database/ and queries/, whose files are named
+`covis.evaluation.landmarks` (index/ or train/, and test/, beside the solution, as published), and
+place recognition as the VPR community lays it out: database/ and queries/, whose files are named
 `@EAST@NORTH@...`, in metres; what was taken within 25 metres is right.
 """
 
@@ -25,7 +25,14 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError
 from covis.evaluation.benchmark import Report, Row, Settings
-from covis.evaluation.landmarks import DEPTH, read_retrieval_solution, score_retrieval
+from covis.evaluation.landmarks import (
+    DEPTH,
+    read_recognition_solution,
+    read_retrieval_solution,
+    read_training_landmarks,
+    score_recognition,
+    score_retrieval,
+)
 from covis.evaluation.method import SIFT_RATIO
 from covis.evaluation.protocol import counting
 from covis.evaluation.queries import read_queries
@@ -161,25 +168,38 @@ def run_places(data: Path, settings: Settings, report: Report) -> list[Row]:
 
 
 def run_landmarks(data: Path, settings: Settings, report: Report) -> list[Row]:
-    """Google Landmarks v2, retrieval: mAP@100 of the private part, by global vectors.
-
-    The index is read picture by picture: only the queries' vectors and best hits are kept.
-    """
+    """Google Landmarks v2, retrieval: mAP@100 of the private part, by global vectors."""
     solution = read_retrieval_solution(data / "retrieval_solution_v2.1.csv")
     solution = {key: solution[key] for key in settings.sampled(sorted(solution))}
-    queries = [_landmark(data / "test", key) for key in solution]
     index = sorted((data / "index").glob("*/*/*/*.jpg"))
     if not index:
         raise ArgumentError(f"{data / 'index'}: no pictures a/b/c/ID.jpg there.")
-    extract = _extractor(settings)
-    tick = counting(report, len(queries) + len(index))
-    asked = Pictures(extract, queries.__getitem__, len(queries))
-    vectors = asked.vectors(tick)
-    best = _best_hits(vectors, Pictures(extract, index.__getitem__, len(index)), tick)
-    rankings = {key: [index[i].stem for i in row] for key, row in zip(solution, best, strict=True)}
+    best, method, note = _landmark_hits(data, list(solution), index, settings, report)
+    rankings = {
+        key: [index[i].stem for i in hits] for key, (hits, _) in zip(solution, best, strict=True)
+    }
     figures = {"mAP@100": 100 * score_retrieval(rankings, solution)}
-    note = _note(settings, asked)
-    return [Row("retrieval", f"{extract.model}, global", "private", figures, len(queries), note)]
+    return [Row("retrieval", method, "private", figures, len(solution), note)]
+
+
+def run_recognition(data: Path, settings: Settings, report: Report) -> list[Row]:
+    """Google Landmarks v2, recognition: micro-AP of the private part.
+
+    The most similar training picture says which landmark, and its similarity how sure that is.
+    """
+    solution = read_recognition_solution(data / "recognition_solution_v2.1.csv")
+    solution = {key: solution[key] for key in settings.sampled(sorted(solution))}
+    shown = read_training_landmarks(data / "train.csv")
+    train = [path for path in sorted((data / "train").glob("*/*/*/*.jpg")) if path.stem in shown]
+    if not train:
+        raise ArgumentError(f"{data / 'train'}: no pictures a/b/c/ID.jpg of train.csv there.")
+    best, method, note = _landmark_hits(data, list(solution), train, settings, report)
+    predictions = {
+        key: (shown[train[hits[0]].stem], float(similarity[0]))
+        for key, (hits, similarity) in zip(solution, best, strict=True)
+    }
+    figures = {"micro-AP": 100 * score_recognition(predictions, solution)}
+    return [Row("recognition", method, "private", figures, len(solution), note)]
 
 
 def rank_and_check(
@@ -309,23 +329,34 @@ def _landmark(folder: Path, key: str) -> Path:
     return path
 
 
-def _best_hits(
-    asked: FloatArray, index: Pictures, tick: Callable[[], None]
-) -> list[NDArray[np.int64]]:
-    """For each query the indices of its DEPTH most similar pictures, best first."""
-    similarity = np.empty((len(asked), 0), np.float32)
-    hits = np.empty((len(asked), 0), np.int64)
-    for chunk in _chunks(index.count):
-        vectors = []
+def _landmark_hits(
+    data: Path, queries: Sequence[str], database: Sequence[Path], settings: Settings, report: Report
+) -> tuple[list[tuple[NDArray[np.int64], FloatArray]], str, str]:
+    """For each query of test/ the indices of its DEPTH most similar pictures and how similar they
+    are, best first; then the method and the note of a row.
+
+    The database is read picture by picture: only the queries' vectors and best hits are kept.
+    """
+    extract = _extractor(settings)
+    tick = counting(report, len(queries) + len(database))
+    paths = [_landmark(data / "test", key) for key in queries]
+    asked = Pictures(extract, paths.__getitem__, len(paths))
+    vectors = asked.vectors(tick)
+    known = Pictures(extract, database.__getitem__, len(database))
+    similarity = np.empty((len(vectors), 0), np.float32)
+    hits = np.empty((len(vectors), 0), np.int64)
+    for chunk in _chunks(len(database)):
+        others = []
         for i in chunk:
-            vectors.append(global_vector(index.features(i)))
+            others.append(global_vector(known.features(i)))
             tick()
-        similarity = np.hstack([similarity, asked @ np.array(vectors).T])
-        hits = np.hstack([hits, np.broadcast_to(np.array(chunk), (len(asked), len(chunk)))])
+        similarity = np.hstack([similarity, vectors @ np.array(others).T])
+        hits = np.hstack([hits, np.broadcast_to(np.array(chunk), (len(vectors), len(chunk)))])
         order = np.argsort(-similarity, axis=1, kind="stable")[:, :DEPTH]
         similarity = np.take_along_axis(similarity, order, axis=1)
         hits = np.take_along_axis(hits, order, axis=1)
-    return list(hits)
+    best = list(zip(hits, similarity, strict=True))
+    return best, f"{extract.model}, global", _note(settings, asked)
 
 
 def _chunks(count: int) -> Iterator[range]:
