@@ -170,15 +170,38 @@ def test_masked_keypoints_have_no_part(scene, known, tmp_path):
 
 
 def test_semi_dense_matches_are_mapped(scene, known, tmp_path):
+    photos = some_photos(scene, tmp_path / "photos", [f"{number}.png" for number in range(1, 7)])
     options = Options(matcher="semi-dense", max_keypoints=1500, **known)
-    summary = build_map(scene.folder, tmp_path / "model", options)
-    assert summary.registered == 7
+    summary = build_map(photos, tmp_path / "model", options)
+    assert (summary.registered, summary.remade) == (6, False)
     assert summary.track_length > 2.5
     model = Map.open(tmp_path / "model")
     assert scene.error(model.reconstruction) < 0.01
     assert (model.points("3.png") >= 0).sum() > 100
-    again = build_map(scene.folder, tmp_path / "model", Options())
-    assert (again.new_pairs, again.registered) == (0, 7)
+    again = build_map(photos, tmp_path / "model", Options())
+    assert (again.new_pairs, again.registered, again.remade) == (0, 6, False)
+    some_photos(scene, photos, ["0.png"])
+    more = build_map(photos, tmp_path / "model", Options(**known))
+    assert (more.new_pairs, more.registered, more.remade) == (6, 7, True)
+
+
+def test_photos_of_several_sizes_are_mapped(scene, tmp_path):
+    photos = some_photos(scene, tmp_path / "photos", [f"{number}.png" for number in range(5)])
+    for name in ("0.png", "3.png"):
+        cv2.imwrite(str(photos / name), cv2.resize(cv2.imread(str(photos / name)), (960, 720)))
+    summary = build_map(photos, tmp_path / "model", Options(max_keypoints=800, max_size=480))
+    assert summary.registered == 5
+    model = Map.open(tmp_path / "model").reconstruction
+    assert scene.error(model) < 0.02
+    errors = {name: [] for name in ("0.png", "1.png")}
+    for name, found in errors.items():
+        image = model.find_image_with_name(name)
+        for seen in image.points2D:
+            if seen.has_point3D():
+                at = image.project_point(model.point3D(seen.point3D_id).xyz)
+                found.append(np.linalg.norm(at - seen.xy))
+    assert np.median(errors["1.png"]) < 0.2
+    assert np.median(errors["0.png"]) < 0.4
 
 
 @pytest.mark.parametrize("how", ["global"])

@@ -51,7 +51,8 @@ def command(
         typer.Option(
             metavar="NAME",
             help="nearest is fast; lightglue places more photos of hard scenes; semi-dense finds "
-            "points with less texture; auto is lightglue where there are weights.",
+            "points with less texture, and maps anew whenever photos are added; auto is lightglue "
+            "where there are weights.",
             show_default="nearest",
         ),
     ] = None,
@@ -254,6 +255,8 @@ def _print(out: Path, summary: Summary, written: list[str]) -> None:
         f"{counted(summary.pairs, 'pair')} matched ({summary.new_pairs:,} now), "
         f"{summary.verified:,} verified. {stages}."
     )
+    if summary.remade:
+        typer.echo("Matched and mapped anew: semi-dense keypoints change with every pair.")
     for line in summary.advice():
         typer.echo(f"covis: {line}", err=True)
     if summary.models:

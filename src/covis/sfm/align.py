@@ -47,6 +47,8 @@ SCATTER = 0.1
 """Pixels, of the photo that features were found in, by which aligned keypoints miss their points;
 those that miss them by more pull no harder. With 0.5 cameras of rendered scenes, whose truth is
 exact, are a fifth further off."""
+MISS = 4.0
+"""Pixels, of the photo that features were found in, by which others may miss theirs."""
 LEAST_ANGLE = 1.5
 """Degrees between the rays of a point at least, as COLMAP's mapper has it."""
 
@@ -59,7 +61,7 @@ class _Seen:
     """All observations of a model; those of a point stand together, its reference first.
 
     point: (N,) places in `ids` and `positions`. image: (N,) places in `images`. index: (N,) of
-    the keypoint. xy: (N, 2).
+    the keypoint. xy: (N, 2). coarseness: by image, see `Settings.coarseness`.
     """
 
     ids: Indices
@@ -69,6 +71,7 @@ class _Seen:
     image: Indices
     index: Indices
     xy: Matrix
+    coarseness: Matrix
 
 
 def align_keypoints(
@@ -85,7 +88,7 @@ def align_keypoints(
     Returns the keypoints that moved by photo: indices and (N, 2) positions.
     Raises ImageError for a photo that cannot be read.
     """
-    seen = _observations(model)
+    seen = _observations(model, options)
     if not len(seen.point):
         return {}
     moved, sure = _aligned(seen, photos, options, report)
@@ -99,7 +102,7 @@ def align_keypoints(
     return found
 
 
-def _observations(model: Any) -> _Seen:
+def _observations(model: Any, options: Mapping) -> _Seen:
     ids = np.array(sorted(model.points3D), np.int64)
     images = [model.image(i) for i in sorted(model.images) if model.image(i).has_pose]
     place = {image.image_id: at for at, image in enumerate(images)}
@@ -119,7 +122,9 @@ def _observations(model: Any) -> _Seen:
     np.add.at(middle, point, rays)
     central = (rays * middle[point]).sum(axis=1)
     order = np.lexsort((image, -central, point))
-    return _Seen(ids, positions, images, point[order], image[order], index[order], xy[order])
+    coarseness = np.array([options.coarseness.get(each.name, 1.0) for each in images])
+    sorted_rows = point[order], image[order], index[order], xy[order]
+    return _Seen(ids, positions, images, *sorted_rows, coarseness)
 
 
 def _aligned(
@@ -130,7 +135,7 @@ def _aligned(
     reference = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))
     moved, sure = seen.xy.copy(), np.zeros(len(seen.point), bool)
     read = lru_cache(KEPT_IN_MEMORY)(
-        lambda place: _grey(photos / seen.images[place].name, options.coarseness)
+        lambda place: _grey(photos / seen.images[place].name, float(seen.coarseness[place]))
     )
     jacobians = _jacobians(seen)
     bases = _planes(seen, first)
@@ -141,16 +146,14 @@ def _aligned(
         if len(mine):
             needed = {place, *seen.image[mine].tolist()}
             held = {each: read(each) for each in needed}.__getitem__
-            here, score = _align_to(
-                seen, place, mine, reference[mine], jacobians, bases, held, options.coarseness
-            )
+            here, score = _align_to(seen, place, mine, reference[mine], jacobians, bases, held)
             moved[mine], sure[mine] = here, score >= ALIKE
 
     with ThreadPoolExecutor(options.threads or cpu_threads()) as pool:
         for done, _ in enumerate(pool.map(align, range(len(seen.images))), 1):
             if report is not None:
                 report(done, len(seen.images))
-    far = np.linalg.norm(moved - seen.xy, axis=1) > FURTHEST * options.coarseness
+    far = np.linalg.norm(moved - seen.xy, axis=1) > FURTHEST * seen.coarseness[seen.image]
     sure &= ~far
     sure[first] = np.bincount(seen.point, sure, len(seen.ids)) > 0
     return np.where(sure[:, None], moved, seen.xy), sure
@@ -164,12 +167,12 @@ def _align_to(
     jacobians: Matrix,
     bases: Matrix,
     read: Callable[[int], Grey],
-    coarseness: float,
 ) -> tuple[Matrix, Matrix]:
     """Align the observations `mine`, whose references lie in photo `place`.
 
     Returns (n, 2) positions and (n,) correlations.
     """
+    coarseness = float(seen.coarseness[place])
     grid = _grid(RADIUS) * coarseness
     template, slope = _templates(read(place), seen.xy[reference], grid, coarseness)
     few = (np.abs(_grid(RADIUS)) % 2 == RADIUS % 2).all(axis=1)
@@ -186,7 +189,7 @@ def _align_to(
         alike = (_normalised(patches) * rough).sum(axis=1)
         totals[tried] = np.bincount(group, np.maximum(alike, 0), len(points))
     warp = warps[totals.argmax(axis=0)[group], np.arange(len(mine))]
-    return _gauss_newton(seen, mine, read, warp, template, slope, grid, coarseness)
+    return _gauss_newton(seen, mine, read, warp, template, slope, grid)
 
 
 def _gauss_newton(
@@ -197,10 +200,10 @@ def _gauss_newton(
     template: FloatArray,
     slope: FloatArray,
     grid: Matrix,
-    coarseness: float,
 ) -> tuple[Matrix, Matrix]:
     """From a first warp (n, 2, 2) of each patch to the best positions and their correlations."""
-    reach = RADIUS * coarseness
+    reach = grid.max()
+    pixel = seen.coarseness[seen.image[mine]]
     unit = np.column_stack([np.ones(len(grid)), grid / reach]).astype(np.float32)
     steps = (slope[:, :, None] * unit.T).reshape(len(mine), 6, len(grid))
     # Of the template's changes, those of brightness and contrast do not count.
@@ -222,8 +225,9 @@ def _gauss_newton(
         warp[going] = warp[going] @ _inverse(np.eye(2) + change[:, :, 1:] / reach)
         shift = (warp[going] @ change[:, :, :1])[:, :, 0]
         at[going] -= shift
-        moving = np.linalg.norm(shift, axis=1) > SETTLED * coarseness
-        near = np.linalg.norm(at[going] - seen.xy[mine[going]], axis=1) < 2 * FURTHEST * coarseness
+        moving = np.linalg.norm(shift, axis=1) > SETTLED * pixel[going]
+        gone = np.linalg.norm(at[going] - seen.xy[mine[going]], axis=1)
+        near = gone < 2 * FURTHEST * pixel[going]
         going = going[moving & near & (alike > HOPELESS)]
         if not len(going):
             break
@@ -358,7 +362,7 @@ def _adjust(model: Any, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
     colmap = need_pycolmap()
     count = np.bincount(seen.point, sure, len(seen.ids))
     doubtful: dict[int, Any] = {}
-    dropped: list[tuple[int, int, int]] = []
+    dropped: list[tuple[int, int, int, float]] = []
     for point in np.flatnonzero(count < 2):
         number = int(seen.ids[point])
         doubtful[number] = model.point3D(number)
@@ -367,20 +371,21 @@ def _adjust(model: Any, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
     for row in np.flatnonzero(~sure & (count[seen.point] >= 2)):
         element = seen.images[seen.image[row]].image_id, int(seen.index[row])
         model.delete_observation(*element)
-        dropped.append((int(seen.ids[seen.point[row]]), *element))
+        limit = MISS * seen.coarseness[seen.image[row]]
+        dropped.append((int(seen.ids[seen.point[row]]), *element, limit))
     with quiet(colmap):
         if model.num_points3D():
             _bundle(colmap, model, options)
         for number, point in doubtful.items():
             model.add_point3D_with_id(number, point)
     model.update_point_3d_errors()
-    limit = 4.0 * options.coarseness
-    for number, image_id, index in dropped:
+    for number, image_id, index, limit in dropped:
         image = model.image(image_id)
         seen_at = image.project_point(model.point3D(number).xyz)
         if seen_at is not None and np.linalg.norm(seen_at - image.points2D[index].xy) < limit:
             model.add_observation(number, colmap.TrackElement(image_id, index))
-    colmap.ObservationManager(model).filter_all_points3D(limit, LEAST_ANGLE)
+    widest = MISS * float(seen.coarseness.max())
+    colmap.ObservationManager(model).filter_all_points3D(widest, LEAST_ANGLE)
     model.update_point_3d_errors()
 
 
@@ -388,7 +393,7 @@ def _bundle(colmap: Any, model: Any, options: Mapping) -> None:
     settings = colmap.BundleAdjustmentOptions()
     settings.refine_focal_length = settings.refine_extra_params = options.refine
     settings.ceres.loss_function_type = colmap.LossFunctionType.SOFT_L1
-    settings.ceres.loss_function_scale = SCATTER * options.coarseness
+    settings.ceres.loss_function_scale = SCATTER * options.typical_coarseness
     solver = settings.ceres.solver_options
     solver.num_threads = options.threads or -1
     solver.max_num_iterations = 50

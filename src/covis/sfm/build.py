@@ -105,7 +105,8 @@ class Summary:
     photos: in the map. registered: with a pose in the largest model. models: how many photos
     each model has. points, error, track_length: of the largest model; the error is the mean
     reprojection error in pixels. pairs, verified: matched, and those that agree with a geometry.
-    new_pairs: matched in this run. failed: files that cannot be used, and why. alone: photos that
+    new_pairs: matched in this run. remade: whether those of before were matched again, and mapped
+    anew, as semi-dense ones must be. failed: files that cannot be used, and why. alone: photos that
     no verified pair has. unplaced: those that have one, but a pose in no model. seconds: by stage.
     """
 
@@ -118,6 +119,7 @@ class Summary:
     pairs: int = 0
     verified: int = 0
     new_pairs: int = 0
+    remade: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     alone: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
@@ -365,6 +367,7 @@ class _Build:
         if self._settings.semi_dense:
             names = {number: name for name, number in ids.items()}
             before = [(names[first], names[second]) for first, second in known]
+            self._summary.remade = bool(before)
             found = self._match_semi_dense(database, photos, task, sorted({*before, *wanted}))
         elif options.engine == "ray":
             found = match_on_ray(task, new, options.address)
@@ -394,12 +397,13 @@ class _Build:
         for number, (pair, _) in enumerate(matches):
             for side in (0, 1):
                 seen[pair[side]].append((number, side))
-        radius = RADIUS * self._coarseness(photos)
+        coarseness = self._coarseness(database)
         places: list[list[Any]] = [[None, None] for _ in matches]
         keypoints = {}
         for name, sides in seen.items():
             sets = [(matches[n][1].points0, matches[n][1].points1)[side] for n, side in sides]
             scores = np.concatenate([matches[n][1].scores for n, _ in sides])
+            radius = RADIUS * coarseness[name]
             keypoints[name], owner = cluster(np.concatenate(sets), scores, radius)
             ends = np.cumsum([len(points) for points in sets])
             for (n, side), part in zip(sides, np.split(owner, ends[:-1]), strict=True):
@@ -414,12 +418,14 @@ class _Build:
             indices = one_to_one(np.column_stack(sides_of), found.scores)
             yield pair, worker.verify(pair, keypoints[pair[0]], keypoints[pair[1]], indices)
 
-    def _coarseness(self, photos: Photos) -> float:
-        """How many pixels of the first photo one covers that its features were found in."""
-        if self._settings.max_size is None:
-            return 1.0
-        (features,) = photos.features(photos.names[:1])
-        return max(1.0, max(features.width, features.height) / self._settings.max_size)
+    def _coarseness(self, database: Database) -> dict[str, float]:
+        """By photo, see `Settings.coarseness`."""
+        cameras = database.cameras()
+        of = {number: (camera.width, camera.height) for number, camera in cameras.items()}
+        return {
+            name: self._settings.coarseness(of[database.camera_id(name)])
+            for name in database.images
+        }
 
     def _count(self, database: Database, photos: Photos) -> None:
         inliers = database.inliers()
@@ -438,7 +444,7 @@ class _Build:
         mapping = Mapping(
             options.mapper,
             refine,
-            self._coarseness(photos),
+            self._coarseness(database),
             options.seed,
             options.threads,
             MIN_INLIERS,

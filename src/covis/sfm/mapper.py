@@ -6,8 +6,9 @@ import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from covis.errors import CovisError
@@ -23,20 +24,25 @@ LEAST_PHOTOS = 3
 class Mapping:
     """How the mappers run.
 
-    refine: whether focal lengths and distortions are adjusted. coarseness: how many of a photo's
-    pixels one of the picture covers that keypoints were found in; COLMAP's thresholds, which
-    are for keypoints of full resolution, grow with it. seed: of the robust estimations.
+    refine: whether focal lengths and distortions are adjusted. coarseness: by photo, see
+    `Settings.coarseness`, 1 for others; COLMAP's thresholds, which are for keypoints of full
+    resolution, grow with that of a typical photo. seed: of the robust estimations.
     threads: all by default; one makes models repeatable to the last bit.
     fixed: names of photos whose poses stay as they are in the model that is extended.
     """
 
     mapper: MapperName = "incremental"
     refine: bool = True
-    coarseness: float = 1.0
+    coarseness: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     threads: int | None = None
     least_inliers: int = 15
     fixed: frozenset[str] = frozenset()
+
+    @property
+    def typical_coarseness(self) -> float:
+        """The median."""
+        return median(self.coarseness.values()) if self.coarseness else 1.0
 
 
 def run_mapper(
@@ -98,9 +104,9 @@ def incremental_options(colmap: Any, options: Mapping) -> Any:
     mapper.num_threads = options.threads or -1
     mapper.abs_pose_refine_focal_length = options.refine
     mapper.abs_pose_refine_extra_params = options.refine
-    mapper.init_max_error *= options.coarseness
-    mapper.abs_pose_max_error *= options.coarseness
-    mapper.filter_max_reproj_error *= options.coarseness
+    mapper.init_max_error *= options.typical_coarseness
+    mapper.abs_pose_max_error *= options.typical_coarseness
+    mapper.filter_max_reproj_error *= options.typical_coarseness
     return settings
 
 

@@ -60,6 +60,13 @@ class Settings:
         """Whether the database's keypoints come from semi-dense matches."""
         return self.matcher == "semi-dense"
 
+    def coarseness(self, size: tuple[int, int]) -> float:
+        """How many pixels of a photo one covers of the picture that features were found in.
+
+        size: the photo's sides in pixels.
+        """
+        return 1.0 if self.max_size is None else max(1.0, max(size) / self.max_size)
+
     def save(self, folder: Path) -> None:
         """Write them to covis.json. Raises CovisError when that cannot be."""
         with replacing(folder / "covis.json") as file:
