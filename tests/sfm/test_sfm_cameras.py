@@ -16,7 +16,6 @@ from covis.sfm.cameras import (
     read_shot,
     share_cameras,
     to_file,
-    to_upright,
 )
 
 
@@ -35,7 +34,6 @@ def test_convention_points_lie_where_the_file_has_the_pixel(tmp_path, orientatio
     at = np.floor(there).astype(int)
     np.testing.assert_array_equal(there, at + 0.5)
     np.testing.assert_array_equal(pixels[at[:, 1], at[:, 0]], image.pixels.reshape(-1, 3))
-    np.testing.assert_allclose(to_upright(there, size, image.orientation), points)
 
 
 def test_shots_say_what_exif_says(tmp_path):

@@ -132,23 +132,10 @@ def to_file(points: ArrayLike, size: tuple[int, int], orientation: int) -> Matri
     turns = _TURNS.get(orientation, "")
     if "t" in turns:
         turned = turned[:, ::-1].copy()
-    return _mirrored(turned, turns, file_size(size, orientation))
-
-
-def to_upright(points: ArrayLike, size: tuple[int, int], orientation: int) -> Matrix:
-    """The opposite of `to_file`; size is the upright picture's, too."""
-    turned = np.array(points, np.float64).reshape(-1, 2)
-    turns = _TURNS.get(orientation, "")
-    turned = _mirrored(turned, turns, file_size(size, orientation))
-    return turned[:, ::-1].copy() if "t" in turns else turned
-
-
-def _mirrored(points: Matrix, turns: str, size: tuple[int, int]) -> Matrix:
-    """In place."""
     for axis, letter in enumerate("xy"):
         if letter in turns:
-            points[:, axis] = size[axis] - points[:, axis]
-    return points
+            turned[:, axis] = file_size(size, orientation)[axis] - turned[:, axis]
+    return turned
 
 
 def _place(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
