@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import Result
 
@@ -110,6 +113,46 @@ def test_a_vit_and_its_lift_go_in(covis: Run, pair: tuple[Path, Path], vit: Path
     wrong = covis("weights", "import", vit, "--lift", "small.pth", "--name", "b")
     assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
     assert "small.pth: not the weights of LiFT; other shape" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_what_train_lift_gives_goes_in(covis: Run, pair: tuple[Path, Path], vit: Path) -> None:
+    """By the command that it prints, to all commands for dense features."""
+    photos, frames = Path("photos"), Path("frames")
+    for folder in (photos, frames):
+        folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(50):
+        pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(photos / f"{n}.png")
+        if n < 3:
+            PIL.Image.fromarray(pixels).save(frames / f"{n}.png")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 20:40] = 255
+    PIL.Image.fromarray(mask).save("mask.png")
+
+    size = ("--size", 64, "--batch", 2, "--steps", 2)
+    given = ("--backbone", vit, "--facet", "query", "--photos", photos, "--out", "run", *size)
+    trained = covis("train", "lift", *given)
+    assert trained.exit_code == 0, trained.output
+    said = re.search("'covis (.*)' makes a model of both", trained.stdout)
+    assert said is not None
+    imported = covis(*said[1].replace("NAME", "trained").split())
+    assert imported.exit_code == 0, imported.output
+    assert "Features: tiny (layer 1, query, patch 8), LiFT of best.safetensors." in imported.stdout
+
+    picture, model = photos / "0.png", ("--model", "trained")
+    for arguments in (
+        ("match", picture, photos / "1.png"),
+        ("propagate", frames, "--mask", "mask.png", "-o", "out"),
+        ("discover", picture),
+        ("show", picture, "-o", "shown.png", "--compare", "--lifts", 2),
+    ):
+        result = covis("dense", *arguments, *model)
+        assert result.exit_code == 0, result.output
+    other = covis(*said[1].replace("query", "key").replace("NAME", "other").split())
+    assert other.exit_code == 2
+    assert "trained on tiny (layer 1, query, patch 8) and serves nothing else" in other.stderr
 
 
 def test_exception_for_a_vit_that_is_not_whole(covis: Run, vit: Path) -> None:

@@ -241,6 +241,12 @@ def train_lift(
         report=typer.echo,
     )
     typer.echo(f"The best weights are in {best}.")
+    if (out / "bundle").is_dir():
+        typer.echo(f"With the backbone they are a model: use it with --model {out / 'bundle'}.")
+        return
+    given = (("lift", best), ("layer", layer), ("facet", facet))
+    words = "".join(f" --{name} {value}" for name, value in given if value is not None)
+    typer.echo(f"'covis weights import {backbone}{words} --name NAME' makes a model of both.")
 
 
 @app.command("detector")

@@ -44,7 +44,9 @@ class XFeatMap(nn.Module):
         self.net = net.requires_grad_(False).eval()
         blocks = net.block1, net.block2, net.block3, net.block4, net.block5
         described = nn.ModuleList([net.skip1, *blocks, net.block_fusion])
-        self.kind = FeatureKind(name, fingerprint(described), 0, "centred map", 64, STRIDE, unit=True)
+        self.kind = FeatureKind(
+            name, fingerprint(described), 0, "centred map", 64, STRIDE, unit=True
+        )
 
     def normalise(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] -> the same, so that its grey is what XFeat sees of it."""
