@@ -140,3 +140,21 @@ def test_a_turned_copy_whose_file_is_gone_is_left_out(
     index.add([tmp_path / "p"])
     turned.unlink()
     assert index.duplicates() == []
+
+
+def test_a_much_smaller_copy_is_found(tmp_path: Path, write: Write, scene: Scene) -> None:
+    """The package's features hold up to a factor of 2 in size; the larger picture is shrunk."""
+    large = scene(3, 448, 640)
+    write(tmp_path / "photos" / "a.png", large)
+    write(tmp_path / "photos" / "b.png", scene(4, 448, 640))
+    small = cv2.resize(large, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    write(tmp_path / "photos" / "c.png", np.asarray(small, np.uint8))
+    index = Index(tmp_path / "store", max_keypoints=500)
+    index.add([tmp_path / "photos"])
+    (group,) = index.duplicates()
+    assert [(Path(copy.path).name, copy.width) for copy in group] == [
+        ("a.png", 640),
+        ("c.png", 192),
+    ]
+    (tmp_path / "photos" / "a.png").unlink()
+    assert index.duplicates() == []

@@ -3,8 +3,8 @@
 Candidates are pairs with similar global vectors, which survive a crop, and pairs whose thumbnails
 agree in one of the eight ways a picture can be turned and mirrored. Each is then checked by local
 matches: most of both pictures must show the same under one homography, and their thumbnails must
-agree there. Stored features are for
-one way up, so turned and mirrored pictures are extracted again, from their files.
+agree there. Stored features are for one way up and for one size, so turned and mirrored pictures,
+and larger ones than their copies, are extracted again, from their files.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ MIN_CORRELATION = 0.9
 """Of the thumbnails of two pictures that are compared."""
 MIN_FLATNESS = 4.0
 """Thumbnails with a smaller standard deviation, of 255, look alike without being so."""
+LARGER = 1.5
+"""A picture so many times as large as the other is shrunk to its size before they are compared."""
 MIN_INLIERS = 20
 MIN_OVERLAP = 0.5
 """What both pictures show, over what either shows, of a near-copy."""
@@ -49,6 +51,7 @@ WAYS: tuple[Way, ...] = tuple(
     (turn, mirrored) for mirrored in (False, True) for turn in (0, 90, 180, 270)
 )
 """How a picture may stand to its copy: clockwise turn in degrees, after it was mirrored or not."""
+UPRIGHT = WAYS[0]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def find_groups(
     for one, other, way in _candidates(store, report):
         if _connected(links, one, other):
             continue
-        first, second = pictures.features(one), pictures.features(other, way)
+        first = pictures.features(one, UPRIGHT, pictures.shrunk(one, other))
+        second = pictures.features(other, way, pictures.shrunk(other, one))
         if first is None or second is None:
             continue
         matrix = _homography(match, first, second)
@@ -114,20 +118,28 @@ class _Pictures:
                     self._paths.setdefault(row["content"], []).append(row["path"])
         self.features = lru_cache(KEPT_IN_MEMORY)(self._features)
 
-    def _features(self, place: int, way: Way = (0, False)) -> Features | None:
-        """Those of a picture mirrored and turned; None where its file is gone or has changed."""
-        if way == (0, False):
-            return self._store.features([self._rows[place]])[0][1]
-        for path in self._paths.get(self._contents[place], []):
-            try:
-                image = load_image(path, max_size=self._extract.max_size)
-            except ImageError:
-                continue
-            if (image.width, image.height) == self._sizes[place]:
-                return self._extract(stood(image, way))
-        return None
+    def shrunk(self, place: int, other: int) -> int | None:
+        """The longer side to which a picture is shrunk to be compared, None to leave it."""
+        largest = self._extract.max_size or math.inf
+        mine, theirs = (min(max(self._sizes[each]), largest) for each in (place, other))
+        return round(theirs) if mine >= LARGER * theirs else None
 
-    def thumbnail(self, place: int, way: Way = (0, False)) -> FloatArray:
+    def _features(self, place: int, way: Way, longest: int | None) -> Features | None:
+        """Those of a picture mirrored and turned, and shrunk to a longer side.
+
+        Where its file is gone or has changed, those that are stored, or None for another way.
+        """
+        if (way, longest) != (UPRIGHT, None):
+            for path in self._paths.get(self._contents[place], []):
+                try:
+                    image = load_image(path, max_size=longest or self._extract.max_size)
+                except ImageError:
+                    continue
+                if (image.width, image.height) == self._sizes[place]:
+                    return self._extract(stood(image, way))
+        return self._store.features([self._rows[place]])[0][1] if way == UPRIGHT else None
+
+    def thumbnail(self, place: int, way: Way = UPRIGHT) -> FloatArray:
         """(16, 16), that of a picture mirrored and turned."""
         row = self._thumbnails[place : place + 1].astype(np.float32)
         return _stood(row, way).reshape(THUMBNAIL, THUMBNAIL)
@@ -138,7 +150,7 @@ class _Pictures:
         for place, content in enumerate(self._contents):
             if place in seen or not (place in links or len(self._paths.get(content, [])) > 1):
                 continue
-            ways = {place: (0, False)}
+            ways = {place: UPRIGHT}
             queue = [place]
             for here in queue:
                 for there, way in links.get(here, []):

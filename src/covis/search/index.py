@@ -186,7 +186,7 @@ class Index:
 
         report: called with the share that is done, 0..1.
 
-        Mirrored and turned ones are checked in their files, which must still be there.
+        Mirrored, turned and much smaller ones are checked in the files, which must still be there.
         """
         self._check_model()
         return find_groups(self.store, self._extractor, report)

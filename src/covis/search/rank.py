@@ -29,7 +29,7 @@ from covis.images import Source, load_image
 from covis.matching import Matcher
 from covis.runtime.onnx import cpu_threads
 from covis.search.collect import thumbnail
-from covis.search.duplicates import WAYS, Way, inverse, likely_ways, standing, stood
+from covis.search.duplicates import UPRIGHT, Way, inverse, likely_ways, standing, stood
 from covis.search.pooling import global_vector
 from covis.search.store import Store, fixed
 from covis.types import Features, FloatArray, Image, Matches, Matrix, Verdict
@@ -49,8 +49,6 @@ FINER_SHARE = 0.25
 """Of the time, what is kept for the finer matcher."""
 FINER_TIMES = 6
 """So many times as long as the others a finer check may take, before one has shown it."""
-
-UPRIGHT = WAYS[0]
 
 Region = tuple[float, float, float, float]
 Rotate = Literal["none", "auto"]
