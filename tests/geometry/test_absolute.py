@@ -10,6 +10,7 @@ import pytest
 from covis.errors import ArgumentError
 from covis.geometry import Camera
 from covis.geometry.absolute import (
+    CENTRE_DEVIATION,
     MODELS,
     TRUST,
     Lens,
@@ -135,6 +136,18 @@ def test_deviations_when_some_keypoints_are_far_off():
     positions = np.array([TRUTH.rotation @ (p.pose.position - TRUTH.position) for p in poses])
     promised = np.mean([p.position_deviation for p in poses], axis=0)
     np.testing.assert_allclose(positions.std(axis=0), promised, rtol=0.3)
+
+
+def test_deviations_when_the_principal_point_is_off_the_middle():
+    rng = np.random.default_rng(0)
+    guess, squares = Lens("SIMPLE_PINHOLE", *SIZE, (700.0, 320.0, 240.0)), []
+    for seed in range(20):
+        middle = np.array([320, 240]) + rng.normal(0, CENTRE_DEVIATION * SIZE[0], 2)
+        pixels, world = make_scene(Lens("SIMPLE_PINHOLE", *SIZE, (525.0, *middle)), seed=seed)
+        found = estimate_absolute_pose(pixels, world, guess, focal_deviation=math.inf)
+        miss = found.pose.rotation @ (found.pose.position - TRUTH.position)
+        squares.append(miss @ np.linalg.solve(found.covariance[3:, 3:], miss) / 3)
+    assert 0.5 < np.mean(squares) < 1.6
 
 
 def test_thousands_of_points_gain_little():

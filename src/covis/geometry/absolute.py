@@ -159,8 +159,8 @@ class AbsolutePose:
     confidence: that the pose is right, 0..1, see `Trust`.
     covariance: (6, 6), of the rotation about the camera's axes in radians, and of its position
         along them in the world's unit; None without a pose. See SHARED for what it was measured
-        to be worth. It knows of the points' scatter in the picture, not of a map that is bent,
-        nor of a principal point off the middle, which adds its angle.
+        to be worth. It knows of the points' scatter in the picture, not of a map that is bent.
+        Of a camera that is not known, the principal point may be off by CENTRE_DEVIATION.
     focal_deviation: of `lens.focal`, as a share; 0 where it was known.
     """
 
@@ -228,6 +228,9 @@ of their points, cameras known: squared errors of the position, normalised by th
 photos of five sets with exact or good true poses: 0.9 to 1.4 times what they should be (with
 nothing shared 1.4 at 50 points, 3.3 at all). 12 of 7-Scenes, against their poses in the whole map:
 2.1 times; the poses that come with it are 5 cm off that map, and no covariance tells."""
+
+CENTRE_DEVIATION = 0.005
+"""How far a camera's principal point commonly is from the middle, in longer sides, each way."""
 
 LEAST_DEVIATION = 0.5
 """Pixels; keypoints are not better than that, however well a handful of them fits."""
@@ -465,13 +468,18 @@ class _Fit:
         variance = (weights**2 * squares).sum() / max(2 * len(x) - unknowns, 1)
         variance = max(variance / (weights**2).mean() ** 2, LEAST_DEVIATION**2)
         variance *= 1 + SHARED * len(x)
+        size = self.lens.width, self.lens.height
         normal, _ = self._normal(residuals, derivatives, np.ones(len(x)), variance)
         # Lengths of the world's unit are as good as any other: scaled before the test.
         scale = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-300))
         scaled = normal * scale[:, None] * scale
         if not np.isfinite(scaled).all() or np.linalg.cond(scaled) > 1e12:
             return None
-        covariance: Matrix = np.linalg.inv(scaled) * scale[:, None] * scale * variance
+        inverse = np.linalg.inv(scaled) * scale[:, None] * scale
+        covariance: Matrix = inverse * variance
+        if self.deviation > 0:
+            drawn = inverse @ derivatives[:, :, :unknowns].sum(0).T
+            covariance += drawn @ drawn.T * (CENTRE_DEVIATION * max(size)) ** 2
         return covariance
 
     def _normal(
