@@ -517,7 +517,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", type=names, default=["strecha", "relief", "scenes"], help="of the above")
+    parser.add_argument("--parts", type=names, default=list(PARTS[:3]), help="of the above")
     parser.add_argument(
         "--sides",
         type=names,
