@@ -287,7 +287,7 @@ def test_nearest_leaves_lightglue_time_and_goes_on_after_it(
     for budget, checked, lightglues, seconds in (
         (9.5, 3, 1, 7.0),
         (8.9, 3, 0, 3.0),
-        # Three quarters are nearest's at first.
+        # Three fifths are for nearest at first.
         (3.5, 3, 0, 3.0),
         (2.5, 2, 0, 2.0),
     ):

@@ -45,7 +45,7 @@ RIVAL = 0.5
 """A certain candidate with this share of the first one's inliers may belong in its place."""
 FINER_KEYPOINTS = 512
 """The finer matcher is given so many of a picture's features, the best."""
-FINER_SHARE = 0.25
+FINER_SHARE = 0.4
 """Of the time, what is kept for the finer matcher."""
 FINER_TIMES = 6
 """So many times as long as the others a finer check may take, before one has shown it."""
