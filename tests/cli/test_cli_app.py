@@ -15,6 +15,7 @@ from covis import __version__
 from covis.api import Rotate
 from covis.cli import dense, options
 from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
+from covis.dense.objects import TAU
 from covis.features.extractor import DEFAULT_MAX_SIZE
 from covis.matching.matcher import DEFAULT_MATCHER
 from covis.types import GeometryKind
@@ -102,3 +103,4 @@ def test_options_offer_what_the_library_takes() -> None:
     assert get_args(options.GeometryChoice) == get_args(GeometryKind)
     assert options.DEFAULT_MAX_SIZE == DEFAULT_MAX_SIZE
     assert (dense.DEFAULT_DENSE, dense.FINE_DENSE) == (DEFAULT_DENSE, FINE_DENSE)
+    assert dense.DEFAULT_TAU == TAU

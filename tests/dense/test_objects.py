@@ -39,13 +39,6 @@ def test_the_patch_is_found(monkeypatch, chunk):
     assert found.eigenvector[5, 5] > 0 > found.eigenvector[0, 0]
 
 
-def test_centring_where_all_cosines_are_high():
-    cells = two_tones(noise=0.02)
-    cells[..., 7] += 5
-    assert discover(features(cells)).cells.all()
-    assert discover(features(cells), 0.0, centred=True).box == (32, 24, 80, 64)
-
-
 def test_only_the_connected_part():
     """Two patches alike: the larger absolute value wins, and the other is left out."""
     cells = two_tones()

@@ -9,7 +9,6 @@ import pytest
 from covis.dense import DenseFeatures
 from covis.evaluation import discovery
 from covis.evaluation.boxes import read_yolo_folder
-from covis.runtime.bundle import Bundle
 
 
 @pytest.fixture
@@ -42,23 +41,6 @@ def model(lifts):
         return DenseFeatures(values, (10.0, 10.0), image.width, image.height, "-")
 
     return describe
-
-
-@pytest.mark.parametrize(
-    ("settings", "given", "used"),
-    [
-        ({}, {}, "tau 0, descriptors centred"),
-        ({"tau": 0.3, "centred": False}, {}, "tau 0.3, descriptors as they are"),
-        ({"tau": 0.3, "centred": False}, {"centred": True}, "tau 0.3, descriptors centred"),
-    ],
-)
-def test_the_bundle_says_how_objects_are_found(folder, monkeypatch, settings, given, used):
-    bundle = Bundle("b", "lift", {"backbone": "b.onnx"}, "-", "-", folder, settings=settings)
-    monkeypatch.setattr(discovery, "dense_bundle", lambda name: bundle)
-    asked = []
-    monkeypatch.setattr(discovery, "measure", lambda *_, **options: asked.append(options["note"]))
-    discovery.evaluate(folder, "b", read=read_yolo_folder, **given)
-    assert used in asked[0]
 
 
 def test_corloc(folder):

@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 DEFAULT_DENSE = "lift-xfeat-covis"
 FINE_DENSE = "lift-xfeat-covis-fine"
+DEFAULT_TAU = 0.2
 DISCOVER_CELLS = 30
 
 Model = Annotated[
@@ -184,20 +185,8 @@ def discover_command(
     ] = None,
     as_json: options.AsJson = False,
     tau: Annotated[
-        float | None,
-        typer.Option(
-            help="Cells with a cosine above it belong together.",
-            show_default="0 for XFeat, 0.2 for ViTs",
-        ),
-    ] = None,
-    centred: Annotated[
-        bool | None,
-        typer.Option(
-            "--centred/--no-centred",
-            help="Take the mean descriptor off first: XFeat's cosines are high.",
-            show_default="for XFeat only",
-        ),
-    ] = None,
+        float, typer.Option(help="Cells with a cosine above it belong together.")
+    ] = DEFAULT_TAU,
     lifts: Annotated[int, typer.Option(min=0, max=2, help=LIFTS)] = 0,
     model: Model = DEFAULT_DENSE,
     max_size: Annotated[
@@ -225,11 +214,7 @@ def discover_command(
     describe = DenseExtractor(model, lifts=lifts, max_size=None, threads=threads)
     side = DISCOVER_CELLS * describe.stride if max_size is None else max_size
     features = describe(load_image(image, max_size=side or None))
-    found = discover(
-        features,
-        describe.cut.tau if tau is None else tau,
-        centred=describe.cut.centred if centred is None else centred,
-    )
+    found = discover(features, tau)
     if output is not None:
         shown = load_image(image, max_size=DRAWN_SIZE)
         save_picture(draw_box(shown, found.box, found.cells, features.step), output)

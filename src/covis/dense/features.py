@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,18 +26,6 @@ from covis.types import FloatArray
 DEFAULT_DENSE = "lift-xfeat-covis"
 FINE_DENSE = "lift-xfeat-covis-fine"
 """Sharper features, for outlines; the other ones tell parts of alike things apart better."""
-
-
-class Cut(NamedTuple):
-    """With what `discover` finds objects by features of a kind; see there."""
-
-    tau: float
-    centred: bool
-
-
-FOR_XFEAT = Cut(0.0, True)
-FOR_VITS = Cut(0.2, False)
-"""TokenCut's, for the keys of DINO's ViTs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,16 +109,10 @@ def has_lift(bundle: Bundle) -> bool:
     return "lift" in bundle.graphs
 
 
-def cut_for(bundle: Bundle) -> Cut:
-    """What suits its features."""
-    return Cut(*(bundle.settings.get(name, getattr(FOR_XFEAT, name)) for name in Cut._fields))
-
-
 class DenseExtractor:
     """Describes every place of images.
 
-    stride: pixels of the network's input that a cell of the backbone covers, each way. cut: what
-    `discover` takes for these features.
+    stride: pixels of the network's input that a cell of the backbone covers, each way.
 
     >>> describe = DenseExtractor(lifts=1)
     >>> features = describe("photo.jpg")  # doctest: +SKIP
@@ -170,7 +151,6 @@ class DenseExtractor:
         self.lifts, self.max_size = int(has_lift(bundle)) if lifts is None else lifts, max_size
         self.model, self.licence = bundle.name, bundle.licence
         self.stride: int = bundle.settings["stride"]
-        self.cut = cut_for(bundle)
         self._multiple: int = bundle.settings["multiple"]
         self._cell: int = bundle.settings.get("cell", self.stride)
         self._unit: bool = bundle.settings.get("unit", True)

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.dense.features import FOR_VITS, DenseFeatures
+from covis.dense.features import DenseFeatures
 from covis.errors import ArgumentError
 from covis.types import BoolArray, FloatArray
 
-TAU = FOR_VITS.tau
+TAU = 0.2
+"""The paper's, for the keys of DINO's ViTs."""
 FLOOR = 1e-5
 """The affinity of cells that do not belong together."""
 NOTHING = 1e-3
@@ -38,16 +39,15 @@ class Discovery:
     eigenvector: FloatArray
 
 
-def discover(features: DenseFeatures, tau: float = TAU, *, centred: bool = False) -> Discovery:
+def discover(features: DenseFeatures, tau: float = TAU) -> Discovery:
     """Find the object that stands out: a normalised cut of the graph of all cells.
 
-    tau: two cells belong together when their cosine is above it. centred: take the map's mean
-    off its descriptors first.
+    tau: two cells belong together when their cosine is above it.
 
     XFeat's features are made to tell corners apart, not objects. On the 80 images with boxes of
-    COCO128 (CorLoc, standard error 5 points) the best of them, centred with tau 0, find 30.0,
-    27.5 and 26.2 % at 120, 240 and 480 px; not centred, tau 0.2 finds 11.2, 25.0 and 32.5 %,
-    tau 0.6 33.8, 22.5 and 25.0 %. The middle 70 % of each side, whatever the picture, find 36.2 %.
+    COCO128 (CorLoc, standard error 5 points) they find 23.8, 26.2 and 26.2 % at 120, 240 and
+    480 px, with tau 0 26.2, 26.2 and 27.5 %. The middle 70 % of each side, whatever the picture,
+    find 36.2 %.
 
     The second smallest eigenvector of (D - W) y = lambda D y is split at its mean; the object is
     the connected part with the largest absolute value. Where all cells are alike it is the whole
@@ -62,9 +62,6 @@ def discover(features: DenseFeatures, tau: float = TAU, *, centred: bool = False
             f"the {MAX_CELLS:,} that can be cut: lift less often, or shrink the picture first."
         )
     values = features.descriptors.reshape(-1, channels)
-    if centred:
-        values = values - values.mean(axis=0)
-        values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     y = _second_eigenvector(_alike(values, tau), len(values)).reshape(rows, columns)
     seed = np.unravel_index(np.abs(y).argmax(), y.shape)
     if y[seed] < y.mean():

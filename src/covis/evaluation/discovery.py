@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from covis.dense import DenseFeatures
-from covis.dense.features import FOR_VITS, cut_for, dense_bundle
 from covis.dense.objects import TAU, discover
 from covis.evaluation.benchmark import Report
 from covis.evaluation.boxes import (
@@ -26,7 +25,7 @@ from covis.images import Source
 
 NOTE = (
     "In percent: images in which the box that TokenCut finds overlaps an object's by half or more; "
-    "tau {:g}, descriptors {}."
+    "tau {:g}."
 )
 Read = Callable[[str | Path], Iterable[LabelledImage]]
 NAMES: dict[Read, str] = {
@@ -42,12 +41,11 @@ def score_images(
     tick: Callable[[], None] = lambda: None,
     *,
     tau: float = TAU,
-    centred: bool = False,
 ) -> dict[str, float]:
-    """CorLoc, in 0..1. tick: called after each image. tau, centred: see `discover`."""
+    """CorLoc, in 0..1. tick: called after each image. tau: see `discover`."""
     right = 0
     for image in images:
-        found = discover(describe(image.path), tau, centred=centred)
+        found = discover(describe(image.path), tau)
         right += localised(found.box, image.boxes)
         tick()
     return {"CorLoc": right / len(images)}
@@ -61,27 +59,21 @@ def evaluate(
     sizes: Sequence[int | None] = SIZES,
     variants: Sequence[Variant] = VARIANTS,
     every: int = 1,
-    tau: float | None = None,
-    centred: bool | None = None,
+    tau: float = TAU,
     threads: int | None = None,
     report: Report = lambda done, total: None,
 ) -> Table:
     """CorLoc on what `read` reads, of every `every`-th image. For the rest see `measure` and
     `discover`.
 
-    tau, centred: by default what the bundle asks for, or, where the model is none, the paper's.
-
     Raises ArgumentError as `read` does, ImageError where an image is missing.
     """
-    cut = cut_for(dense_bundle(model)) if isinstance(model, str) else FOR_VITS
-    tau = cut.tau if tau is None else tau
-    centred = cut.centred if centred is None else centred
     images = [image for image in read(data) if len(image.boxes)][::every]
     return measure(
-        lambda describe, tick: score_images(images, describe, tick, tau=tau, centred=centred),
+        lambda describe, tick: score_images(images, describe, tick, tau=tau),
         model,
         benchmark=NAMES.get(read, read.__name__),
-        note=NOTE.format(tau, "centred" if centred else "as they are"),
+        note=NOTE.format(tau),
         items=len(images),
         sizes=sizes,
         variants=variants,

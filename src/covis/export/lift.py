@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from covis.dense.features import FOR_VITS, FOR_XFEAT
 from covis.errors import BundleError
 from covis.export.bundle import replacing_bundle, write_description
 from covis.export.onnx_graph import write_graph
@@ -95,7 +94,6 @@ def export_lift(
                 new / "lift.onnx",
                 half,
             )
-        suits = FOR_XFEAT if isinstance(backbone, XFeatMap) else FOR_VITS
         write_description(
             Bundle(
                 name=name,
@@ -113,7 +111,6 @@ def export_lift(
                     "channels": kind.channels,
                     "unit": kind.unit,
                     **({} if lift is None else {"cell": lift.cell}),
-                    **suits._asdict(),
                 },
             )
         )
