@@ -1,6 +1,6 @@
 """Measure image search: adding, memory, search over 100,000 images, the budget, kills.
 
-    python benchmarks/search.py [adding memory search kills quantised] [--images N] [--folder DIR]
+    python benchmarks/search.py [adding memory search index kills quantised] [--folder DIR]
 
 Without a name all parts run. What they store goes into a temporary folder, or into --folder,
 which is kept: a second run of `search` takes its 100,000 images from there. Photos come from
@@ -9,6 +9,7 @@ which is kept: a second run of `search` takes its 100,000 images from there. Pho
     adding      photos a second, 1.5 megapixels each, decoding included
     memory      of the process while it adds many synthetic images
     search      the global stage and whole answers over --images images (100,000), budget 500 ms
+    index       Lance's index over --index-images (300,000): its time and recall
     kills       kill -9 at --kills random moments (50) while adding; then a run to the end
     quantised   what 8-bit descriptors cost in matches
 """
@@ -34,6 +35,7 @@ import numpy as np
 from covis import Extractor, Index
 from covis.matching.nearest import mutual_nearest
 from covis.search.collect import add
+from covis.search.rank import CANDIDATES
 from covis.search.store import Described, File, Identity, Store, quantised, restored
 from covis.types import Features
 
@@ -47,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART")
     parser.add_argument("--images", type=int, default=100_000, help="for search")
+    parser.add_argument("--index-images", type=int, default=300_000, help="for index")
     parser.add_argument("--memory-images", type=int, default=20_000, help="for memory")
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--kills", type=int, default=50)
@@ -109,13 +112,9 @@ def search(folder: Path, options: argparse.Namespace) -> None:
     """Real photos among synthetic ones, whose vectors are near those of real photos."""
     store = folder / f"search-{options.images}"
     index = Index(store)
-    real = sorted(PHOTOS.glob("*/db/*.jpg"))
+    real = photos_in(folder)
     queries = sorted(PHOTOS.glob("museum/queries/*/*.jpg"))[: options.queries]
-    if not queries:
-        print(f"{PHOTOS} is not there: made-up photos instead")
-        for number, picture in enumerate(pictures(100, (480, 640))):
-            real.append(write(folder / "made" / f"{number:03}.jpg", picture))
-        queries = real[: options.queries]
+    queries = queries or real[: options.queries]
     index.add(real)
     fill(index, options.images - len(index))
     print(f"{len(index)} images, {index.info().stored / 1e9:.2f} GB")
@@ -136,6 +135,29 @@ def search(folder: Path, options: argparse.Namespace) -> None:
         print(f"{stage:8} median {1000 * statistics.median(seconds):.0f} ms")
     print(f"answers within {1000 * max(slowest):.0f} ms (budget 500 ms, at most 550 ms)")
     print(f"candidates checked: median {statistics.median(checked):.0f}")
+
+
+def indexed(folder: Path, options: argparse.Namespace) -> None:
+    """The vectors' index beside the exact product; few local features, so that many images fit."""
+    index = Index(fresh(folder / "index"))
+    index.add(photos_in(folder))
+    fill(index, options.index_images - len(index), keypoints=8)
+    store = index.store
+    if not store.has_vector_index():
+        print(f"{options.index_images} images are too few for an index")
+        return
+    rows, matrix = store.vectors()
+    rng = np.random.default_rng(1)
+    seconds, shares = [], []
+    for _ in range(options.queries):
+        vector = near(matrix[rng.integers(len(matrix))], 1.0, rng)
+        exact = rows[np.argsort(-(matrix @ vector))[:CANDIDATES]]
+        began = time.perf_counter()
+        found, _ = store.nearest(vector, CANDIDATES)
+        seconds.append(time.perf_counter() - began)
+        shares.append(np.isin(exact, found).mean())
+    print(f"{len(rows)} images: median {1000 * statistics.median(seconds):.0f} ms, at most")
+    print(f"{1000 * max(seconds):.0f} ms; of the {CANDIDATES} nearest it has {np.mean(shares):.2%}")
 
 
 def kills(folder: Path, options: argparse.Namespace) -> None:
@@ -234,11 +256,13 @@ class SyntheticEngine:
             yield file, described(file.content or "", self._rng, self._identity)
 
 
-def described(content: str, rng: np.random.Generator, identity: Identity) -> Described:
-    rows = rng.standard_normal((KEYPOINTS, 64), np.float32)
+def described(
+    content: str, rng: np.random.Generator, identity: Identity, keypoints: int = KEYPOINTS
+) -> Described:
+    rows = rng.standard_normal((keypoints, 64), np.float32)
     features = Features(
-        keypoints=(rng.random((KEYPOINTS, 2)) * (960, 640)).astype(np.float32),
-        scores=np.sort(rng.random(KEYPOINTS).astype(np.float32))[::-1].copy(),
+        keypoints=(rng.random((keypoints, 2)) * (960, 640)).astype(np.float32),
+        scores=np.sort(rng.random(keypoints).astype(np.float32))[::-1].copy(),
         descriptors=rows / np.linalg.norm(rows, axis=1, keepdims=True),
         width=960,
         height=640,
@@ -249,30 +273,45 @@ def described(content: str, rng: np.random.Generator, identity: Identity) -> Des
     return Described(content, 1, None, np.zeros((16, 16), np.uint8), vector, features)
 
 
-def fill(index: Index, count: int) -> None:
+def near(vector: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """Of unit length, `noise` being the length of what is added to it."""
+    moved = vector + rng.standard_normal(len(vector), np.float32) * np.float32(
+        noise / np.sqrt(len(vector))
+    )
+    return moved / np.linalg.norm(moved)
+
+
+def fill(index: Index, count: int, keypoints: int = KEYPOINTS) -> None:
     """Add synthetic images: the real ones' vectors with noise, and made-up local features."""
     if count <= 0:
         return
     store: Store = index.store
     rng = np.random.default_rng(len(index))
     _, real = store.vectors()
-    templates = [described("", rng, store.identity) for _ in range(16)]
+    templates = [described("", rng, store.identity, keypoints) for _ in range(16)]
     named = 0
     while named < count:
         size = min(COMMIT, count - named)
         rows = []
         for number in range(size):
-            vector = real[rng.integers(len(real))]
-            noise = rng.standard_normal(len(vector)).astype(np.float32)
-            vector = vector + noise * np.float32(0.35 / np.sqrt(len(vector)))
+            vector = near(real[rng.integers(len(real))], 0.35, rng)
             content = f"{rng.integers(2**63):032x}"
-            row = replace(templates[number % 16], content=content)
-            rows.append(replace(row, vector=vector / np.linalg.norm(vector)))
+            rows.append(replace(templates[number % 16], content=content, vector=vector))
         store.commit(rows, [File(f"/made/{row.content}", 1, 1, row.content) for row in rows])
         named += size
         if named % (10 * COMMIT) == 0:
             print(f"  {named} of {count} made", flush=True)
     store.tidy()
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """Real ones where there are any; else made up, in `folder`."""
+    real = sorted(PHOTOS.glob("*/db/*.jpg"))
+    if not real:
+        print(f"{PHOTOS} is not there: made-up photos instead")
+        made = enumerate(pictures(100, (480, 640)))
+        real = [write(folder / "made" / f"{number:03}.jpg", each) for number, each in made]
+    return real
 
 
 def pictures(count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -313,6 +352,7 @@ PARTS = {
     "adding": adding,
     "memory": memory,
     "search": search,
+    "index": indexed,
     "kills": kills,
     "quantised": quantising,
 }
