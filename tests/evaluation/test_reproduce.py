@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import trees
 
@@ -53,6 +54,13 @@ def test_plan_has_sift_and_ours_and_official_ones_only_where_installed(tmp_path,
     assert "lightglue" in {
         job.settings.matcher for job in official if job.label == "official weights"
     }
+
+
+def test_plan_knows_a_folder_however_it_is_named(tmp_path, monkeypatch):
+    trees.pairs(tmp_path / "wall")
+    monkeypatch.chdir(tmp_path / "wall")
+    named = plan(Path(".."), "none", Settings()), plan(tmp_path, "none", Settings())
+    assert [job.folder for job in named[0]] == [job.folder for job in named[1]]
 
 
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def plan(root: Path, official: str, base: Settings) -> list[Job]:
     """
     return [
         Job(name, folder, label, settings)
-        for name, folder in find_data(root)
+        for name, folder in find_data(root.resolve())
         for label, settings in _contestants(name, official, base)
     ]
 
