@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -151,3 +153,29 @@ def known_pair(texture):
 @pytest.fixture(scope="session")
 def warp():
     return warp_points
+
+
+DESCRIBE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "onnx", "safetensors", "transformers"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+from covis.dense import DenseExtractor
+describe = DenseExtractor(sys.argv[1], lifts=int(sys.argv[2]))
+print(*describe(np.zeros((40, 40, 3), np.uint8)).descriptors.shape)
+"""
+
+
+@pytest.fixture(scope="session")
+def shape_without_pytorch():
+    """Of a picture's dense features, in a process that cannot import PyTorch."""
+
+    def shape(folder: Path, lifts: int) -> tuple[int, ...]:
+        command = [sys.executable, "-c", DESCRIBE, str(folder), str(lifts)]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return tuple(map(int, printed.split()))
+
+    return shape

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -99,19 +96,5 @@ def test_exceptions(bundle, random_bundle):
         DenseExtractor(str(random_bundle.folder))
 
 
-CODE = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "safetensors", "transformers"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-import numpy as np
-from covis.dense import DenseExtractor
-found = DenseExtractor(sys.argv[1], lifts=2)(np.zeros((40, 40, 3), np.uint8))
-assert found.descriptors.shape == (20, 20, 64)
-"""
-
-
-def test_without_pytorch(bundle):
-    subprocess.run([sys.executable, "-c", CODE, str(bundle.folder)], check=True)
+def test_without_pytorch(shape_without_pytorch, bundle):
+    assert shape_without_pytorch(bundle.folder, lifts=2) == (20, 20, 64)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -161,25 +158,11 @@ def test_vits(name, facet, texture, tmp_path):
     check(backbone, lift, bundle, texture)
 
 
-CODE = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "safetensors", "transformers"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-import numpy as np
-from covis.dense import DenseExtractor
-found = DenseExtractor(sys.argv[1], lifts=0)(np.zeros((40, 40, 3), np.uint8))
-assert found.descriptors.shape == (5, 5, 12)
-"""
-
-
 @pytest.mark.slow
-def test_without_pytorch(tmp_path):
+def test_without_pytorch(shape_without_pytorch, tmp_path):
     folder = tmp_path / "b"
     export_lift(None, vit("ViT-8"), folder, name="b", licence="-", source="-")
-    subprocess.run([sys.executable, "-c", CODE, str(folder)], check=True)
+    assert shape_without_pytorch(folder, lifts=0) == (5, 5, 12)
 
 
 def test_exception_lift_of_another_facet(tmp_path):
