@@ -32,6 +32,15 @@ def test_points_follow_their_cells(monkeypatch, chunk):
     np.testing.assert_allclose(cosines, 1, atol=1e-6)
 
 
+def test_points_land_in_the_picture():
+    """The last column's cells end beyond it, their middles too."""
+    cells = np.eye(4, dtype=np.float32).reshape(1, 4, 4)
+    target = DenseFeatures(cells, (8.0, 8.0), 26, 3, "-")
+    source = DenseFeatures(cells, (8.0, 8.0), 32, 8, "-")
+    found, _ = transfer(source, target, source.points.reshape(-1, 2))
+    assert found.tolist() == [[4, 3], [12, 3], [20, 3], [26, 3]]
+
+
 def test_no_points():
     source = features(2, 2, 4.0)
     found, cosines = transfer(source, source, np.empty((0, 2), np.float32))

@@ -66,6 +66,10 @@ def test_the_eigenvector_is_that_of_the_dense_problem():
     assert abs(cosine) > 0.999
 
 
+def test_one_cell_is_the_whole_picture():
+    assert discover(features(np.ones((1, 1, 3)), width=6, height=5)).box == (0, 0, 6, 5)
+
+
 def test_exception_for_too_many_cells():
     with pytest.raises(ArgumentError, match=r"1280x1608 gives 32,160 descriptors, more than the"):
         discover(features(np.ones((201, 160, 1))))

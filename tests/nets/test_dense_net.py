@@ -138,6 +138,8 @@ def test_from_a_folder(tmp_path):
 
 
 def test_exception_no_vit(tmp_path):
+    with pytest.raises(BundleError, match="nofolder: no such folder"):
+        load_vit("nofolder")
     with pytest.raises(BundleError, match="no ViT to be had there"):
         load_vit(tmp_path)
     transformers.ResNetModel(

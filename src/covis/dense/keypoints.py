@@ -134,7 +134,9 @@ def transfer(
         alike = descriptors[block] @ cells.T
         best[block] = alike.argmax(axis=1)
         cosines[block] = alike[np.arange(len(alike)), best[block]]
-    return target.points.reshape(-1, 2)[best], cosines
+    # The middle of a cell that the image only begins may lie beyond it.
+    places = np.minimum(target.points.reshape(-1, 2)[best], (target.width, target.height))
+    return places.astype(np.float32), cosines
 
 
 def pck(found: FloatArray, truth: FloatArray, side: float, alpha: float = 0.1) -> float:

@@ -92,6 +92,8 @@ def _alike(values: FloatArray, tau: float) -> NDArray[np.uint8]:
 
 def _second_eigenvector(alike: NDArray[np.uint8], size: int) -> FloatArray:
     """(N,): of the graph with weight 1 where cells are alike, FLOOR elsewhere."""
+    if size == 1:
+        return np.ones(size, np.float32)
     from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     count = max(CHUNK // size, 1)

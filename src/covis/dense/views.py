@@ -26,7 +26,7 @@ def pca_colours(maps: Sequence[DenseFeatures]) -> list[NDArray[np.uint8]]:
         sampled.append(cells[:: -(-len(cells) // SAMPLED)])
     together = np.concatenate(sampled)
     mean = together.mean(axis=0)
-    _, vectors = np.linalg.eigh(np.cov((together - mean).T))
+    _, vectors = np.linalg.eigh(np.cov((together - mean).T, bias=True))
     axes = vectors[:, :-4:-1].astype(np.float32)
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     low, high = np.percentile((together - mean) @ axes, (1, 99), axis=0).astype(np.float32)

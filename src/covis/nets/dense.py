@@ -183,6 +183,11 @@ def load_vit(
             f"{source} needs the package transformers: python -m pip install transformers"
         ) from None
     where = str(source)
+    if "/" not in where and not Path(where).is_dir():
+        raise BundleError(
+            f"{where}: no such folder. Give one in the format of Hugging Face transformers, or a "
+            "name that it can download, with its owner, such as facebook/dino-vits16."
+        )
     try:
         with _quiet(where):
             net, told = AutoModel.from_pretrained(where, output_loading_info=True)

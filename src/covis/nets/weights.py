@@ -49,7 +49,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.
-        raise BundleError(f"{path}: not a readable weights file ({error}).") from error
+        raise BundleError(f"{path}: not a readable weights file.") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

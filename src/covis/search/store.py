@@ -381,7 +381,10 @@ def reported(uri: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        raise CovisError(f"{uri}: the store cannot be used ({lines[0][:300]}).") from error
+        raise CovisError(
+            f"{uri}: the store cannot be used ({lines[0][:300]}). "
+            "If it is damaged, restore its folder from a copy, or add the photos to another store."
+        ) from error
 
 
 _FILES = pa.schema(
