@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_sheet
+from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_hits
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
@@ -460,7 +460,7 @@ def test_the_sheet_has_a_tile_a_hit(large: Index, tmp_path: Path) -> None:
     query = Path(large.uri).parent / "photos" / "4.png"
     found = large.search(query, 3, budget=None)
     gone = replace(found.hits[2], path=str(tmp_path / "gone.png"), matches=None)
-    sheet = draw_sheet(query, replace(found, hits=[*found.hits[:2], gone]))
+    sheet = draw_hits(query, replace(found, hits=[*found.hits[:2], gone]))
     assert sheet.shape[1] == MARGIN + COLUMNS * (TILE + MARGIN)
     tile = (sheet.shape[0] - 3 * MARGIN) // 2
     for row, column in ((0, 0), (0, 1), (1, 0)):
@@ -473,7 +473,7 @@ def test_the_sheet_frames_the_region(large: Index, scene: Scene) -> None:
     query, region = rgb(scene(1, 240, 320)), (40, 30, 200, 150)
     found = large.search(query, 1, region=region, budget=None)
     found = replace(found, hits=[replace(found.hits[0], matches=None)])
-    plain, framed = draw_sheet(query, found), draw_sheet(query, found, region=region)
+    plain, framed = draw_hits(query, found), draw_hits(query, found, region=region)
     rows, columns = np.nonzero((plain != framed).any(axis=2))
     # Both pictures at their own size, a gap of 6 pixels between, in the tile's middle.
     left = MARGIN + (TILE - 2 * 320 - 6) // 2 + 40
