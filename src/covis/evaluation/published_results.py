@@ -1,6 +1,7 @@
 """What papers print, to stand beside what is measured. Nothing here was measured with covis.
 
-To add a paper's row, add it to PRINTED under the protocol that the benchmark's rows have.
+To add a paper's row, add it to PUBLISHED under the protocol that the benchmark's rows have, or to
+the `published` of the benchmark's own description.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from covis.evaluation.tables import Row
+
 
 @dataclass(frozen=True)
-class Printed:
+class PublishedResult:
     """A row of a paper's table.
 
     benchmark: its name in the registry. protocol: that of the `Row`s it stands beside.
@@ -23,6 +26,10 @@ class Printed:
     part: str
     figures: Mapping[str, float]
     source: str
+
+    @property
+    def row(self) -> Row:
+        return Row(self.protocol, self.method, self.part, self.figures, items=0)
 
 
 XFEAT = "XFeat (Potje et al., CVPR 2024)"
@@ -42,12 +49,12 @@ def _row(
     values: Sequence[float],
     source: str,
     part: str = "all",
-) -> Printed:
+) -> PublishedResult:
     figures = dict(zip(names, values, strict=True))
-    return Printed(benchmark, protocol, method, part, figures, source)
+    return PublishedResult(benchmark, protocol, method, part, figures, source)
 
 
-def _revisited() -> Iterator[Printed]:
+def _revisited() -> Iterator[PublishedResult]:
     names = "mAP medium", "mAP hard"
     for model, values in {
         "DELG R50 GLDv1, global": (69.7, 81.6, 45.1, 63.4),
@@ -63,7 +70,7 @@ def _revisited() -> Iterator[Printed]:
             yield _row(benchmark, "retrieval", model, names, values[i::2], f"{DELG}, retrieval")
 
 
-def _lift() -> Iterator[Printed]:
+def _lift() -> Iterator[PublishedResult]:
     """Features of DINO's ViT-S/16, and the same lifted once. In keypoint transfer both were
     enlarged to a cell a pixel, on 100 pairs a category."""
     methods = "DINO ViT-S/16", "DINO ViT-S/16, + LiFT once"
@@ -94,7 +101,7 @@ def _lift() -> Iterator[Printed]:
                 yield _row(benchmark, protocol, method, names, figures, LIFT, part)
 
 
-PRINTED: tuple[Printed, ...] = (
+PUBLISHED: tuple[PublishedResult, ...] = (
     *(
         _row("hpatches", "XFeat, MAGSAC++", "XFeat", names, values, f"{XFEAT}, HPatches", part)
         for names in [("MHA@3", "MHA@5", "MHA@7")]
@@ -159,3 +166,8 @@ PRINTED: tuple[Printed, ...] = (
     *_revisited(),
     *_lift(),
 )
+
+
+def published_for(benchmark: str) -> tuple[PublishedResult, ...]:
+    """The rows of a benchmark, by its name in the registry."""
+    return tuple(each for each in PUBLISHED if each.benchmark == benchmark)

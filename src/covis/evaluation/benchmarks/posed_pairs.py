@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Benchmark, Report, Settings
 from covis.evaluation.datasets.pairs import Pair, PairSet, PosePair, image_size
 from covis.evaluation.datasets.plain_pickle import read_plain_npz
 from covis.evaluation.method import Method
@@ -34,6 +34,8 @@ from covis.evaluation.protocol import (
     measure,
     sampled,
 )
+from covis.evaluation.published_results import published_for
+from covis.evaluation.tables import Row
 from covis.geometry import Camera
 from covis.types import Matrix
 
@@ -228,3 +230,34 @@ def _numbers(words: Sequence[str], where: str) -> Matrix:
     if not np.isfinite(numbers).all():
         raise ArgumentError(f"{where}: holds numbers that are not finite.")
     return numbers
+
+
+BENCHMARKS = (
+    Benchmark(
+        "megadepth1500",
+        "relative poses outdoors, 1500 pairs",
+        "https://cvg-data.inf.ethz.ch/megadepth/megadepth1500.zip, or LoFTR's test data, "
+        "https://github.com/zju3dv/LoFTR",
+        "pairs_calibrated.txt and images/; or scene_info/*.npz and the pictures at their paths",
+        (
+            "pairs_calibrated.txt",
+            "*.npz",
+            "scene_info/*.npz",
+            "megadepth_test_1500_scene_info/*.npz",
+        ),
+        run_megadepth,
+        methods="pairs",
+        published=published_for("megadepth1500"),
+    ),
+    Benchmark(
+        "scannet1500",
+        "relative poses indoors, 1500 pairs",
+        "https://github.com/cvg/glue-factory (scannet1500), after ScanNet's terms, "
+        "http://www.scan-net.org",
+        "pairs_calibrated.txt, or SuperGlue's scannet_test_pairs_with_gt.txt, and images/",
+        ("pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt"),
+        run_scannet,
+        methods="pairs",
+        published=published_for("scannet1500"),
+    ),
+)
