@@ -83,11 +83,11 @@ def _read_scene(folder: Path) -> PairSet:
         for name in names:
             if name not in views:
                 views[name] = _read_view(folder, name)
-        a, b = (views[name] for name in names)
-        rotation = b.rotation @ a.rotation.T
-        translation = b.translation - rotation @ a.translation
-        intrinsics = a.intrinsics, b.intrinsics
-        paths = a.path, b.path
+        view0, view1 = (views[name] for name in names)
+        rotation = view1.rotation @ view0.rotation.T
+        translation = view1.translation - rotation @ view0.translation
+        intrinsics = view0.intrinsics, view1.intrinsics
+        paths = view0.path, view1.path
         pairs.append(make_pair(paths, intrinsics, rotation, translation, str(listed), sizes))
     if not pairs:
         raise ArgumentError(f"{listed}: lists no pairs.")
