@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    options = common.parser(__doc__)
+    options = common.parser(__doc__, "--json")
     options.add_argument("--methods", type=common.names, default=["sift", str(XFEAT), "xfeat"])
     options.add_argument("--matcher", default="nearest", help="as covis.Matcher takes it")
     options.add_argument("--max-keypoints", type=int, help="4096, semi-dense 10,000")
@@ -128,7 +128,6 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=3, help="how many RANSAC seeds to average")
     options.add_argument("--threshold", type=float, help="inlier threshold in pixels")
     options.add_argument("--scores", action="store_true", help="try the most similar first")
-    options.add_argument("--json", type=Path, help="write the numbers and every error there")
     return common.main(run, options)
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from covis.errors import ArgumentError, CovisError
 from covis.evaluation.tables import markdown
@@ -25,6 +26,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA = SHARED / "data"
 XFEAT = SHARED / "weights" / "xfeat" / "xfeat.safetensors"
 """The official XFeat weights."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--threads": {"type": int, "help": "all processors when left out"},
+    "--json": {"type": Path, "help": "write every row there"},
+    "--max-size": {"type": int, "default": 640, "help": "longer side in pixels"},
+}
+"""Of the command line, those that several scripts have."""
 
 PAUSE = 0.1
 """Seconds between two timed calls: the threads of one may still be spinning for more work."""
@@ -40,11 +48,14 @@ atexit.register(peak)
 the process; getrusage would count its parent's memory as well."""
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """One whose help is the script's docstring."""
-    return argparse.ArgumentParser(
+def parser(doc: str | None, *shared: str) -> argparse.ArgumentParser:
+    """One whose help is the script's docstring. shared: which of OPTIONS it has."""
+    options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    for name in shared:
+        options.add_argument(name, **OPTIONS[name])
+    return options
 
 
 def main(run: Callable[[argparse.Namespace], None], options: argparse.ArgumentParser) -> int:

@@ -262,7 +262,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    options = common.parser(__doc__)
+    options = common.parser(__doc__, "--threads", "--json")
     options.add_argument("parts", nargs="*", help="all when left out")
     options.add_argument(
         "--model", help="name or folder of a bundle; those of the package when left out"
@@ -271,8 +271,6 @@ def main() -> int:
         "--sizes", type=int, nargs="*", help="longest sides in pixels, for willow and discovery"
     )
     options.add_argument("--rounds", type=int, default=11, help="of the cost")
-    options.add_argument("--threads", type=int, help="all processors when left out")
-    options.add_argument("--json", type=Path, help="write the tables there")
     return common.main(run, options)
 
 

@@ -507,7 +507,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    options = common.parser(__doc__)
+    options = common.parser(__doc__, "--threads")
     options.add_argument("--parts", type=common.names, default=list(PARTS[:3]), help="of the above")
     options.add_argument(
         "--sides",
@@ -520,7 +520,6 @@ def main() -> int:
     options.add_argument("--max-keypoints", type=int, default=4096, help="of the part scenes")
     options.add_argument("--strangers", type=int, default=40, help="of the part scenes")
     options.add_argument("--out", type=Path, help="a folder that keeps what is done")
-    options.add_argument("--threads", type=int, help="of both sides; all by default")
     return common.main(run, options)
 
 

@@ -275,16 +275,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    options = common.parser(__doc__)
+    options = common.parser(__doc__, "--max-size", "--threads", "--json")
     options.add_argument("--methods", type=common.names, default=METHODS)
     options.add_argument("--sets", type=common.names, help="names of folders; all when left out")
     options.add_argument("--revisited", type=Path, nargs="*", default=[], metavar="FOLDER")
     options.add_argument("--features", default="xfeat", help="as covis.Extractor takes it")
-    options.add_argument("--max-size", type=int, default=640, help="longer side in pixels")
     options.add_argument("--max-keypoints", type=int, default=1000)
     options.add_argument("--top", type=int, default=20, help="how many are re-ranked")
-    options.add_argument("--threads", type=int, help="all processors when left out")
-    options.add_argument("--json", type=Path, help="write the numbers there")
     return common.main(run, options)
 
 

@@ -153,7 +153,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    options = common.parser(__doc__)
+    options = common.parser(__doc__, "--max-size")
     options.add_argument("--methods", type=common.names, default=["nearest", "lightglue"])
     options.add_argument(
         "--different", type=int, default=20, help="wrong pairs, a query or two sets"
@@ -161,7 +161,6 @@ def main() -> int:
     options.add_argument("--queries", type=int, default=60, help="of the museum, at most")
     options.add_argument("--every", type=int, default=1, help="only every N-th pair")
     options.add_argument("--max-keypoints", type=int, default=2048)
-    options.add_argument("--max-size", type=int, default=640, help="longer side in pixels")
     options.add_argument("--worst", type=int, default=0, help="name so many wrong pairs")
     options.add_argument("--seed", type=int, default=0)
     return common.main(run, options)

@@ -24,13 +24,7 @@ NONE = matches_of([], [])
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    width0=st.integers(1, 500),
-    height0=st.integers(1, 500),
-    width1=st.integers(1, 500),
-    height1=st.integers(1, 500),
-    max_side=st.integers(64, 700),
-)
+@given(*[st.integers(1, 500)] * 4, st.integers(64, 700))
 def test_result_is_rgb_and_within_max_side(width0, height0, width1, height1, max_side):
     aspects = width0 / height0 + width1 / height1
     picture = draw_matches(grey(width0, height0), grey(width1, height1), NONE, max_side=max_side)

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from covis.errors import CovisError, ImageError
 from covis.files.atomic import replacing
+from covis.types import Image
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Size = tuple[int, int]
 Places = NDArray[np.floating[Any]]
 
 BACKGROUND: Colour = (24, 26, 30)
@@ -40,10 +42,27 @@ def blank(height: int, width: int, colour: Colour = BACKGROUND) -> Pixels:
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def resized(pixels: Pixels, size: tuple[int, int]) -> NDArray[Any]:
+def resized(pixels: Pixels, size: Size) -> NDArray[Any]:
     """The picture at a size of (width, height)."""
     shrinks = size[0] < pixels.shape[1]
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def side_by_side(
+    image0: Image, image1: Image, height: int, max_side: int, caption: int = 0
+) -> tuple[Pixels, Size, Size]:
+    """The two images at one height, and the sizes (width, height) they then have.
+
+    height: in pixels, at most; less where the result's longest side would exceed max_side.
+    caption: how high a strip of background below them is.
+    """
+    aspects = [image.width / image.height for image in (image0, image1)]
+    height = max(1, min(height, max_side - caption, int((max_side - GAP) / sum(aspects))))
+    size0, size1 = ((max(1, int(height * aspect)), height) for aspect in aspects)
+    canvas = blank(height + caption, size0[0] + GAP + size1[0])
+    canvas[:height, : size0[0]] = resized(image0.pixels, size0)
+    canvas[:height, size0[0] + GAP :] = resized(image1.pixels, size1)
+    return canvas, size0, size1
 
 
 def fixed_point(points: Places) -> NDArray[np.int32]:

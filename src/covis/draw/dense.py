@@ -16,12 +16,11 @@ from covis.draw.canvas import (
     Colour,
     Pixels,
     Places,
-    blank,
     draw_lines,
     draw_outline,
     draw_ring,
     hues,
-    resized,
+    side_by_side,
 )
 from covis.types import BoolArray, FloatArray, Image
 
@@ -36,16 +35,8 @@ def draw_transfer(
     """The two images side by side and places (N, 2) of them, in full-size pixels of each: a pair
     has one number, one colour, and a line between. Returns (h, w, 3) uint8, RGB, small images
     enlarged so that the numbers fit."""
-    aspect0, aspect1 = image0.width / image0.height, image1.width / image1.height
-    height = min(
-        _ENLARGED * max(image0.pixels.shape[0], image1.pixels.shape[0]),
-        max_side,
-        int((max_side - GAP) / (aspect0 + aspect1)),
-    )
-    size0, size1 = ((max(1, int(height * aspect)), height) for aspect in (aspect0, aspect1))
-    canvas = blank(size0[1], size0[0] + GAP + size1[0])
-    canvas[:, : size0[0]] = resized(image0.pixels, size0)
-    canvas[:, size0[0] + GAP :] = resized(image1.pixels, size1)
+    height = _ENLARGED * max(image0.pixels.shape[0], image1.pixels.shape[0])
+    canvas, size0, size1 = side_by_side(image0, image1, height, max_side)
     place0 = points0 / (image0.width, image0.height)
     starts = place0 * size0
     ends = points1 / (image1.width, image1.height) * size1 + (size0[0] + GAP, 0)

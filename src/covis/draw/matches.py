@@ -10,10 +10,9 @@ from covis.draw.canvas import (
     Colour,
     Pixels,
     Places,
-    blank,
     draw_lines,
     draw_outline,
-    resized,
+    side_by_side,
     write_words,
 )
 from covis.errors import ArgumentError
@@ -41,14 +40,9 @@ def draw_matches(
     if max_side < 64:
         raise ArgumentError(f"max_side is {max_side}; it must be at least 64.")
     caption_height = min(max(16, max_side // 36), 44)
-    size0, size1 = _sizes(image0, image1, max_side, caption_height)
-    height = size0[1]
-    left1 = size0[0] + GAP
-    canvas = blank(height + caption_height, left1 + size1[0])
-    picture0, picture1 = canvas[:height, : size0[0]], canvas[:height, left1:]
-    picture0[:] = resized(image0.pixels, size0)
-    picture1[:] = resized(image1.pixels, size1)
-
+    height = max(image0.pixels.shape[0], image1.pixels.shape[0])
+    canvas, size0, size1 = side_by_side(image0, image1, height, max_side, caption_height)
+    height, left1 = size0[1], size0[0] + GAP
     full0, full1 = np.array([image0.width, image0.height]), np.array([image1.width, image1.height])
     drawn = np.flatnonzero(matches.inliers)
     if len(drawn) > max_lines:
@@ -57,25 +51,11 @@ def draw_matches(
     place1 = matches.points1[drawn] / full1
     geometry = matches.geometry
     if geometry is not None and geometry.kind == "homography" and geometry.matrix is not None:
-        draw_outline(picture1, _outline(image0, geometry.matrix) / full1 * size1)
+        draw_outline(canvas[:height, left1:], _outline(image0, geometry.matrix) / full1 * size1)
     ends = place1 * size1 + (left1, 0)
     draw_lines(canvas[:height], place0 * size0, ends, _colours(place0))
     _write_caption(canvas[height:], matches)
     return canvas
-
-
-def _sizes(
-    image0: Image, image1: Image, max_side: int, caption_height: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(width, height) at which the pictures are shown: at one height, the larger of the two."""
-    aspect0, aspect1 = image0.width / image0.height, image1.width / image1.height
-    height = min(
-        max(image0.pixels.shape[0], image1.pixels.shape[0]),
-        max_side - caption_height,
-        int((max_side - GAP) / (aspect0 + aspect1)),
-    )
-    height = max(1, height)
-    return (max(1, int(height * aspect0)), height), (max(1, int(height * aspect1)), height)
 
 
 def _colours(places: Places) -> list[Colour]:
