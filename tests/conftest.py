@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.networks import stir_norms
+from helpers.networks import as_bundle, stir_norms
 from helpers.textures import draw_texture
 from helpers.warps import warp_picture, warp_points
 
@@ -58,10 +58,7 @@ def random_net():
 @pytest.fixture(scope="session")
 def random_bundle(random_net, models):
     """`random_net` as a bundle in the folder of `models`."""
-    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
-    from covis.export.xfeat import export_xfeat
-
-    return export_xfeat(random_net, models / "random", name="random", licence="-", source="-")
+    return as_bundle("xfeat", random_net, models / "random")
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +80,7 @@ def random_aliked():
 @pytest.fixture(scope="session")
 def aliked_bundle(random_aliked, models):
     """`random_aliked` as a bundle in the folder of `models`."""
-    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
-    from covis.export.aliked import export_aliked
-
-    return export_aliked(random_aliked, models / "aliked", name="aliked", licence="-", source="-")
+    return as_bundle("aliked", random_aliked, models / "aliked")
 
 
 @pytest.fixture(scope="session")
@@ -106,11 +100,7 @@ def random_superpoint():
 @pytest.fixture(scope="session")
 def superpoint_bundle(random_superpoint, models):
     """`random_superpoint` as a bundle in the folder of `models`."""
-    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
-    from covis.export.superpoint import export_superpoint
-
-    folder = models / "superpoint"
-    return export_superpoint(random_superpoint, folder, name="superpoint", licence="-", source="-")
+    return as_bundle("superpoint", random_superpoint, models / "superpoint")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from covis.matching import Matcher
 from covis.runtime import Bundle
 from covis.search import Index
 from covis.search.duplicates import WAYS, stood
-from covis.search.retrieve import FINER_KEYPOINTS, Ranker
+from covis.search.retrieve import FINER_KEYPOINTS, Ranker, SearchResult
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
 Pixels = NDArray[np.uint8]
@@ -221,6 +221,10 @@ def scripted(
     return Index(index.uri), asked
 
 
+def stems_and_inliers(found: SearchResult) -> list[tuple[str, int]]:
+    return [(Path(hit.path).stem, hit.inliers) for hit in found.hits]
+
+
 def test_lightglue_has_the_last_word_on_who_is_first(
     upright: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,14 +235,14 @@ def test_lightglue_has_the_last_word_on_who_is_first(
     query = Path(upright.uri).parent / "photos" / "0.png"
     found = index.search(query, budget=None)
     assert sorted(asked) == ["0", "1"]
-    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits] == [
+    assert stems_and_inliers(found) == [
         ("1", 80),
         ("0", 70),
         ("2", 40),
     ]
     lightglue |= {"1": (90, "unsure"), "0": (10, "same")}
     found = index.search(query, budget=None)
-    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits] == [
+    assert stems_and_inliers(found) == [
         ("0", 10),
         ("1", 60),
         ("2", 40),
@@ -253,7 +257,7 @@ def test_lightglue_is_asked_about_all_where_none_is_certain(
     index, asked = scripted(upright, monkeypatch, nearest, lightglue)
     found = index.search(Path(upright.uri).parent / "photos" / "0.png", budget=None)
     assert sorted(asked) == ["0", "1", "2"]
-    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits][:2] == [("2", 20), ("0", 9)]
+    assert stems_and_inliers(found)[:2] == [("2", 20), ("0", 9)]
 
 
 def test_lightglue_is_not_asked_where_the_first_place_is_clear(
