@@ -16,25 +16,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import common
+from common import DATA, XFEAT
 
-from covis.errors import ArgumentError, CovisError
+from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Settings
+from covis.evaluation.benchmarks.pairs import figures
 from covis.evaluation.datasets.pairs import PairSet, read_pairs
 from covis.evaluation.method import Method
 from covis.evaluation.metrics.two_view import Setup, TwoViewResult, evaluate_setups, pool
-from covis.evaluation.protocol import Protocol
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-PUBLISHED_XFEAT = SHARED / "weights" / "xfeat" / "xfeat.safetensors"
+from covis.evaluation.protocol import Protocol, detail_of
+from covis.evaluation.tables import Row, figures_table, rows_json
 
 
 def make_method(
@@ -72,57 +70,29 @@ def find_sets(data: Path, names: Sequence[str] | None) -> list[PairSet]:
     return [read_pairs(folder) for folder in folders if names is None or folder.name in names]
 
 
-def row(method: str, result: TwoViewResult) -> list[str]:
-    shares = " / ".join(f"{100 * value:.0f}" for value in result.share.values())
-    areas = " / ".join(f"{100 * value:.1f}" for value in result.auc.values())
-    return [
-        result.name,
-        str(len(result.matches)),
-        method,
-        shares,
-        areas,
-        f"{result.median_error:.2f}",
-        f"{result.matches.mean():.0f}",
-        f"{result.inliers.mean():.0f}",
-    ]
+def row_of(method: str, result: TwoViewResult) -> Row:
+    """Areas, shares and counts as `covis eval pairs` has them, and every pair's errors."""
+    found = {**figures(result), "median error": result.median_error}
+    detail = detail_of(result)
+    return Row(result.kind, method, result.name, found, len(result.matches), detail=detail)
 
 
 def table(results: Sequence[tuple[str, TwoViewResult]]) -> str:
-    """Markdown, the methods side by side for every set."""
+    """Markdown: of each kind the methods side by side for every set."""
     blocks = []
-    for kind, unit in (("homography", "3/5/7 px"), ("pose", "5/10/20 deg")):
+    for kind in dict.fromkeys(result.kind for _, result in results):
         of_kind = [(method, result) for method, result in results if result.kind == kind]
-        if not of_kind:
-            continue
-        header = [kind, "pairs", "method", f"share at {unit}", f"AUC at {unit}"]
-        header += ["median error", "matches", "inliers"]
         sets = list(dict.fromkeys(result.name for _, result in of_kind))
-        rows = [row(m, r) for name in sets for m, r in of_kind if r.name == name]
-        lines = [header, ["---"] * len(header), *rows]
-        blocks.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+        of_kind.sort(key=lambda each: sets.index(each[1].name))
+        blocks.append(figures_table([(kind, row_of(*each)) for each in of_kind], digits=2))
     return "\n\n".join(blocks)
-
-
-def as_json(method: str, result: TwoViewResult) -> dict[str, Any]:
-    """Numbers of one table row; errors that are infinite become null."""
-    errors = [[e if np.isfinite(e) else None for e in pair] for pair in result.errors.tolist()]
-    return {
-        "method": method,
-        "set": result.name,
-        "kind": result.kind,
-        "share": result.share,
-        "auc": result.auc,
-        "errors": errors,
-        "matches": result.matches.tolist(),
-        "inliers": result.inliers.tolist(),
-    }
 
 
 def run(arguments: argparse.Namespace) -> None:
     size = Protocol("", 0, (), (), longest=arguments.max_size)
     sets = [
         dataclasses.replace(each, pairs=tuple(map(size.sized, each.pairs)))
-        for each in find_sets(SHARED / "data", arguments.sets)
+        for each in find_sets(DATA, arguments.sets)
     ]
     setup = Setup("poselib-prosac" if arguments.scores else "poselib", arguments.threshold)
     results: list[tuple[str, TwoViewResult]] = []
@@ -144,33 +114,21 @@ def run(arguments: argparse.Namespace) -> None:
     size = f"at most {arguments.max_size} px" if arguments.max_size else "at their own size"
     print(f"\nMeans over {arguments.seeds} RANSAC seeds. Images {size}.")
     if arguments.json:
-        rows = [as_json(method, result) for method, result in results]
-        arguments.json.write_text(json.dumps(rows, indent=1), "utf-8")
-
-
-def names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+        rows = [row_of(method, result) for method, result in results]
+        arguments.json.write_text(rows_json(rows), "utf-8")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--methods", type=names, default=["sift", str(PUBLISHED_XFEAT), "xfeat"])
-    parser.add_argument("--matcher", default="nearest", help="as covis.Matcher takes it")
-    parser.add_argument("--max-keypoints", type=int, help="4096, semi-dense 10,000")
-    parser.add_argument("--sets", type=names, help="names of folders; all when left out")
-    parser.add_argument("--max-size", type=int, help="longer side in pixels; own size if left out")
-    parser.add_argument("--seeds", type=int, default=3, help="how many RANSAC seeds to average")
-    parser.add_argument("--threshold", type=float, help="inlier threshold in pixels")
-    parser.add_argument("--scores", action="store_true", help="try the most similar first")
-    parser.add_argument("--json", type=Path, help="write the numbers and every error there")
-    try:
-        run(parser.parse_args())
-    except CovisError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    options = common.parser(__doc__, "--json")
+    options.add_argument("--methods", type=common.names, default=["sift", str(XFEAT), "xfeat"])
+    options.add_argument("--matcher", default="nearest", help="as covis.Matcher takes it")
+    options.add_argument("--max-keypoints", type=int, help="4096, semi-dense 10,000")
+    options.add_argument("--sets", type=common.names, help="names of folders; all when left out")
+    options.add_argument("--max-size", type=int, help="longer side in pixels; own size if left out")
+    options.add_argument("--seeds", type=int, default=3, help="how many RANSAC seeds to average")
+    options.add_argument("--threshold", type=float, help="inlier threshold in pixels")
+    options.add_argument("--scores", action="store_true", help="try the most similar first")
+    return common.main(run, options)
 
 
 if __name__ == "__main__":

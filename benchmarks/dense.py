@@ -20,27 +20,32 @@ Parts:
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import common
 import cv2
 import numpy as np
 
 from covis.dense import DenseExtractor, propagate
 from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
-from covis.errors import ArgumentError, CovisError
-from covis.evaluation.benchmarks import davis, feature_upsampling, object_discovery, pf_willow
-from covis.evaluation.benchmarks.dense import VARIANTS, Row, Table
+from covis.errors import ArgumentError
+from covis.evaluation.benchmarks import davis, feature_upsampling
+from covis.evaluation.benchmarks.davis import DAVIS
+from covis.evaluation.benchmarks.dense import VARIANTS
+from covis.evaluation.benchmarks.object_discovery import YOLO
+from covis.evaluation.benchmarks.pf_willow import PF_WILLOW
 from covis.evaluation.datasets.boxes import localised, read_yolo_folder
+from covis.evaluation.tables import Row, figures_table, markdown, rows_json
 from covis.images.decode import load_image
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph, cpu_threads
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dense"
+DATA = common.DATA / "dense"
 AGAINST = (("+ LiFT once", "+ bilinear x 2"), ("+ LiFT twice", "+ bilinear x 4"))
 """With as many cells."""
 COST_SIZE = 448
@@ -64,73 +69,74 @@ def met(good: bool) -> str:
     return "target met" if good else "target MISSED"
 
 
-def against_bilinear(table: Table, wanted: Sequence[str], better: int = 0) -> str:
-    """For each size, by how much LiFT's scores differ. better: where it is a target that they do,
-    1, or -1 where lower ones are better."""
-    lines = []
-    for size in dict.fromkeys(row.size for row in table.rows):
-        rows = {row.variant: row for row in table.rows if row.size == size}
-        for lifted, bilinear in (pair for pair in AGAINST if pair[0] in rows):
-            gains = {name: gain(rows[lifted], rows[bilinear], name) for name in wanted}
+def show(rows: Sequence[Row], wanted: Sequence[str] = (), better: int = 0) -> None:
+    """Print rows, and for each size by how much LiFT's scores differ from bilinear's.
+
+    wanted: the scores that are compared. better: where it is a target that they differ, 1, or -1
+    where lower ones are better.
+    """
+    shown = [
+        replace(row, figures={**row.figures, "ms with the task": row.detail["ms with the task"]})
+        for row in rows
+    ]
+    print(f"{figures_table([(row.protocol, row) for row in shown], digits=2)}\n\n{rows[0].note}\n")
+    for part in dict.fromkeys(row.part for row in rows):
+        found = {row.detail["variant"]: row.figures for row in rows if row.part == part}
+        for lifted, bilinear in (pair for pair in AGAINST if wanted and pair[0] in found):
+            gains = {name: found[lifted][name] - found[bilinear][name] for name in wanted}
             said = ", ".join(f"{name} {each:+.2f}" for name, each in gains.items())
-            line = f"{size or 'own'} px, {lifted} against {bilinear}: {said}"
+            line = f"{part}, {lifted} against {bilinear}: {said}"
             if better:
                 line += f"; {met(all(better * each > 0 for each in gains.values()))}"
-            lines.append(line)
-    return "\n".join(lines)
+            print(line)
+    print()
 
 
-def gain(row: Row, other: Row, name: str) -> float:
-    return 100 * (row.scores[name] - other.scores[name])
-
-
-def run_willow(arguments: argparse.Namespace) -> list[Table]:
+def run_willow(arguments: argparse.Namespace) -> list[Row]:
     sizes: Sequence[int | None] = arguments.sizes or (300, 150, 75)
     folder, model = DATA / "PF-WILLOW", arguments.model
     options = {"threads": arguments.threads, "report": say}
-    table = pf_willow.evaluate(folder, model, sizes=sizes, **options)
-    print(
-        f"{table.markdown()}\n\n{against_bilinear(table, list(table.rows[0].scores), better=1)}\n"
-    )
+    rows = PF_WILLOW.evaluate(folder, model, sizes=sizes, **options)
+    show(rows, [name for name in rows[0].figures if name.startswith("PCK")], better=1)
     doubled = [2 * size for size in sizes if size and 2 * size not in sizes]
     if not doubled:
-        return [table]
-    imitated = pf_willow.evaluate(folder, model, sizes=doubled, variants=VARIANTS[:1], **options)
-    print(f"The backbone alone on larger images:\n\n{imitated.markdown()}\n")
-    return [table, imitated]
+        return rows
+    print("The backbone alone on larger images:\n")
+    imitated = PF_WILLOW.evaluate(folder, model, sizes=doubled, variants=VARIANTS[:1], **options)
+    show(imitated)
+    return [*rows, *imitated]
 
 
-def run_reconstruction(arguments: argparse.Namespace) -> list[Table]:
+def run_reconstruction(arguments: argparse.Namespace) -> list[Row]:
     photos = sorted((DATA / "coco128" / "images").glob("*.jpg"))
-    table = feature_upsampling.evaluate(
+    rows = feature_upsampling.evaluate(
         photos, arguments.model, threads=arguments.threads, report=say
     )
-    print(f"{table.markdown()}\n\n{against_bilinear(table, ['error'], better=-1)}\n")
-    return [table]
+    show(rows, ["error"], better=-1)
+    return rows
 
 
-def run_davis(arguments: argparse.Namespace) -> list[Table]:
-    table = davis.evaluate(
+def run_davis(arguments: argparse.Namespace) -> list[Row]:
+    rows = DAVIS.evaluate(
         DATA / "bmx-trees", arguments.model, threads=arguments.threads, report=say
     )
-    print(f"{table.markdown()}\n\n{against_bilinear(table, ['J&F'])}\n")
-    return [table]
+    show(rows, ["J&F"])
+    return rows
 
 
-def run_discovery(arguments: argparse.Namespace) -> list[Table]:
-    table = object_discovery.evaluate(
+def run_discovery(arguments: argparse.Namespace) -> list[Row]:
+    rows = YOLO.evaluate(
         DATA / "coco128",
         arguments.model,
-        read=read_yolo_folder,
         sizes=arguments.sizes or (240,),
         threads=arguments.threads,
         report=say,
     )
     images = [image for image in read_yolo_folder(DATA / "coco128") if len(image.boxes)]
     floor = np.mean([localised(middle(image.path), image.boxes) for image in images])
-    print(f"{table.markdown()}\n\n{against_bilinear(table, ['CorLoc'])}")
+    show(rows, ["CorLoc"])
     print(f"The middle {MIDDLE:.0%} of each side, whatever the image: {100 * floor:.2f}\n")
-    return [table]
+    return rows
 
 
 def middle(path: Path) -> tuple[float, float, float, float]:
@@ -139,27 +145,16 @@ def middle(path: Path) -> tuple[float, float, float, float]:
     return x, y, image.width - x, image.height - y
 
 
-def medians(rounds: int, *tasks: Callable[[], object]) -> list[float]:
-    """Seconds of each, in turns, so that whatever else the machine does hits all alike."""
-    times: list[list[float]] = [[] for _ in tasks]
-    for number in range(rounds + 1):
-        for task, found in zip(tasks, times, strict=True):
-            began = time.perf_counter()
-            task()
-            if number:
-                found.append(time.perf_counter() - began)
-    return [statistics.median(found) for found in times]
-
-
-def run_cost(arguments: argparse.Namespace) -> list[Table]:
-    lines = ["| backbone | its s | a lift's s | share |", "| --- | --- | --- | --- |"]
+def run_cost(arguments: argparse.Namespace) -> list[Row]:
     xfeat = cost_of_xfeat(arguments)
     vit = cost_of_vit(arguments)
     named = zip(("ViT-S/16, PyTorch", "ViT-S/16, bundle"), (vit[:2], vit[2:]), strict=True)
-    for name, (backbone, lift) in (*named, ("XFeat, bundle", xfeat)):
-        lines.append(f"| {name} | {backbone:.4f} | {lift:.4f} | {100 * lift / backbone:.1f} % |")
+    lines = [
+        [name, f"{backbone:.4f}", f"{lift:.4f}", f"{100 * lift / backbone:.1f} %"]
+        for name, (backbone, lift) in (*named, ("XFeat, bundle", xfeat))
+    ]
     share = max(vit[1] / vit[0], vit[3] / vit[2])
-    print("\n".join(lines))
+    print(markdown(["backbone", "its s", "a lift's s", "share"], lines))
     print(f"\n{COST_SIZE} x {COST_SIZE} pixels, medians. Of the ViT, at most 30 %: "
           f"{met(share < MOST_COST)}\n")  # fmt: skip
     return []
@@ -167,7 +162,7 @@ def run_cost(arguments: argparse.Namespace) -> list[Table]:
 
 def cost_of_xfeat(arguments: argparse.Namespace) -> list[float]:
     """Seconds of the backbone and of a lift."""
-    return medians(arguments.rounds, *graphs_of(find_bundle(arguments.model), arguments))
+    return common.medians(arguments.rounds, *graphs_of(find_bundle(arguments.model), arguments))
 
 
 def graphs_of(bundle: Bundle, arguments: argparse.Namespace) -> list[Callable[[], object]]:
@@ -208,12 +203,12 @@ def cost_of_vit(arguments: argparse.Namespace) -> list[float]:
     with torch.inference_mode():
         image = torch.rand(1, 3, COST_SIZE, COST_SIZE)
         features = backbone(image)
-        return medians(
+        return common.medians(
             arguments.rounds, lambda: backbone(image), lambda: lift.lift(image, features), *exported
         )
 
 
-def run_speed(arguments: argparse.Namespace) -> list[Table]:
+def run_speed(arguments: argparse.Namespace) -> list[Row]:
     """Decoded frames in, masks out."""
     (clip,) = davis.read_davis(DATA / "bmx-trees")
     frames = [
@@ -221,8 +216,7 @@ def run_speed(arguments: argparse.Namespace) -> list[Table]:
         for path in clip.frames[:FRAMES]
     ]
     mask = cv2.resize(davis.read_labels(clip.masks[0]), VIDEO, interpolation=cv2.INTER_NEAREST)
-    print("| features | frames a second, 854 x 480 | processor s a frame |")
-    print("| --- | --- | --- |")
+    rows = []
     for lifts in range(2):
         describe = DenseExtractor(
             arguments.model, lifts=lifts, max_size=None, threads=arguments.threads
@@ -233,8 +227,9 @@ def run_speed(arguments: argparse.Namespace) -> list[Table]:
         speed = count / (time.perf_counter() - began)
         busy = (time.process_time() - busy) / count
         name = "+ LiFT once" if lifts else "backbone"
-        print(f"| {name} | {speed:.2f} ({met(speed >= LEAST_SPEED)}) | {busy:.3f} |")
-    print()
+        rows.append([name, f"{speed:.2f} ({met(speed >= LEAST_SPEED)})", f"{busy:.3f}"])
+    header = ["features", "frames a second, 854 x 480", "processor s a frame"]
+    print(markdown(header, rows) + "\n")
     return []
 
 
@@ -255,39 +250,28 @@ PARTS = {
 
 
 def run(arguments: argparse.Namespace) -> None:
-    for part in arguments.parts:
-        if part not in PARTS:
-            raise ArgumentError(f"no part '{part}'; there are: {', '.join(PARTS)}.")
-    tables, asked = [], arguments.model
+    common.check_known("part", arguments.parts, PARTS)
+    rows: list[Row] = []
+    asked = arguments.model
     for part in arguments.parts or PARTS:
         for model in (asked,) if asked else MODELS.get(part, (DEFAULT_DENSE,)):
             arguments.model = model
-            tables += PARTS[part](arguments)
+            rows += PARTS[part](arguments)
     if arguments.json:
-        text = ",\n".join(table.json() for table in tables)
-        arguments.json.write_text(f"[{text}]\n", "utf-8")
+        arguments.json.write_text(rows_json(rows), "utf-8")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("parts", nargs="*", help="all when left out")
-    parser.add_argument(
+    options = common.parser(__doc__, "--threads", "--json")
+    options.add_argument("parts", nargs="*", help="all when left out")
+    options.add_argument(
         "--model", help="name or folder of a bundle; those of the package when left out"
     )
-    parser.add_argument(
+    options.add_argument(
         "--sizes", type=int, nargs="*", help="longest sides in pixels, for willow and discovery"
     )
-    parser.add_argument("--rounds", type=int, default=11, help="of the cost")
-    parser.add_argument("--threads", type=int, help="all processors when left out")
-    parser.add_argument("--json", type=Path, help="write the tables there")
-    try:
-        run(parser.parse_args())
-    except CovisError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    options.add_argument("--rounds", type=int, default=11, help="of the cost")
+    return common.main(run, options)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
-from side_by_side import PEAK, Contest, race
+import common
+from common import DATA, SHARED, XFEAT, Contest, race
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
-XFEAT = SHARED / "weights" / "xfeat" / "xfeat.safetensors"
+from covis.evaluation.tables import markdown
+
 LIGHTERGLUE = SHARED / "weights" / "lighterglue" / "lighterglue.safetensors"
 SHIPPED = "lightglue-xfeat-covis"
 
@@ -124,21 +121,16 @@ def adaptive(threads: int) -> None:
     extract = functools.cache(Extractor(max_keypoints=KEYPOINTS, max_size=None, threads=threads))
     matchers = [Matcher(SHIPPED, full_depth=full, threads=threads) for full in (False, True)]
     loop = LightGlue.open(find_bundle(SHIPPED), threads=threads)
-    print("| pairs | layers run | points pruned | time | times as fast | inliers kept |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    table = []
     totals: list[list[float]] = []
-    for pairs in find_sets(SHARED / "data", EASY):
+    for pairs in find_sets(DATA, EASY):
         rows = []
         for pair in pairs.pairs:
             features = [extract(pair.path0), extract(pair.path1)]
-            taken, inliers = [], []
-            for match in matchers:
-                times = []
-                for _ in range(3):
-                    began = time.perf_counter()
-                    found = match(*features)
-                    times.append(time.perf_counter() - began)
-                taken.append(statistics.median(times))
+            calls = [functools.partial(match, *features) for match in matchers]
+            taken, inliers = common.medians(3, *calls), []
+            for call in calls:
+                found = call()
                 geometry = estimate_geometry(
                     found.points0,
                     found.points1,
@@ -152,19 +144,24 @@ def adaptive(threads: int) -> None:
             lived = np.concatenate([told.layers0, told.layers1])
             rows.append([*taken, *inliers, told.layers, (lived < told.layers).mean()])
         totals += rows
-        print(_adaptive_row(f"{pairs.name} ({len(rows)})", rows))
-    print(_adaptive_row(f"all ({len(totals)})", totals))
+        table.append(_adaptive_row(f"{pairs.name} ({len(rows)})", rows))
+    table.append(_adaptive_row(f"all ({len(totals)})", totals))
+    header = ["pairs", "layers run", "points pruned", "time", "times as fast", "inliers kept"]
+    print(markdown(header, table))
     print("\nAt least 2 times as fast with at least 98 % of the inliers.\n")
 
 
-def _adaptive_row(name: str, rows: list[list[float]]) -> str:
+def _adaptive_row(name: str, rows: list[list[float]]) -> list[str]:
     times, full, inliers, full_inliers, layers, pruned = zip(*rows, strict=True)
     mine, theirs = statistics.median(times), statistics.median(full)
-    return (
-        f"| {name} | {statistics.mean(layers):.1f} | {statistics.mean(pruned):.0%} | "
-        f"{mine * 1e3:.0f} ms, {theirs * 1e3:.0f} ms at full depth | {theirs / mine:.2f} | "
-        f"{sum(inliers) / max(sum(full_inliers), 1):.1%} |"
-    )
+    return [
+        name,
+        f"{statistics.mean(layers):.1f}",
+        f"{statistics.mean(pruned):.0%}",
+        f"{mine * 1e3:.0f} ms, {theirs * 1e3:.0f} ms at full depth",
+        f"{theirs / mine:.2f}",
+        f"{sum(inliers) / max(sum(full_inliers), 1):.1%}",
+    ]
 
 
 def memory(folder: Path) -> None:
@@ -178,10 +175,9 @@ def memory(folder: Path) -> None:
     bundle = export_lightglue(
         Net(256).eval(), folder / "memory", name="m", licence="-", source="random", features=""
     )
-    command = [sys.executable, "-c", PEAK + MEASURED_PAIR, str(bundle.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     print("9x256x4, 4096 x 4096 points (one N x N array of all heads is 268 MB):")
-    print((done.stdout + done.stderr).strip() + "\n")
+    common.print_of_process(MEASURED_PAIR, bundle.folder)
+    print()
 
 
 def quality(folder: Path) -> None:
@@ -215,7 +211,7 @@ def quality(folder: Path) -> None:
         setup = Setup("poselib")
         found = [
             evaluate_setups(method.match, pairs, [setup], seeds=range(3))[setup]
-            for pairs in find_sets(SHARED / "data", None)
+            for pairs in find_sets(DATA, None)
         ]
         groups = {"all homography": [r for r in found if r.kind == "homography"]}
         groups["hard poses"] = [r for r in found if r.name in HARD]
@@ -225,27 +221,28 @@ def quality(folder: Path) -> None:
     print(table(results) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default="speed,adaptive,memory,quality")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    # The BLAS behind NumPy reads this when NumPy is first imported.
-    os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        parts = {
-            "speed": lambda: speed(options.rounds, options.threads, folder),
-            "adaptive": lambda: adaptive(options.threads),
-            "memory": lambda: memory(folder),
-            "quality": lambda: quality(folder),
-        }
-        for part in options.parts.split(","):
-            if part not in parts:
-                sys.exit(f"No part '{part}'; there are: {', '.join(parts)}.")
-            parts[part]()
+PARTS = {
+    "speed": lambda options, folder: speed(options.rounds, options.threads, folder),
+    "adaptive": lambda options, _: adaptive(options.threads),
+    "memory": lambda _, folder: memory(folder),
+    "quality": lambda _, folder: quality(folder),
+}
+
+
+def run(options: argparse.Namespace) -> None:
+    common.check_known("part", options.parts, PARTS)
+    with tempfile.TemporaryDirectory() as folder:
+        for part in options.parts:
+            PARTS[part](options, Path(folder))
+
+
+def main() -> int:
+    options = common.parser(__doc__)
+    options.add_argument("--parts", type=common.names, default=list(PARTS))
+    options.add_argument("--rounds", type=int, default=9)
+    options.add_argument("--threads", type=int, default=2)
+    return common.main(run, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

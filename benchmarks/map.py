@@ -9,7 +9,8 @@ the best similarity, seconds. Both sides know the intrinsics. Of halves: the med
 that error when a random half of the points is adjusted anew, which tells how much of it is chance;
 seeds change less. Both sides' positions are also compared with each other: where they agree better
 than with the truth, the truth, the intrinsics or the lens is the limit.
-relief: the same for rendered walls with real photos on them (`relief.py`), whose truth is exact.
+relief: the same for rendered walls with real photos on them (`rendered_walls.py`); their truth is
+exact.
 scenes: 7-Scenes: a map of two thirds of the frames, the others located in it; photos of other
 places must not be. With the map's own poses, aligned to the true ones by the best similarity of
 its cameras, and with points triangulated from the given poses, as hloc does it: the first is what
@@ -37,24 +38,25 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import common
 import cv2
 import numpy as np
+from common import DATA
 from rendered_walls import LENS, make_relief
 
-from covis.errors import ArgumentError, CovisError
 from covis.evaluation.benchmarks.localisation import link_photos, write_poses
 from covis.evaluation.datasets.pairs import PosePair, read_pairs
 from covis.evaluation.datasets.seven_scenes import Frame, read_scene
 from covis.evaluation.metrics.localisation import (
-    align,
     aligned_position_errors,
     chained_poses,
     localisation_errors,
+    umeyama,
 )
+from covis.evaluation.tables import markdown
 from covis.geometry import Camera
 from covis.geometry.absolute_pose import CalibratedCamera, Pose
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PARTS = ("strecha", "relief", "scenes", "many")
 HALVES = 5
 MEGAPIXELS = 2.0
@@ -212,11 +214,6 @@ def kept(path: Path, call: Callable[..., dict[str, Any]], *arguments: Any) -> di
     return result
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def stages(result: dict[str, Any]) -> str:
     return ", ".join(f"{name} {spent:.1f}" for name, spent in result["seconds"].items())
 
@@ -299,7 +296,7 @@ def known_places(
             )
     header = ["photos of", "side", "placed", "mean position error", "of halves", "largest"]
     header += ["points", "reprojection", "wall", "processor", "stages, s"]
-    print(table(header, rows))
+    print(markdown(header, rows))
     print()
     print("\n".join(between))
 
@@ -308,7 +305,7 @@ def position_misses(found: dict[str, Pose], truth: dict[str, Pose]) -> Any:
     """(N, 3): by what camera positions miss the true ones after the best similarity."""
     ours = np.array([found[name].position for name in truth])
     theirs = np.array([pose.position for pose in truth.values()])
-    return align(ours, theirs).points(ours) - theirs
+    return umeyama(ours, theirs).points(ours) - theirs
 
 
 def scene_map(
@@ -354,7 +351,7 @@ def scene_places(
     locate = Locator(folder, matcher=matcher, threads=threads)
     own = poses_of(locate.map.reconstruction)
     true = {frame.name: frame.pose for frame in train if frame.name in own}
-    to_metres = align(
+    to_metres = umeyama(
         np.array([own[name].position for name in true]),
         np.array([pose.position for pose in true.values()]),
     )
@@ -429,7 +426,7 @@ def scenes(out: Path, folder: Path, threads: int | None, max_keypoints: int, for
     header = ["features", "matcher", "focal length", "map's poses", "mapped", "located"]
     header += ["median position", "median rotation", "% within 5 / 25 cm, 5°", "strangers placed"]
     header += ["wall a query", "processor"]
-    print(table(header, rows))
+    print(markdown(header, rows))
     print("\nTargets: XFeat's medians at most SIFT's; no stranger placed.\n")
 
 
@@ -478,7 +475,7 @@ def many(out: Path, sides: Sequence[str], count: int, threads: int | None) -> No
             ]
         )
     header = [f"{count} photos", "placed", "points", "reprojection", "wall", "processor"]
-    print(table([*header, "stages, s"], rows))
+    print(markdown([*header, "stages, s"], rows))
     if "pycolmap SIFT" in times and "covis" in times:
         peer, ours = times["pycolmap SIFT"], times["covis"]
         print(
@@ -489,12 +486,8 @@ def many(out: Path, sides: Sequence[str], count: int, threads: int | None) -> No
 
 
 def run(arguments: argparse.Namespace) -> None:
-    for part in arguments.parts:
-        if part not in PARTS:
-            raise ArgumentError(f"no part '{part}'; there are: {', '.join(PARTS)}.")
-    for side in arguments.sides:
-        if side not in SIDES:
-            raise ArgumentError(f"no side '{side}'; there are: {', '.join(SIDES)}.")
+    common.check_known("part", arguments.parts, PARTS)
+    common.check_known("side", arguments.sides, SIDES)
     with tempfile.TemporaryDirectory() as folder:
         out = (arguments.out or Path(folder)).resolve()
         if "strecha" in arguments.parts:
@@ -513,33 +506,21 @@ def run(arguments: argparse.Namespace) -> None:
             many(out, arguments.sides, arguments.count, arguments.threads)
 
 
-def names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(";" if ";" in text else ",") if name.strip()]
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", type=names, default=list(PARTS[:3]), help="of the above")
-    parser.add_argument(
+    options = common.parser(__doc__, "--threads")
+    options.add_argument("--parts", type=common.names, default=list(PARTS[:3]), help="of the above")
+    options.add_argument(
         "--sides",
-        type=names,
+        type=common.names,
         default=["covis", "pycolmap SIFT"],
         help=f"of {'; '.join(SIDES)}; separated by semicolons",
     )
-    parser.add_argument("--count", type=int, default=100, help="photos of the part many")
-    parser.add_argument("--scene", type=Path, default=DATA / "pose" / "7scenes")
-    parser.add_argument("--max-keypoints", type=int, default=4096, help="of the part scenes")
-    parser.add_argument("--strangers", type=int, default=40, help="of the part scenes")
-    parser.add_argument("--out", type=Path, help="a folder that keeps what is done")
-    parser.add_argument("--threads", type=int, help="of both sides; all by default")
-    try:
-        run(parser.parse_args())
-    except CovisError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    options.add_argument("--count", type=int, default=100, help="photos of the part many")
+    options.add_argument("--scene", type=Path, default=DATA / "pose" / "7scenes")
+    options.add_argument("--max-keypoints", type=int, default=4096, help="of the part scenes")
+    options.add_argument("--strangers", type=int, default=40, help="of the part scenes")
+    options.add_argument("--out", type=Path, help="a folder that keeps what is done")
+    return common.main(run, options)
 
 
 if __name__ == "__main__":

@@ -23,20 +23,21 @@ Each picture is decoded and extracted once, for search once more. Features lie i
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import common
 import cv2
 import numpy as np
+from common import DATA
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError, CovisError, ImageError
+from covis.errors import ArgumentError, ImageError
 from covis.evaluation.benchmarks.retrieval import (
     BLANK,
     Rankings,
@@ -47,6 +48,7 @@ from covis.evaluation.benchmarks.retrieval import (
 )
 from covis.evaluation.datasets.queries import QuerySet, read_queries
 from covis.evaluation.datasets.revisited import Revisited, read_revisited
+from covis.evaluation.tables import Row, figures_table, rows_json
 from covis.features import Extractor
 from covis.features.sift import extract_sift
 from covis.images.decode import Source, load_image
@@ -57,7 +59,6 @@ from covis.search.pooling import global_vector
 from covis.search.retrieve import CANDIDATES, check_pair
 from covis.types import Features, Image, Matches
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 METHODS = ("colours", "words", "global", "nearest", "lightglue", "search")
 BUDGETS = {"500 ms": 0.5, "no budget": None}
 BINS = (16, 4, 4)
@@ -68,17 +69,6 @@ SAMPLE = 30_000
 
 FloatArray = NDArray[np.float32]
 Truth = QuerySet | Revisited
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method on one set, in percent. seconds: what re-ranking took a query, or the median
-    answer of a search, 0 without."""
-
-    set: str
-    method: str
-    scores: dict[str, float]
-    seconds: float = 0.0
 
 
 @dataclass
@@ -161,11 +151,16 @@ def check(
     ]
 
 
-def score(truth: Truth, rankings: Rankings) -> dict[str, float]:
-    """The columns of the table, in percent."""
+def row_of(truth: Truth, method: str, rankings: Rankings, seconds: float | None = None) -> Row:
+    """A method's scores in percent. seconds: what re-ranking took a query, or the median answer of
+    a search."""
     if isinstance(truth, QuerySet):
-        return score_queries(rankings, truth.relevant)
-    return score_revisited(rankings, truth)
+        protocol, figures = "queries", score_queries(rankings, truth.relevant)
+    else:
+        protocol, figures = "revisited", score_revisited(rankings, truth)
+    if seconds is not None:
+        figures["ms a query"] = 1000 * seconds
+    return Row(protocol, method, truth.name, figures, len(truth.queries))
 
 
 def evaluate(
@@ -175,9 +170,9 @@ def evaluate(
     if "colours" in methods:
         known = np.array(database.colours)
         distances = np.array([np.abs(known - each).sum(axis=1) for each in queries.colours])
-        yield Row(truth.name, "colour histogram", score(truth, rank(-distances)))
+        yield row_of(truth, "colour histogram", rank(-distances))
     if "words" in methods:
-        yield Row(truth.name, "SIFT words", score(truth, rank(words(queries.sift, database.sift))))
+        yield row_of(truth, "SIFT words", rank(words(queries.sift, database.sift)))
     if not queries.features:
         return
     asked, known = (
@@ -186,7 +181,7 @@ def evaluate(
     pooled = " (pooled)" if queries.features[0].global_descriptor is None else ""
     name = f"{extract.model}, global{pooled}"
     ranked = rank(asked @ known.T)
-    yield Row(truth.name, name, score(truth, ranked))
+    yield row_of(truth, name, ranked)
     for matcher in ("nearest", "lightglue"):
         if matcher not in methods:
             continue
@@ -195,8 +190,8 @@ def evaluate(
         checked = check(match, queries.features, database.features, [r[:top] for r in ranked])
         seconds = (time.perf_counter() - began) / len(ranked)
         for label, certain_first in (("", False), (", certain first", True)):
-            found = score(truth, reorder(ranked, checked, certain_first=certain_first))
-            yield Row(truth.name, f"{name} + {matcher}{label}", found, seconds)
+            found = reorder(ranked, checked, certain_first=certain_first)
+            yield row_of(truth, f"{name} + {matcher}{label}", found, seconds)
     if "search" in methods:
         yield from search(truth, extract, ranked, threads)
 
@@ -223,31 +218,20 @@ def search(
                 hits = [places[path] for hit in found.hits for path in (hit.path, *hit.copies)]
                 rankings.append(np.array(list(dict.fromkeys([*hits, *ranked[i].tolist()]))))
                 seconds.append(found.seconds["total"])
-            name = f"covis search, {label}"
-            yield Row(truth.name, name, score(truth, rankings), statistics.median(seconds))
+            yield row_of(truth, f"covis search, {label}", rankings, statistics.median(seconds))
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown, in percent; sets that are scored alike in one table."""
+    """Markdown; sets that are scored alike in one table."""
     blocks = []
-    for columns in dict.fromkeys(tuple(row.scores) for row in rows):
-        lines = [["set", "method", *columns, "s a query"], ["---"] * (len(columns) + 3)]
-        lines += [
-            [
-                row.set,
-                row.method,
-                *(f"{value:.1f}" for value in row.scores.values()),
-                f"{row.seconds:.2f}" if row.seconds else "",
-            ]
-            for row in rows
-            if tuple(row.scores) == columns
-        ]
-        blocks.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        alike = [row for row in rows if row.protocol == protocol]
+        blocks.append(figures_table([("measured", row) for row in alike]))
     return "\n\n".join(blocks)
 
 
 def read_sets(names: Sequence[str] | None, revisited: Sequence[Path]) -> list[Truth]:
-    data = SHARED / "data" / "retrieval"
+    data = DATA / "retrieval"
     if names is None:
         names = (
             [] if revisited else sorted(path.parent.name for path in data.glob("*/queries.json"))
@@ -259,9 +243,7 @@ def read_sets(names: Sequence[str] | None, revisited: Sequence[Path]) -> list[Tr
 
 def run(arguments: argparse.Namespace) -> None:
     methods = list(arguments.methods)
-    for method in methods:
-        if method not in METHODS:
-            raise ArgumentError(f"no method '{method}'; there are: {', '.join(METHODS)}.")
+    common.check_known("method", methods, METHODS)
     if arguments.top < 1:
         raise ArgumentError(f"--top must be 1 or more, not {arguments.top}.")
     if arguments.threads:
@@ -280,7 +262,7 @@ def run(arguments: argparse.Namespace) -> None:
     for truth in read_sets(arguments.sets, arguments.revisited):
         for row in evaluate(truth, extract, methods, arguments.top, arguments.threads):
             rows.append(row)
-            print(f"{row.set}: {row.method}", file=sys.stderr, flush=True)
+            print(f"{row.part}: {row.method}", file=sys.stderr, flush=True)
     print(table(rows))
     print(
         f"\nPictures of at most {arguments.max_size} px, {arguments.max_keypoints} features; the "
@@ -289,32 +271,18 @@ def run(arguments: argparse.Namespace) -> None:
     if any("(pooled)" in row.method for row in rows):
         print(f"{extract.model} has no global vector; its local descriptors are pooled.")
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), "utf-8")
-
-
-def names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+        arguments.json.write_text(rows_json(rows), "utf-8")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--methods", type=names, default=METHODS)
-    parser.add_argument("--sets", type=names, help="names of folders; all when left out")
-    parser.add_argument("--revisited", type=Path, nargs="*", default=[], metavar="FOLDER")
-    parser.add_argument("--features", default="xfeat", help="as covis.Extractor takes it")
-    parser.add_argument("--max-size", type=int, default=640, help="longer side in pixels")
-    parser.add_argument("--max-keypoints", type=int, default=1000)
-    parser.add_argument("--top", type=int, default=20, help="how many are re-ranked")
-    parser.add_argument("--threads", type=int, help="all processors when left out")
-    parser.add_argument("--json", type=Path, help="write the numbers there")
-    try:
-        run(parser.parse_args())
-    except CovisError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    options = common.parser(__doc__, "--max-size", "--threads", "--json")
+    options.add_argument("--methods", type=common.names, default=METHODS)
+    options.add_argument("--sets", type=common.names, help="names of folders; all when left out")
+    options.add_argument("--revisited", type=Path, nargs="*", default=[], metavar="FOLDER")
+    options.add_argument("--features", default="xfeat", help="as covis.Extractor takes it")
+    options.add_argument("--max-keypoints", type=int, default=1000)
+    options.add_argument("--top", type=int, default=20, help="how many are re-ranked")
+    return common.main(run, options)
 
 
 if __name__ == "__main__":

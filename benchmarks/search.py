@@ -29,8 +29,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import common
 import cv2
 import numpy as np
+from common import DATA
 
 from covis import Extractor, Index
 from covis.matching.nearest import mutual_nearest
@@ -39,28 +41,9 @@ from covis.search.retrieve import CANDIDATES
 from covis.search.store import File, Identity, ImageRecord, Store, quantised, restored
 from covis.types import Features
 
-ROOT = Path(__file__).resolve().parent.parent
-PHOTOS = ROOT.parent / "shared" / "data" / "retrieval"
+PHOTOS = DATA / "retrieval"
 KEYPOINTS = 1000
 COMMIT = 1000
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART")
-    parser.add_argument("--images", type=int, default=100_000, help="for search")
-    parser.add_argument("--index-images", type=int, default=300_000, help="for index")
-    parser.add_argument("--memory-images", type=int, default=20_000, help="for memory")
-    parser.add_argument("--queries", type=int, default=50)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--folder", type=Path, help="where stores go, and stay")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in options.parts or PARTS:
-            print(f"## {name}", flush=True)
-            PARTS[name](folder, options)
 
 
 def adding(folder: Path, options: argparse.Namespace) -> None:
@@ -357,5 +340,28 @@ PARTS = {
     "quantised": quantising,
 }
 
+
+def run(options: argparse.Namespace) -> None:
+    common.check_known("part", options.parts, PARTS)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in options.parts or PARTS:
+            print(f"## {name}", flush=True)
+            PARTS[name](folder, options)
+
+
+def main() -> int:
+    options = common.parser(__doc__)
+    options.add_argument("parts", nargs="*", metavar="PART", help="all when left out")
+    options.add_argument("--images", type=int, default=100_000, help="for search")
+    options.add_argument("--index-images", type=int, default=300_000, help="for index")
+    options.add_argument("--memory-images", type=int, default=20_000, help="for memory")
+    options.add_argument("--queries", type=int, default=50)
+    options.add_argument("--kills", type=int, default=50)
+    options.add_argument("--folder", type=Path, help="where stores go, and stay")
+    return common.main(run, options)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

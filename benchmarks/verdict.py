@@ -24,19 +24,21 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+import common
 import cv2
 import numpy as np
+from common import DATA
 
 from covis import Extractor, Features, Matcher, verify
-from covis.errors import ArgumentError, CovisError
+from covis.errors import ArgumentError
 from covis.evaluation.datasets.pairs import read_pairs
 from covis.evaluation.metrics.calibration import describe
+from covis.evaluation.tables import markdown
 from covis.geometry.verdict import Calibration
 from covis.runtime.bundle import list_bundles
 from covis.training.recipes.verdict import colours
 from covis.types import GeometryKind, Verdict
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LIGHT = "lightglue-xfeat-covis"
 LOOK_ALIKES = 2
 """Of a query's wrong paintings, how many are those with the most alike colours."""
@@ -111,14 +113,15 @@ def judge_all(
     return verdicts
 
 
-def by_group(cases: Sequence[Case], verdicts: Sequence[Verdict]) -> list[str]:
+def by_group(cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
     """What was said of each group's pairs."""
     said = Counter((c.group, c.same, v.label) for c, v in zip(cases, verdicts, strict=True))
-    lines = ["| pairs | answer | same | unsure | different |", "| --- | --- | --- | --- | --- |"]
+    labels = ("same", "unsure", "different")
+    rows = []
     for group, same in dict.fromkeys((case.group, case.same) for case in cases):
-        counts = [str(said[group, same, label]) for label in ("same", "unsure", "different")]
-        lines.append(f"| {group} | {'same' if same else 'different'} | {' | '.join(counts)} |")
-    return lines
+        counts = [str(said[group, same, label]) for label in labels]
+        rows.append([group, "same" if same else "different", *counts])
+    return markdown(["pairs", "answer", *labels], rows)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -139,7 +142,7 @@ def run(arguments: argparse.Namespace) -> None:
         verdicts = judge_all(cases, method, arguments.max_keypoints, arguments.max_size)
         print(f"## {method}\n")
         print("\n".join(describe([v.probability for v in verdicts], same, thresholds)))
-        print("\n" + "\n".join(by_group(cases, verdicts)) + "\n")
+        print(f"\n{by_group(cases, verdicts)}\n")
         loud = [(v.probability, c) for c, v in zip(cases, verdicts, strict=True) if not c.same]
         for probability, case in sorted(loud, key=lambda pair: -pair[0])[: arguments.worst]:
             print(f"{probability:.3f} {case.path0} {case.path1}", file=sys.stderr)
@@ -150,27 +153,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--methods", type=lambda text: text.split(","), default=["nearest", "lightglue"]
-    )
-    parser.add_argument(
+    options = common.parser(__doc__, "--max-size")
+    options.add_argument("--methods", type=common.names, default=["nearest", "lightglue"])
+    options.add_argument(
         "--different", type=int, default=20, help="wrong pairs, a query or two sets"
     )
-    parser.add_argument("--queries", type=int, default=60, help="of the museum, at most")
-    parser.add_argument("--every", type=int, default=1, help="only every N-th pair")
-    parser.add_argument("--max-keypoints", type=int, default=2048)
-    parser.add_argument("--max-size", type=int, default=640, help="longer side in pixels")
-    parser.add_argument("--worst", type=int, default=0, help="name so many wrong pairs")
-    parser.add_argument("--seed", type=int, default=0)
-    try:
-        run(parser.parse_args())
-    except CovisError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    options.add_argument("--queries", type=int, default=60, help="of the museum, at most")
+    options.add_argument("--every", type=int, default=1, help="only every N-th pair")
+    options.add_argument("--max-keypoints", type=int, default=2048)
+    options.add_argument("--worst", type=int, default=0, help="name so many wrong pairs")
+    options.add_argument("--seed", type=int, default=0)
+    return common.main(run, options)
 
 
 if __name__ == "__main__":

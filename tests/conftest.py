@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from helpers.networks import as_bundle, stir_norms
+from helpers.textures import draw_texture
+from helpers.warps import warp_picture, warp_points
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -56,10 +58,7 @@ def random_net():
 @pytest.fixture(scope="session")
 def random_bundle(random_net, models):
     """`random_net` as a bundle in the folder of `models`."""
-    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
-    from covis.export.xfeat import export_xfeat
-
-    return export_xfeat(random_net, models / "random", name="random", licence="-", source="-")
+    return as_bundle("xfeat", random_net, models / "random")
 
 
 @pytest.fixture(scope="session")
@@ -69,11 +68,8 @@ def random_aliked():
     from covis.nets.aliked import ALIKED, DeformableConv
 
     torch.manual_seed(5)
-    net = ALIKED((4, 4, 8, 8), 16, positions=4).eval()
+    net = stir_norms(ALIKED((4, 4, 8, 8), 16, positions=4).eval(), 0.3, 0.1, 0.6)
     for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.1, 0.6)
         if isinstance(module, DeformableConv):
             module.offset_conv.weight.data *= 5
     net.desc_head.offset_conv[2].weight.data *= 20
@@ -84,10 +80,7 @@ def random_aliked():
 @pytest.fixture(scope="session")
 def aliked_bundle(random_aliked, models):
     """`random_aliked` as a bundle in the folder of `models`."""
-    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
-    from covis.export.aliked import export_aliked
-
-    return export_aliked(random_aliked, models / "aliked", name="aliked", licence="-", source="-")
+    return as_bundle("aliked", random_aliked, models / "aliked")
 
 
 @pytest.fixture(scope="session")
@@ -107,40 +100,13 @@ def random_superpoint():
 @pytest.fixture(scope="session")
 def superpoint_bundle(random_superpoint, models):
     """`random_superpoint` as a bundle in the folder of `models`."""
-    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
-    from covis.export.superpoint import export_superpoint
-
-    folder = models / "superpoint"
-    return export_superpoint(random_superpoint, folder, name="superpoint", licence="-", source="-")
+    return as_bundle("superpoint", random_superpoint, models / "superpoint")
 
 
 @pytest.fixture(scope="session")
 def texture():
     """(480, 640, 3) uint8 with detail at every scale."""
     return draw_texture(480, 640)
-
-
-def draw_texture(height: int, width: int, seed: int = 0):
-    rng = np.random.default_rng(seed)
-    picture = np.zeros((height, width, 3), np.float32)
-    for cell in (4, 8, 16, 32, 64):
-        noise = rng.random((height // cell + 2, width // cell + 2, 3), np.float32)
-        large = cv2.resize(noise, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
-        picture += large[:height, :width] * cell**0.5
-    low, high = np.percentile(picture, (1, 99))
-    return np.clip((picture - low) / (high - low) * 255, 0, 255).astype(np.uint8)
-
-
-def warp_points(matrix, points):
-    """Pixels with the top-left one's centre at (0.5, 0.5), by a homography of such pixels."""
-    return cv2.perspectiveTransform(points[:, None].astype(np.float64), matrix)[:, 0]
-
-
-def warp_picture(picture, matrix, size):
-    """The picture as the homography (of pixels with centres at .5) moves it; size (w, h)."""
-    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    whole = np.linalg.inv(half) @ matrix @ half
-    return cv2.warpPerspective(picture, whole, size, flags=cv2.INTER_CUBIC)
 
 
 @pytest.fixture(scope="session")

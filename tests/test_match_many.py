@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.textures import soft_noise
 
 from covis.errors import ArgumentError, CovisError
 from covis.features.extractor import Extractor
@@ -27,8 +28,7 @@ SIFT = Settings("sift", max_keypoints=200)
 def write_pictures(folder: Path, count: int) -> list[Path]:
     """Views of one texture, each moved by a few pixels."""
     folder.mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    texture = cv2.resize(noise, (240, 180), interpolation=cv2.INTER_CUBIC)
+    texture = soft_noise(60, 80)
     paths = [folder / f"view {i}.png" for i in range(count)]
     for i, path in enumerate(paths):
         cv2.imwrite(str(path), texture[3 * i : 3 * i + 120, 5 * i : 5 * i + 160])

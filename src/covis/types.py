@@ -283,7 +283,8 @@ class Matches:
 
         image0, image1: what `load_image` takes. path: where to write the picture as well.
         """
-        from covis.draw.pictures import draw_matches, save_picture
+        from covis.draw.canvas import save_picture
+        from covis.draw.matches import draw_matches
         from covis.images.decode import load_image
 
         loaded0, loaded1 = (load_image(image, max_size=DRAWN_SIZE) for image in (image0, image1))

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
+from helpers.textures import soft_noise
 from typer.testing import CliRunner, Result
 
 from covis.cli import app
@@ -22,8 +22,7 @@ def covis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     """Two views of a texture, the second moved by (10, 6)."""
-    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    texture = cv2.resize(noise, (240, 180), interpolation=cv2.INTER_CUBIC)
+    texture = soft_noise(60, 80)
     paths = tmp_path / "a.png", tmp_path / "b.png"
     cv2.imwrite(str(paths[0]), texture[:160, :200])
     cv2.imwrite(str(paths[1]), texture[6:166, 10:210])

@@ -76,25 +76,30 @@ def test_exception_for_no_choice_names_the_choices(covis: Run) -> None:
     assert "'essential'" in told
 
 
+def match_with(
+    error: type[BaseException], covis: Run, pair: tuple[Path, Path], patch: pytest.MonkeyPatch
+) -> Result:
+    """What `covis match` does where matching raises an error."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    patch.setattr("covis.api.match", broken)
+    return covis("match", *pair)
+
+
 def test_control_c_exits_quietly_with_130(
     covis: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("covis.api.match", interrupted)
-    result = covis("match", *pair)
+    result = match_with(KeyboardInterrupt, covis, pair, monkeypatch)
     assert (result.exit_code, result.output) == (130, "")
 
 
 def test_what_nobody_expected_keeps_its_traceback(
     covis: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("covis.api.match", broken)
-    assert isinstance(covis("match", *pair).exception, ZeroDivisionError)
+    result = match_with(ZeroDivisionError, covis, pair, monkeypatch)
+    assert isinstance(result.exception, ZeroDivisionError)
 
 
 def test_options_offer_what_the_library_takes() -> None:

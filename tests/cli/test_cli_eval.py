@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from helpers import toy_benchmark
 from typer.testing import Result
 
-from covis.evaluation.registry import BENCHMARKS
+from covis.evaluation.benchmark import Benchmark
+from covis.evaluation.registry import BENCHMARKS, by_name
 
 Run = Callable[..., Result]
 SIFT = ("--features", "sift", "--matcher", "nearest", "--seeds", "1", "--max-keypoints", "200")
@@ -97,3 +100,39 @@ def test_reproduce_only_some(covis: Run, data: Path) -> None:
     text = (data.parent / "page.md").read_text()
     assert "| SIFT | sift, global (pooled) | search | 1 | 100.0 |" in text
     assert "- `pairs`, SIFT, sift + nearest, 4096 keypoints: left out" in text
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the data of a new benchmark, whose module is listed in the registry."""
+    listed = cast("dict[str, Benchmark]", BENCHMARKS)
+    for name, benchmark in by_name([toy_benchmark]).items():
+        monkeypatch.setitem(listed, name, benchmark)
+    folder = tmp_path / "texts" / "toy"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("one two three")
+    (folder / "b.txt").write_text("one")
+    return folder
+
+
+def test_a_new_benchmark_needs_its_module_and_a_place_in_the_registry(
+    covis: Run, toy: Path
+) -> None:
+    assert covis("eval").stdout.splitlines()[-1].split() == ["toy", "words", "of", "texts"]
+    assert "https://example.org/texts" in covis("eval", "toy").stdout
+    result = covis("eval", "toy", toy, "--features", "sift", "-o", "toy.json")
+    assert result.exit_code == 0, result.output
+    assert "| measured | sift | a | 1 | 3.0 |" in result.stdout
+    assert "| printed: A paper | Abacus | a |  | 3.0 |" in result.stdout
+    rows = json.loads((toy.parents[1] / "toy.json").read_text())["rows"]
+    assert [row["figures"]["words"] for row in rows] == [3, 1]
+    reproduced = covis("reproduce", "--data", toy.parent, "-o", "page.md")
+    assert reproduced.exit_code == 0, reproduced.output
+    assert "| ours | xfeat | b | 1 | 1.0 |" in (toy.parents[1] / "page.md").read_text()
+
+
+def test_exception_new_benchmark_without_its_data(covis: Run, toy: Path) -> None:
+    (toy.parent / "empty").mkdir()
+    result = covis("eval", "toy", toy.parent / "empty")
+    assert result.exit_code == 2
+    assert "toy is not there; the data is at https://example.org/texts" in result.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.textures import soft_noise
 from typer.testing import Result
 
 Run = Callable[..., Result]
@@ -20,8 +21,7 @@ def photos(tmp_path: Path) -> Path:
     """Four textures in a folder."""
     (tmp_path / "photos").mkdir()
     for number in range(4):
-        noise = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
-        texture = cv2.resize(noise, (240, 180), interpolation=cv2.INTER_CUBIC)
+        texture = soft_noise(30, 40, seed=number)
         cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), texture)
     return tmp_path / "photos"
 

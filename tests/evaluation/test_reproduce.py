@@ -6,10 +6,11 @@ from helpers import trees
 
 from covis.errors import ArgumentError, CovisError
 from covis.evaluation import reproduce
-from covis.evaluation.benchmark import Row, Settings
+from covis.evaluation.benchmark import Settings
 from covis.evaluation.registry import BENCHMARKS
 from covis.evaluation.reproduce import Job, find_data, page, plan
 from covis.evaluation.result import Result
+from covis.evaluation.tables import Row
 
 SIFT = Settings(features="sift", matcher="nearest", seeds=1, max_keypoints=200)
 

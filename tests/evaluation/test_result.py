@@ -5,12 +5,13 @@ import pytest
 from helpers import trees
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Row, Settings
+from covis.evaluation.benchmark import Settings
 from covis.evaluation.benchmarks import hpatches, phototourism, posed_pairs, retrieval
 from covis.evaluation.protocol import TITLES
-from covis.evaluation.published_results import PRINTED
+from covis.evaluation.published_results import PUBLISHED
 from covis.evaluation.registry import BENCHMARKS
 from covis.evaluation.result import Result, run_benchmark, tables, versions
+from covis.evaluation.tables import Row
 
 SIFT = Settings(features="sift", matcher="nearest", seeds=1)
 
@@ -102,7 +103,7 @@ def test_what_papers_print_stands_beside_something():
     }
     known |= {("hpatches", "LightGlue, matches")}
     known |= {(name, "retrieval") for name in ("roxford5k", "rparis6k")}
-    for each in PRINTED:
+    for each in PUBLISHED:
         if each.benchmark in protocols or each.protocol == "retrieval":
             assert (each.benchmark, each.protocol) in known
         assert each.benchmark in BENCHMARKS

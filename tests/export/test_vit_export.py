@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.networks import stir_norms
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
@@ -26,12 +27,7 @@ def strong(net):
 
 def lift_for(kind):
     torch.manual_seed(1)
-    lift = LiFT(kind).eval()
-    for each in lift.modules():
-        if isinstance(each, torch.nn.BatchNorm2d):
-            each.running_mean.normal_(0, 0.1)
-            each.running_var.uniform_(0.1, 0.6)
-    return lift
+    return stir_norms(LiFT(kind).eval(), 0.1, 0.1, 0.6)
 
 
 def expected(backbone, lift, pixels, times):

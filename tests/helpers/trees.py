@@ -5,21 +5,17 @@ import json
 import cv2
 import numpy as np
 
+from helpers.textures import soft_noise
+
 MOVE = np.array([[1.0, 0, 12], [0, 1, 8], [0, 0, 1]])
 """Where a point of the first picture stands in the second, pixel centres at whole numbers."""
 SIZE = (240, 180)
 SPACE_K = np.array([[200.0, 0, 120], [0, 210, 90], [0, 0, 1]])
 
 
-def texture(seed=0):
-    """(220, 280, 3): large enough for every view."""
-    noise = np.random.default_rng(seed).integers(0, 256, (55, 70, 3), np.uint8)
-    return cv2.resize(noise, (280, 220), interpolation=cv2.INTER_CUBIC)
-
-
 def views(seed=0):
     """Two pictures of SIZE: the second one's point is the first one's by MOVE."""
-    whole = texture(seed)
+    whole = soft_noise(55, 70, (280, 220), seed)
     return whole[20:200, 20:260], whole[12:192, 8:248]
 
 

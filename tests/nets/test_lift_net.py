@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from helpers.networks import stir_norms
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
 from safetensors.torch import save_file  # noqa: E402
@@ -17,12 +18,7 @@ KIND = FeatureKind("dino-vits16", "0123456789abcdef", 11, "key", 12, 16)
 
 def random_lift(kind):
     torch.manual_seed(4)
-    net = LiFT(kind).eval()
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.1, 0.6)
-    return net
+    return stir_norms(LiFT(kind).eval(), 0.3, 0.1, 0.6)
 
 
 @pytest.fixture(scope="module")

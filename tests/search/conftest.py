@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.textures import clouds
 from numpy.typing import NDArray
 
 from covis.search import Index
@@ -17,12 +18,7 @@ Pixels = NDArray[np.uint8]
 
 def scene(seed: int, height: int = 150, width: int = 200) -> Pixels:
     """Blobs of several sizes: something to find features on, different for every seed."""
-    rng = np.random.default_rng(seed)
-    picture = np.zeros((height, width, 3), np.float32)
-    for cell in (5, 10, 40):
-        noise = rng.random((height // cell + 2, width // cell + 2, 3), np.float32)
-        large = cv2.resize(noise, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
-        picture += large[:height, :width]
+    picture = clouds(np.random.default_rng(seed), height, width, (5, 10, 40))
     return np.clip(picture / 3 * 255, 0, 255).astype(np.uint8)
 
 

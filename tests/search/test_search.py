@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_sheet
+from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_hits
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
@@ -20,7 +20,7 @@ from covis.matching import Matcher
 from covis.runtime import Bundle
 from covis.search import Index
 from covis.search.duplicates import WAYS, stood
-from covis.search.retrieve import FINER_KEYPOINTS, Ranker
+from covis.search.retrieve import FINER_KEYPOINTS, Ranker, SearchResult
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
 Pixels = NDArray[np.uint8]
@@ -221,6 +221,10 @@ def scripted(
     return Index(index.uri), asked
 
 
+def stems_and_inliers(found: SearchResult) -> list[tuple[str, int]]:
+    return [(Path(hit.path).stem, hit.inliers) for hit in found.hits]
+
+
 def test_lightglue_has_the_last_word_on_who_is_first(
     upright: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,14 +235,14 @@ def test_lightglue_has_the_last_word_on_who_is_first(
     query = Path(upright.uri).parent / "photos" / "0.png"
     found = index.search(query, budget=None)
     assert sorted(asked) == ["0", "1"]
-    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits] == [
+    assert stems_and_inliers(found) == [
         ("1", 80),
         ("0", 70),
         ("2", 40),
     ]
     lightglue |= {"1": (90, "unsure"), "0": (10, "same")}
     found = index.search(query, budget=None)
-    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits] == [
+    assert stems_and_inliers(found) == [
         ("0", 10),
         ("1", 60),
         ("2", 40),
@@ -253,7 +257,7 @@ def test_lightglue_is_asked_about_all_where_none_is_certain(
     index, asked = scripted(upright, monkeypatch, nearest, lightglue)
     found = index.search(Path(upright.uri).parent / "photos" / "0.png", budget=None)
     assert sorted(asked) == ["0", "1", "2"]
-    assert [(Path(hit.path).stem, hit.inliers) for hit in found.hits][:2] == [("2", 20), ("0", 9)]
+    assert stems_and_inliers(found)[:2] == [("2", 20), ("0", 9)]
 
 
 def test_lightglue_is_not_asked_where_the_first_place_is_clear(
@@ -460,7 +464,7 @@ def test_the_sheet_has_a_tile_a_hit(large: Index, tmp_path: Path) -> None:
     query = Path(large.uri).parent / "photos" / "4.png"
     found = large.search(query, 3, budget=None)
     gone = replace(found.hits[2], path=str(tmp_path / "gone.png"), matches=None)
-    sheet = draw_sheet(query, replace(found, hits=[*found.hits[:2], gone]))
+    sheet = draw_hits(query, replace(found, hits=[*found.hits[:2], gone]))
     assert sheet.shape[1] == MARGIN + COLUMNS * (TILE + MARGIN)
     tile = (sheet.shape[0] - 3 * MARGIN) // 2
     for row, column in ((0, 0), (0, 1), (1, 0)):
@@ -473,7 +477,7 @@ def test_the_sheet_frames_the_region(large: Index, scene: Scene) -> None:
     query, region = rgb(scene(1, 240, 320)), (40, 30, 200, 150)
     found = large.search(query, 1, region=region, budget=None)
     found = replace(found, hits=[replace(found.hits[0], matches=None)])
-    plain, framed = draw_sheet(query, found), draw_sheet(query, found, region=region)
+    plain, framed = draw_hits(query, found), draw_hits(query, found, region=region)
     rows, columns = np.nonzero((plain != framed).any(axis=2))
     # Both pictures at their own size, a gap of 6 pixels between, in the tile's middle.
     left = MARGIN + (TILE - 2 * 320 - 6) // 2 + 40

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.textures import clouds
 
 WIDTH, HEIGHT, FOCAL = 480, 360, 420.0
 SIDE = 900
@@ -44,11 +45,7 @@ def aligned(points, targets):
 
 def texture(seed):
     rng = np.random.default_rng(seed)
-    picture = np.zeros((SIDE, SIDE, 3), np.float32)
-    for cell in (6, 12, 25, 60):
-        noise = rng.random((SIDE // cell + 2, SIDE // cell + 2, 3), np.float32)
-        large = cv2.resize(noise, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
-        picture += large[:SIDE, :SIDE]
+    picture = clouds(rng, SIDE, SIDE, (6, 12, 25, 60))
     for _ in range(250):
         corner = rng.integers(0, SIDE, 2)
         size = rng.integers(8, 60, 2)

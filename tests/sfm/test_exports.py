@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from covis.draw.map import draw_model
-from covis.draw.pictures import save_picture
+from covis.draw.canvas import save_picture
+from covis.draw.map import draw_map
 from covis.errors import ArgumentError
 from covis.sfm import Map
 from covis.sfm.exports import export_model
@@ -82,7 +82,7 @@ def test_colmap_reads_its_own_formats(model, scene, colmap, tmp_path, kind):
 
 
 def test_the_picture_shows_cameras_before_the_walls(model, tmp_path):
-    picture = draw_model(model.reconstruction, width=320, height=200)
+    picture = draw_map(model.reconstruction, width=320, height=200)
     assert picture.shape == (200, 320, 3)
     orange = (picture.astype(int) - (255, 138, 61)).__abs__().max(axis=2) < 60
     coloured = (picture != picture[0, 0]).any(axis=2)

@@ -71,7 +71,8 @@ def match_command(
     (0.5, 0.5) is the middle of the top-left pixel. The cosine says how alike they are, 1 at most.
     """
     from covis.dense import match
-    from covis.draw.pictures import draw_transfer, save_picture
+    from covis.draw.canvas import save_picture
+    from covis.draw.dense import draw_transfer
     from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
@@ -140,7 +141,8 @@ def propagate_command(
 
     from covis.dense import DenseExtractor, Frames, ahead, propagate
     from covis.dense.masks import fit, read_mask, write_mask
-    from covis.draw.pictures import draw_labels, save_picture
+    from covis.draw.canvas import save_picture
+    from covis.draw.dense import draw_labels
 
     clip = Frames.open(frames, max_size or None)
     labels, palette = read_mask(mask)
@@ -207,7 +209,8 @@ def discover_command(
     DINO's ViTs.
     """
     from covis.dense import DenseExtractor, discover
-    from covis.draw.pictures import draw_box, save_picture
+    from covis.draw.canvas import save_picture
+    from covis.draw.dense import draw_box
     from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
@@ -256,7 +259,8 @@ def show_command(
     """
     from covis.dense import DenseExtractor, enlarge, likeness, pca_colours
     from covis.dense.keypoint_transfer import within
-    from covis.draw.pictures import beside, draw_heat, draw_map, save_picture
+    from covis.draw.canvas import beside, save_picture
+    from covis.draw.dense import draw_colours, draw_heat
     from covis.images.decode import load_image
 
     def described(times: int | None) -> DenseFeatures:
@@ -278,7 +282,7 @@ def show_command(
         maps = [described(lifts)]
         captions = [f"a descriptor every {maps[0].step[0]:g} pixels"]
     pictures = [
-        draw_map(loaded, colours, features.step)
+        draw_colours(loaded, colours, features.step)
         if place is None
         else draw_heat(loaded, likeness(features, place), features.step, place)
         for features, colours in zip(maps, pca_colours(maps), strict=True)

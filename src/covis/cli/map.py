@@ -223,8 +223,8 @@ def _params(listed: str | None) -> list[float] | None:
 def _write(out: Path, summary: Summary, exports: list[Any], draw: Path | None) -> list[str]:
     if not summary.models or not (exports or draw):
         return []
-    from covis.draw.map import draw_model
-    from covis.draw.pictures import save_picture
+    from covis.draw.canvas import save_picture
+    from covis.draw.map import draw_map
     from covis.sfm.exports import export_model
     from covis.sfm.map import Map
 
@@ -235,7 +235,7 @@ def _write(out: Path, summary: Summary, exports: list[Any], draw: Path | None) -
         root = Path(made.settings.photos)
         written.append(str(export_model(made.reconstruction, root, folder, kind)))
     if draw is not None:
-        save_picture(draw_model(made.reconstruction), draw)
+        save_picture(draw_map(made.reconstruction), draw)
         written.append(str(draw))
     return written
 

@@ -50,7 +50,7 @@ def command(
     for picture in (a, b):
         check_picture(picture)
     if output is not None:
-        from covis.draw.pictures import check_drawable
+        from covis.draw.canvas import check_drawable
 
         check_drawable(output)
 

@@ -10,41 +10,44 @@ import typer
 from covis.cli import options
 from covis.errors import ArgumentError
 
+Data = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="Holds the benchmarks' folders, at most two deep."),
+]
+Page = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")]
+Keep = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where every run's figures are kept, so that a stopped run goes on.",
+        show_default="beside FILE",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="BENCHMARK",
+        help="Only this one, see 'covis eval'; may be given several times.",
+        show_default="all",
+    ),
+]
+Official = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="The official XFeat weights, as imported; their LightGlue is lightglue-NAME.",
+    ),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Every fifth pair or query, one seed.")]
+
 
 def command(
-    data: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Holds the benchmarks' folders, at most two deep."),
-    ] = Path("data"),
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")
-    ] = Path("docs/results.md"),
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where every run's figures are kept, so that a stopped run goes on.",
-            show_default="beside FILE",
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="BENCHMARK",
-            help="Only this one, see 'covis eval'; may be given several times.",
-            show_default="all",
-        ),
-    ] = None,
-    official: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="The official XFeat weights, as imported; their LightGlue is lightglue-NAME.",
-        ),
-    ] = "xfeat-official",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Every fifth pair or query, one seed.")
-    ] = False,
+    data: Data = Path("data"),
+    out: Page = Path("docs/results.md"),
+    keep: Keep = None,
+    only: Only = None,
+    official: Official = "xfeat-official",
+    quick: Quick = False,
     threads: options.Threads = None,
 ) -> None:
     """Measure every table that there is data for, and write them as a page.

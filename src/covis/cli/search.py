@@ -61,7 +61,7 @@ def command(
 
     check_picture(query)
     if output is not None:
-        from covis.draw.pictures import check_drawable
+        from covis.draw.canvas import check_drawable
 
         check_drawable(output)
 
@@ -71,10 +71,10 @@ def command(
     index.load()
     found = index.search(query, k, region=box, budget=seconds, rotate=rotate, candidates=candidates)
     if output is not None:
-        from covis.draw.hits import draw_sheet
-        from covis.draw.pictures import save_picture
+        from covis.draw.canvas import save_picture
+        from covis.draw.hits import draw_hits
 
-        save_picture(draw_sheet(query, found, region=box), output)
+        save_picture(draw_hits(query, found, region=box), output)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return

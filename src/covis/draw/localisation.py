@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from covis.draw.canvas import FONT, GAP, TEXT, Colour, Pixels, blank, draw_dot, draw_path
 from covis.geometry.absolute_pose import CalibratedCamera, Pose
 from covis.sfm.exports import coloured_points
 from covis.types import Image, Matrix
@@ -16,17 +16,11 @@ if TYPE_CHECKING:
     from covis.sfm.localise import Localisation
     from covis.sfm.map import Map
 
-Pixels = NDArray[np.uint8]
-
-_BACKGROUND = (24, 26, 30)
-_TEXT = (232, 234, 237)
-_RIGHT = (88, 214, 141)
-_WRONG = (120, 124, 132)
-_OTHER = (130, 136, 146)
-_NEIGHBOUR = (245, 190, 80)
-_QUERY = (255, 90, 90)
-_GAP = 6
-_SHIFT = 4
+_RIGHT: Colour = (88, 214, 141)
+_WRONG: Colour = (120, 124, 132)
+_OTHER: Colour = (130, 136, 146)
+_NEIGHBOUR: Colour = (245, 190, 80)
+_QUERY: Colour = (255, 90, 90)
 
 
 def draw_localisation(
@@ -41,21 +35,18 @@ def draw_localisation(
     """
     caption = 34
     width = max(1, round(height * query.width / query.height))
-    canvas = np.empty((height + caption, width + _GAP + height * 4 // 3, 3), np.uint8)
-    canvas[:] = _BACKGROUND
+    canvas = blank(height + caption, width + GAP + height * 4 // 3)
     shown = cv2.resize(query.pixels, (width, height), interpolation=cv2.INTER_AREA)
     canvas[:height, :width] = shown
     scale = np.array([width / query.width, height / query.height])
     inliers = located.estimate.inliers
     for mask, colour, radius in ((~inliers, _WRONG, 1.5), (inliers, _RIGHT, 2.5)):
         for point in located.keypoints[mask] * scale:
-            _dot(canvas[:height, :width], point, radius, colour)
-    _draw_map(canvas[:height, width + _GAP :], model, located)
+            draw_dot(canvas[:height, :width], point, radius, colour)
+    _draw_map(canvas[:height, width + GAP :], model, located)
     words = f"{int(inliers.sum())} of {len(inliers)} points agree"
     words += f", confidence {located.estimate.confidence:.2f}" if located.found else ": cannot say"
-    cv2.putText(
-        canvas, words, (10, height + 24), cv2.FONT_HERSHEY_DUPLEX, 0.6, _TEXT, 1, cv2.LINE_AA
-    )
+    cv2.putText(canvas, words, (10, height + 24), FONT, 0.6, TEXT, 1, cv2.LINE_AA)
     return canvas
 
 
@@ -87,14 +78,13 @@ def _draw_map(canvas: Pixels, model: Map, located: Localisation) -> None:
     inside = ((pixels >= 0) & (pixels < size)).all(axis=1)
     canvas[pixels[inside, 1], pixels[inside, 0]] = colours[inside]
     for name, (pose, lens) in sorted(cameras.items(), key=lambda item: item[0] in near):
-        _draw_camera(
-            canvas, place(_outline(pose, lens, reach)), _NEIGHBOUR if name in near else _OTHER
-        )
+        colour = _NEIGHBOUR if name in near else _OTHER
+        draw_path(canvas, place(_outline(pose, lens, reach)), colour)
     if own is None or located.estimate.covariance is None:
         return
     places = place(located.places[located.estimate.inliers])
     for point in places[(places >= 0).all(axis=1) & (places < size).all(axis=1)]:
-        _dot(canvas, point, 1.5, _RIGHT)
+        draw_dot(canvas, point, 1.5, _RIGHT)
     spread = axes @ own.rotation.T
     spread = spread @ located.estimate.covariance[3:, 3:] @ spread.T
     values, vectors = np.linalg.eigh(spread)
@@ -103,8 +93,8 @@ def _draw_map(canvas: Pixels, model: Map, located: Localisation) -> None:
     ellipse = place(own.position) + (np.column_stack([np.cos(round_), np.sin(round_)]) * sides) @ (
         vectors.T
     )
-    cv2.polylines(canvas, [_fixed(ellipse)], True, _QUERY, 1, cv2.LINE_AA, _SHIFT)
-    _draw_camera(canvas, place(_outline(own, located.estimate.lens, 1.6 * reach)), _QUERY, 2)
+    draw_path(canvas, ellipse, _QUERY, closed=True)
+    draw_path(canvas, place(_outline(own, located.estimate.lens, 1.6 * reach)), _QUERY, 2)
 
 
 def _camera(reconstruction: Any, number: int) -> tuple[Pose, CalibratedCamera]:
@@ -139,21 +129,3 @@ def _outline(pose: Pose, lens: CalibratedCamera, reach: float) -> Matrix:
     local = np.array([[0, 0, 0], [-half, 0, 1], [half, 0, 1], [0, 0, 0], [0, 0, 1.7]]) * reach
     outline: Matrix = (local - pose.translation) @ pose.rotation
     return outline
-
-
-def _draw_camera(
-    canvas: Pixels, corners: Matrix, colour: tuple[int, int, int], thickness: int = 1
-) -> None:
-    cv2.polylines(canvas, [_fixed(corners)], False, colour, thickness, cv2.LINE_AA, _SHIFT)
-
-
-def _dot(canvas: Pixels, point: Matrix, radius: float, colour: tuple[int, int, int]) -> None:
-    x, y = _fixed(np.asarray(point)[None])[0].tolist()
-    cv2.circle(canvas, (x, y), round(radius * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
-
-
-def _fixed(points: Matrix) -> NDArray[np.int32]:
-    """Points (N, 2), the top-left pixel's centre (0.5, 0.5), as OpenCV's drawing takes them."""
-    far = np.clip((points - 0.5) * 2**_SHIFT, -(2**24), 2**24)
-    fixed: NDArray[np.int32] = np.rint(far).astype(np.int32)
-    return fixed

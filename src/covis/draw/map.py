@@ -1,24 +1,22 @@
-"""A model as a picture: its points and cameras, seen from above and behind the cameras."""
+"""A map as a picture: its points and cameras, seen from above and behind the cameras."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from covis.draw.pictures import _BACKGROUND as BACKGROUND
+from covis.draw.canvas import Colour, Pixels, blank, draw_path
 from covis.sfm.exports import coloured_points
 from covis.types import Matrix
 
 ELEVATION = 40.0
 """Degrees by which one looks down; 90 would be a map."""
 _MARGIN = 0.04
-_CAMERA = (255, 138, 61)
+_CAMERA: Colour = (255, 138, 61)
 
 
-def draw_model(model: Any, *, width: int = 1600, height: int = 1000) -> NDArray[np.uint8]:
+def draw_map(model: Any, *, width: int = 1600, height: int = 1000) -> Pixels:
     """A `pycolmap.Reconstruction` with a pose at least: (h, w, 3) uint8, RGB.
 
     Points have their colours, cameras are pyramids that open the way they look. What is up is
@@ -38,19 +36,17 @@ def draw_model(model: Any, *, width: int = 1600, height: int = 1000) -> NDArray[
     def pixels(where: Matrix) -> Matrix:
         return (where[..., :2] - middle) * scale + (width / 2, height / 2)
 
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[:] = BACKGROUND
+    picture = blank(height, width)
     at = np.floor(pixels(places)).astype(int)
     seen = ((at >= 1) & (at < (width - 1, height - 1))).all(axis=1)
     far_first = np.flatnonzero(seen)[np.argsort(-places[seen, 2], kind="stable")]
     for right in (-1, 0, 1):
         for down in (-1, 0, 1):
             picture[at[far_first, 1] + down, at[far_first, 0] + right] = colours[far_first]
-    lines = np.round(pixels(frustums) * 16).astype(np.int32)
-    for eye, *corners in lines:
-        cv2.polylines(picture, [np.array(corners)], True, _CAMERA, 1, cv2.LINE_AA, 4)
+    for eye, *corners in pixels(frustums):
+        draw_path(picture, np.array(corners), _CAMERA, closed=True)
         for corner in corners:
-            cv2.line(picture, eye.tolist(), corner.tolist(), _CAMERA, 1, cv2.LINE_AA, 4)
+            draw_path(picture, np.array([eye, corner]), _CAMERA)
     return picture
 
 

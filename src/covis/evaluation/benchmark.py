@@ -1,17 +1,20 @@
-"""What every benchmark takes and gives: settings, a report of progress, rows of figures.
+"""What every benchmark takes and says of itself: settings, a report of progress, its description.
 
-A benchmark is a function `run(data, settings, report) -> list[Row]` in a module of its own and an
-entry in `covis.evaluation.registry`.
+A benchmark is a function `run(data, settings, report) -> list[Row]` in a module of
+`covis.evaluation.benchmarks`, and a `Benchmark` that describes it in the module's `BENCHMARKS`;
+`covis.evaluation.registry` lists the module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from covis.errors import ArgumentError
+from covis.evaluation.published_results import PublishedResult
+from covis.evaluation.tables import Row
 from covis.matching.matcher import DEFAULT_MATCHER
 
 T = TypeVar("T")
@@ -70,35 +73,21 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The figures of one method on one part of a benchmark.
-
-    protocol: what was measured and how, in words; rows of one protocol stand in one table, and
-        `covis.evaluation.published_results` has what papers print under it.
-    method: what was measured, by the names of its models. part: "all", a scene, a set.
-    figures: name -> value, as papers print them: shares and areas in percent, others with their
-        unit in the name; NaN for none. items: how many pairs, queries, ... they come from.
-    note: what else a reader must know. detail: ready for JSON, such as single errors.
-    """
-
-    protocol: str
-    method: str
-    part: str
-    figures: Mapping[str, float]
-    items: int
-    note: str = ""
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Benchmark:
-    """An entry of the registry.
+    """What a benchmark says of itself.
 
-    about: one line. source: the official address of the data. layout: how to lay it out, one line.
+    name: as `covis eval` takes it. about: one line. source: the official address of the data.
+    layout: how to lay it out, one line.
     marks: patterns; a folder in which one of them finds something has the data.
-    run: the benchmark; imports what it needs when it is called.
+    run: the benchmark. It is only called for a folder that has one of the marks; anything else
+        that is wrong with the data raises ArgumentError that names the file.
+    folders: other names that `covis reproduce` finds the data under.
+    methods: what `covis reproduce` compares: "pairs", matchers; "search", features; "own", the
+        benchmark says itself.
+    published: what papers print for it.
     """
 
+    name: str
     about: str
     source: str
     layout: str
@@ -106,6 +95,7 @@ class Benchmark:
     run: Callable[[Path, Settings, Report], list[Row]]
     folders: tuple[str, ...] = ()
     methods: Literal["pairs", "search", "own"] = "own"
+    published: tuple[PublishedResult, ...] = ()
 
     def is_in(self, folder: Path) -> bool:
         return any(next(folder.glob(mark), None) is not None for mark in self.marks)

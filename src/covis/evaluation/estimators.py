@@ -50,7 +50,18 @@ def estimate(
     if estimator == "poselib":
         scores = None
     if estimator in ("poselib", "poselib-prosac"):
-        return _poselib(pair, points0, points1, scores, threshold, seed)
+        return estimate_geometry(
+            points0,
+            points1,
+            _kind(pair),
+            size0=pair.size0,
+            size1=pair.size1,
+            threshold=threshold,
+            camera0=getattr(pair, "camera0", None),
+            camera1=getattr(pair, "camera1", None),
+            scores=scores,
+            seed=seed,
+        )
     if isinstance(pair, PosePair) and estimator == "dlt":
         raise ArgumentError("the estimator 'dlt' is for homographies; use another for poses.")
     if estimator == "dlt":
@@ -97,28 +108,6 @@ def weighted_dlt(points0: FloatArray, points1: FloatArray, weights: FloatArray) 
         return None
     matrix = np.linalg.inv(normal1) @ vectors[:, 0].reshape(3, 3) @ normal0
     return matrix / matrix[2, 2] if abs(matrix[2, 2]) > 1e-12 else matrix
-
-
-def _poselib(
-    pair: Pair,
-    points0: FloatArray,
-    points1: FloatArray,
-    scores: FloatArray | None,
-    threshold: float | None,
-    seed: int,
-) -> Geometry:
-    return estimate_geometry(
-        points0,
-        points1,
-        _kind(pair),
-        size0=pair.size0,
-        size1=pair.size1,
-        threshold=threshold,
-        camera0=getattr(pair, "camera0", None),
-        camera1=getattr(pair, "camera1", None),
-        scores=scores,
-        seed=seed,
-    )
 
 
 def _homography(x0: Matrix, x1: Matrix, method: int, threshold: float) -> Geometry:

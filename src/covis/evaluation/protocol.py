@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.datasets.pairs import Pair, PairSet, scaled
 from covis.evaluation.method import Method
 from covis.evaluation.metrics.two_view import (
@@ -18,6 +18,7 @@ from covis.evaluation.metrics.two_view import (
     evaluate_setups,
     pool,
 )
+from covis.evaluation.tables import Row
 
 SEARCHED = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """Thresholds in pixels among which each method and estimator gets its best one (LightGlue)."""

@@ -1,6 +1,7 @@
 """What papers print, to stand beside what is measured. Nothing here was measured with covis.
 
-To add a paper's row, add it to PRINTED under the protocol that the benchmark's rows have.
+To add a paper's row, add it to PUBLISHED under the protocol that the benchmark's rows have, or to
+the `published` of the benchmark's own description.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from covis.evaluation.tables import Row
+
 
 @dataclass(frozen=True)
-class Printed:
+class PublishedResult:
     """A row of a paper's table.
 
     benchmark: its name in the registry. protocol: that of the `Row`s it stands beside.
@@ -23,6 +26,10 @@ class Printed:
     part: str
     figures: Mapping[str, float]
     source: str
+
+    @property
+    def row(self) -> Row:
+        return Row(self.protocol, self.method, self.part, self.figures, items=0)
 
 
 XFEAT = "XFeat (Potje et al., CVPR 2024)"
@@ -42,12 +49,12 @@ def _row(
     values: Sequence[float],
     source: str,
     part: str = "all",
-) -> Printed:
+) -> PublishedResult:
     figures = dict(zip(names, values, strict=True))
-    return Printed(benchmark, protocol, method, part, figures, source)
+    return PublishedResult(benchmark, protocol, method, part, figures, source)
 
 
-def _revisited() -> Iterator[Printed]:
+def _revisited() -> Iterator[PublishedResult]:
     names = "mAP medium", "mAP hard"
     for model, values in {
         "DELG R50 GLDv1, global": (69.7, 81.6, 45.1, 63.4),
@@ -63,7 +70,26 @@ def _revisited() -> Iterator[Printed]:
             yield _row(benchmark, "retrieval", model, names, values[i::2], f"{DELG}, retrieval")
 
 
-def _lift() -> Iterator[Printed]:
+def _lightglue() -> Iterator[PublishedResult]:
+    method, areas = "SuperPoint + LightGlue", ("AUC@1px", "AUC@5px")
+    for protocol, names, values in (
+        ("RANSAC", areas, (38.3, 79.6)),
+        ("weighted DLT", areas, (35.9, 78.6)),
+        ("matches", ("precision@3px", "recall@3px"), (88.9, 94.3)),
+    ):
+        source = f"{LIGHTGLUE}, table 1"
+        yield _row("hpatches", f"LightGlue, {protocol}", method, names, values, source)
+    for robust, full, adaptive in (
+        ("RANSAC", (49.9, 67.0, 80.1), (49.4, 67.2, 80.1)),
+        ("LO-RANSAC", (66.7, 79.3, 87.9), (66.3, 79.0, 87.9)),
+    ):
+        source = f"{LIGHTGLUE}, table 2"
+        for depth, printed in (("full depth", full), ("adaptive", adaptive)):
+            name = f"{method}, {depth}"
+            yield _row("megadepth1500", f"LightGlue, {robust}", name, AUC, printed, source)
+
+
+def _lift() -> Iterator[PublishedResult]:
     """Features of DINO's ViT-S/16, and the same lifted once. In keypoint transfer both were
     enlarged to a cell a pixel, on 100 pairs a category."""
     methods = "DINO ViT-S/16", "DINO ViT-S/16, + LiFT once"
@@ -94,7 +120,7 @@ def _lift() -> Iterator[Printed]:
                 yield _row(benchmark, protocol, method, names, figures, LIFT, part)
 
 
-PRINTED: tuple[Printed, ...] = (
+PUBLISHED: tuple[PublishedResult, ...] = (
     *(
         _row("hpatches", "XFeat, MAGSAC++", "XFeat", names, values, f"{XFEAT}, HPatches", part)
         for names in [("MHA@3", "MHA@5", "MHA@7")]
@@ -102,21 +128,6 @@ PRINTED: tuple[Printed, ...] = (
             "illumination": (95.0, 98.1, 98.8),
             "viewpoint": (68.6, 81.1, 86.1),
         }.items()
-    ),
-    *(
-        _row(
-            "hpatches",
-            f"LightGlue, {protocol}",
-            "SuperPoint + LightGlue",
-            names,
-            values,
-            f"{LIGHTGLUE}, table 1",
-        )
-        for protocol, names, values in (
-            ("RANSAC", ("AUC@1px", "AUC@5px"), (38.3, 79.6)),
-            ("weighted DLT", ("AUC@1px", "AUC@5px"), (35.9, 78.6)),
-            ("matches", ("precision@3px", "recall@3px"), (88.9, 94.3)),
-        )
     ),
     *(
         _row("megadepth1500", "XFeat, LO-RANSAC", method, names, values, f"{XFEAT}, MegaDepth-1500")
@@ -133,22 +144,7 @@ PRINTED: tuple[Printed, ...] = (
             "XFeat + LighterGlue, 1024 px, 4096 keypoints": (56.4, 71.0, 81.9),
         }.items()
     ),
-    *(
-        _row(
-            "megadepth1500",
-            f"LightGlue, {protocol}",
-            method,
-            AUC,
-            values,
-            f"{LIGHTGLUE}, table 2",
-        )
-        for protocol, method, values in (
-            ("RANSAC", "SuperPoint + LightGlue, full depth", (49.9, 67.0, 80.1)),
-            ("RANSAC", "SuperPoint + LightGlue, adaptive", (49.4, 67.2, 80.1)),
-            ("LO-RANSAC", "SuperPoint + LightGlue, full depth", (66.7, 79.3, 87.9)),
-            ("LO-RANSAC", "SuperPoint + LightGlue, adaptive", (66.3, 79.0, 87.9)),
-        )
-    ),
+    *_lightglue(),
     *(
         _row("scannet1500", "XFeat, LO-RANSAC", method, AUC, values, f"{XFEAT}, ScanNet-1500")
         for method, values in {
@@ -159,3 +155,8 @@ PRINTED: tuple[Printed, ...] = (
     *_revisited(),
     *_lift(),
 )
+
+
+def published_for(benchmark: str) -> tuple[PublishedResult, ...]:
+    """The rows of a benchmark, by its name in the registry."""
+    return tuple(each for each in PUBLISHED if each.benchmark == benchmark)

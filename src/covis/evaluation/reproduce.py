@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from covis.errors import ArgumentError, CovisError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.benchmarks.pairs import figures
 from covis.evaluation.metrics.two_view import TwoViewResult
 from covis.evaluation.registry import BENCHMARKS
@@ -28,6 +28,7 @@ from covis.evaluation.result import (
     tables,
     versions,
 )
+from covis.evaluation.tables import Row
 from covis.runtime.bundle import installed_bundle
 
 QUICK = 5

@@ -7,17 +7,17 @@ import json
 import math
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from covis import __version__
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report, Row, Settings
-from covis.evaluation.published_results import PRINTED, Printed
+from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.registry import BENCHMARKS
+from covis.evaluation.tables import Row, figures_table, finite
 from covis.features.extractor import DEFAULT_FEATURES
 from covis.files.atomic import replacing
 from covis.runtime.bundle import find_bundle, installed_bundle, list_bundles
@@ -46,7 +46,7 @@ class Result:
     def save(self, path: str | Path) -> None:
         """Write it as JSON, whole or not at all; NaN and infinity become null."""
         with replacing(path) as file:
-            file.write(json.dumps(_finite(asdict(self)), indent=1, allow_nan=False).encode())
+            file.write(json.dumps(finite(asdict(self)), indent=1, allow_nan=False).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -134,27 +134,20 @@ def tables(benchmark: str, rows: Sequence[tuple[str, Row]]) -> str:
     blocks = []
     for protocol in dict.fromkeys(row.protocol for _, row in rows):
         own = [(label, row) for label, row in rows if row.protocol == protocol]
-        printed = [p for p in PRINTED if (p.benchmark, p.protocol) == (benchmark, protocol)]
+        columns = {name for _, row in own for name in row.figures}
+        printed = [
+            (f"printed: {each.source}", _with_figures(each.row, columns))
+            for each in BENCHMARKS[benchmark].published
+            if each.protocol == protocol
+        ]
         notes = dict.fromkeys(row.note for _, row in own if row.note)
-        blocks.append("\n\n".join([f"{benchmark}, {protocol}:", _table(own, printed), *notes]))
+        table = figures_table([*own, *printed])
+        blocks.append("\n\n".join([f"{benchmark}, {protocol}:", table, *notes]))
     return "\n\n".join(blocks)
 
 
-def _table(measured: Sequence[tuple[str, Row]], printed: Sequence[Printed]) -> str:
-    columns = list(dict.fromkeys(name for _, row in measured for name in row.figures))
-    lines = [["", "method", "part", "items", *columns]]
-    lines.append(["---"] * len(lines[0]))
-    for label, row in measured:
-        cells = [_cell(row.figures.get(name, math.nan)) for name in columns]
-        lines.append([label, row.method, row.part, str(row.items), *cells])
-    for each in printed:
-        cells = [_cell(each.figures.get(name, math.nan)) for name in columns]
-        lines.append([f"printed: {each.source}", each.method, each.part, "", *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _cell(value: float) -> str:
-    return f"{value:.1f}" if math.isfinite(value) else ""
+def _with_figures(row: Row, names: Collection[str]) -> Row:
+    return replace(row, figures={k: v for k, v in row.figures.items() if k in names})
 
 
 def _processor() -> str:
@@ -168,12 +161,3 @@ def _processor() -> str:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for every number that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

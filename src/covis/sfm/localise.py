@@ -128,8 +128,8 @@ class Localisation:
 
         query: what `load_image` takes. path: where to write the picture as well.
         """
+        from covis.draw.canvas import save_picture
         from covis.draw.localisation import draw_localisation
-        from covis.draw.pictures import save_picture
 
         picture = draw_localisation(load_image(query, max_size=DRAWN_SIZE), model, self)
         if path is not None:

@@ -8,8 +8,8 @@ import pytest
 
 from covis.dense import DenseFeatures
 from covis.errors import ArgumentError
-from covis.evaluation.benchmarks import davis
-from covis.evaluation.benchmarks.davis import Clip, read_davis, read_labels, score_clips
+from covis.evaluation.benchmarks.davis import DAVIS, Clip, read_davis, read_labels, score_clips
+from covis.evaluation.benchmarks.dense import VARIANTS
 
 
 def write(folder, masks, frames, palette=True):
@@ -92,9 +92,9 @@ def test_evaluate(tree):
     def model(lifts):
         return lambda image: seen(image.name)
 
-    table = davis.evaluate(tree, model, every=2, variants=davis.VARIANTS[:1])
-    assert table.items == 1
-    assert table.rows[0].scores["J&F"] == pytest.approx(1)
+    (row,) = DAVIS.evaluate(tree, model, every=2, variants=VARIANTS[:1])
+    assert row.items == 1
+    assert row.figures["J&F"] == pytest.approx(100)
 
 
 def test_exceptions(tree, tmp_path):

@@ -11,16 +11,15 @@ import pytest
 from covis.dense import DenseFeatures
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Settings
-from covis.evaluation.benchmarks import davis
+from covis.evaluation.benchmarks.davis import DAVIS
 from covis.evaluation.benchmarks.dense import (
     VARIANTS,
-    Table,
+    DenseBenchmark,
     at_size,
-    measure,
     peak,
     reset_peak,
-    run,
 )
+from covis.evaluation.tables import figures_table, rows_json
 from covis.images.decode import load_image
 
 PICTURE = np.zeros((20, 40, 3), np.uint8)
@@ -41,6 +40,17 @@ def grid(lifts):
     return describe
 
 
+def benchmark(score, items=1):
+    """Of `items` items; `score` takes what describes an image, and what to call after an item."""
+    return DenseBenchmark(
+        "b",
+        "p",
+        "n",
+        lambda data: range(items),
+        lambda items, describe, tick, _: score(describe, tick),
+    )
+
+
 def test_every_variant_at_every_size():
     def score(describe, tick):
         tick()
@@ -49,32 +59,26 @@ def test_every_variant_at_every_size():
         return {"cells": float(features.descriptors[..., 0].size), "step": features.step[0]}
 
     told = []
-    table = measure(
-        score,
-        grid,
-        benchmark="b",
-        note="n",
-        items=2,
-        sizes=(None, 80),
-        report=lambda *counts: told.append(counts),
+    rows = benchmark(score, items=2).evaluate(
+        "", grid, sizes=(None, 80), report=lambda *counts: told.append(counts)
     )
-    assert [row.variant for row in table.rows] == [v.name for v in VARIANTS] * 2
+    assert [row.detail["variant"] for row in rows] == [v.name for v in VARIANTS] * 2
     # 3 x 5 cells of 8 pixels, then of 4: 5 x 10, then of 2; twice as large, 5 x 10 to begin with.
-    cells = [row.scores["cells"] for row in table.rows]
+    cells = [row.figures["cells"] / 100 for row in rows]
     assert cells == [15, 50, 50, 200, 200, 50, 200, 200, 800, 800]
-    assert [row.scores["step"] for row in table.rows] == [8, 4, 4, 2, 2, 4, 2, 2, 1, 1]
+    assert [row.figures["step"] / 100 for row in rows] == [8, 4, 4, 2, 2, 4, 2, 2, 1, 1]
     assert told == [(n, 20) for n in range(1, 21)]
-    assert "| own | backbone | 1500.00 | 800.00 |" in table.markdown()
-    assert json.loads(table.json())["rows"][9]["scores"]["cells"] == 800
+    table = figures_table([("own", row) for row in rows], digits=2)
+    assert "| own | features, backbone | own size | 2 | 1500.00 | 800.00 |" in table
+    assert json.loads(rows_json(rows))[9]["figures"]["cells"] == 80000
 
 
 def test_seconds_and_memory_are_of_the_row():
     def score(describe, tick):
         return {"n": float(describe(PICTURE).width)}
 
-    table = measure(score, grid, benchmark="b", note="", items=1, variants=VARIANTS[:1])
-    (row,) = table.rows
-    assert 0 < row.seconds <= row.total
+    (row,) = benchmark(score).evaluate("", grid, variants=VARIANTS[:1])
+    assert 0 < row.figures["ms an image"] <= row.detail["ms with the task"]
 
 
 def test_peak_forgets():
@@ -99,7 +103,12 @@ def test_sizes_keep_coordinates():
 @pytest.mark.parametrize("sizes", [(), (0,)])
 def test_exception_sizes(sizes):
     with pytest.raises(ArgumentError, match="sizes must be"):
-        measure(lambda describe, tick: {}, grid, benchmark="b", note="", items=1, sizes=sizes)
+        benchmark(lambda describe, tick: {}).evaluate("", grid, sizes=sizes)
+
+
+def test_exception_nothing_to_measure():
+    with pytest.raises(ArgumentError, match="b: there is nothing to measure"):
+        benchmark(lambda describe, tick: {}, items=0).evaluate("", grid)
 
 
 def test_in_covis_eval(tmp_path):
@@ -112,17 +121,16 @@ def test_in_covis_eval(tmp_path):
         PIL.Image.fromarray(picture).save(tmp_path / "frames" / f"{number}.jpg", quality=100)
         PIL.Image.fromarray(picture[..., 0]).save(tmp_path / "masks" / f"{number}.png")
 
-    def evaluate(data, model, **options):
-        assert model == "mine"
-        return davis.evaluate(data, pixels, **options)
+    class Mine(DenseBenchmark):
+        def evaluate(self, data, model, **options):
+            assert model == "mine"
+            return super().evaluate(data, pixels, **options)
 
     told = []
-    rows = run(
-        evaluate,
+    rows = Mine(**vars(DAVIS)).run(
         tmp_path,
         Settings(features="mine", max_size=0),
         lambda done, total: told.append((done, total)),
-        "label propagation",
     )
     assert [row.method.partition(", ")[2] for row in rows] == [v.name for v in VARIANTS]
     assert rows[0].figures["J&F"] == pytest.approx(100)
@@ -134,12 +142,14 @@ def test_in_covis_eval(tmp_path):
 def test_the_dense_model_of_the_package_is_the_default(tmp_path):
     asked = []
 
-    def evaluate(data, model, **options):
-        asked.append((model, options["sizes"], options["every"]))
-        return Table("b", model, 1, (), "")
+    class Asked(DenseBenchmark):
+        def evaluate(self, data, model, **options):
+            asked.append((model, options["sizes"], options["every"]))
+            return []
 
+    mine = Asked("b", "p", "", lambda data: [], lambda *_: {})
     for settings in (Settings(), Settings(features="x", max_size=224, every=3)):
-        assert run(evaluate, tmp_path, settings, lambda done, total: None, "p") == []
+        assert mine.run(tmp_path, settings, lambda done, total: None) == []
     assert asked == [("lift-xfeat-covis", (None,), 1), ("x", (224,), 3)]
 
 

@@ -28,9 +28,9 @@ def test_errors_by_hand():
     picture = np.zeros((128, 140, 3), np.uint8)
     picture[:, (np.arange(140) - 6) // 8 % 2 == 0, 0] = 200
     picture[:, (np.arange(140) - 6) // 8 % 2 == 1, 1] = 200
-    table = evaluate([picture, np.zeros((90, 300, 3), np.uint8)], colours)
-    assert table.items == 1
-    rows = {row.variant: row.scores["error"] for row in table.rows}
+    measured = evaluate([picture, np.zeros((90, 300, 3), np.uint8)], colours)
+    assert {row.items for row in measured} == {1}
+    rows = {row.detail["variant"]: row.figures["error"] / 100 for row in measured}
     assert rows["+ LiFT once"] == pytest.approx(0, abs=1e-6)
     assert rows["+ LiFT twice"] == pytest.approx(0, abs=1e-6)
     assert rows["+ bilinear x 2"] == pytest.approx(1 - np.sqrt(0.5), abs=1e-6)

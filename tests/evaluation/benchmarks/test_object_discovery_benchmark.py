@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 
 from covis.dense import DenseFeatures
-from covis.evaluation.benchmarks import object_discovery
-from covis.evaluation.datasets.boxes import read_yolo_folder
+from covis.evaluation.benchmarks.dense import VARIANTS
+from covis.evaluation.benchmarks.object_discovery import YOLO
 
 
 @pytest.fixture
@@ -45,19 +45,14 @@ def model(lifts):
 
 def test_corloc(folder):
     told = []
-    table = object_discovery.evaluate(
-        folder,
-        model,
-        read=read_yolo_folder,
-        variants=object_discovery.VARIANTS[:1],
-        report=lambda *counts: told.append(counts),
+    (row,) = YOLO.evaluate(
+        folder, model, variants=VARIANTS[:1], report=lambda *counts: told.append(counts)
     )
-    assert table.benchmark == "YOLO's layout"
-    assert table.items == 3
-    assert table.rows[0].scores == {"CorLoc": pytest.approx(2 / 3)}
+    assert YOLO.title == "YOLO's layout"
+    assert row.items == 3
+    assert row.figures["CorLoc"] == pytest.approx(100 * 2 / 3)
+    assert set(row.figures) == {"CorLoc", "ms an image", "peak MB"}
     assert told == [(1, 3), (2, 3), (3, 3)]
-    fewer = object_discovery.evaluate(
-        folder, model, read=read_yolo_folder, variants=object_discovery.VARIANTS[:1], every=2
-    )
+    (fewer,) = YOLO.evaluate(folder, model, variants=VARIANTS[:1], every=2)
     # "another" and "wrong": the first and the third by name.
-    assert fewer.rows[0].scores == {"CorLoc": pytest.approx(1 / 2)}
+    assert fewer.figures["CorLoc"] == pytest.approx(100 * 1 / 2)

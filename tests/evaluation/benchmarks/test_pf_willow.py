@@ -136,6 +136,6 @@ def test_evaluate(tree):
 
         return describe
 
-    table = pf_willow.evaluate(tree, model, every=3)
-    assert table.items == 3
-    assert list(table.rows[0].scores) == ["PCK@0.05", "PCK@0.1", "PCK@0.15"]
+    row = pf_willow.PF_WILLOW.evaluate(tree, model, every=3)[0]
+    assert row.items == 3
+    assert list(row.figures)[:-2] == ["PCK@0.05", "PCK@0.1", "PCK@0.15"]

@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from covis.evaluation.benchmarks.posed_pairs import (
 from covis.evaluation.datasets.pairs import PairSet, PosePair
 from covis.evaluation.datasets.plain_pickle import read_plain_npz
 from covis.evaluation.metrics.two_view import TwoViewResult
+from covis.evaluation.registry import BENCHMARKS
 
 K0 = np.array([[200.0, 0, 120], [0, 210, 90], [0, 0, 1]])
 K1 = np.array([[190.0, 0, 118], [0, 195, 88], [0, 0, 1]])
@@ -63,7 +65,7 @@ def test_reading_a_list(tmp_path, images, text):
             check(pair)
 
 
-def write_scene_info(path, **changed):
+def write_scene_info(path, pickled=False, **changed):
     from_world = [np.eye(4), pose_4x4()]
     from_world[0][:3, 3] = 5, 6, 7
     # Camera 1 from camera 0 is the pose: T1 = pose T0.
@@ -76,14 +78,18 @@ def write_scene_info(path, **changed):
     poses = np.array([None, *from_world], object)
     content = {"image_paths": names, "intrinsics": intrinsics, "poses": poses, "pair_infos": infos}
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **(content | changed), allow_pickle=True)
+    if pickled:
+        path.write_bytes(pickle.dumps(content | changed))
+    else:
+        np.savez(path, **(content | changed), allow_pickle=True)
 
 
+@pytest.mark.parametrize("pickled", [False, True], ids=["npz", "a bare pickle, as published"])
 @pytest.mark.parametrize("folder", ["", "scene_info", "megadepth_test_1500_scene_info"])
-def test_reading_scene_info(tmp_path, folder):
+def test_reading_scene_info(tmp_path, folder, pickled):
     write_pictures(tmp_path)
-    write_scene_info(tmp_path / folder / "0015_0.1_0.3.npz")
-    write_scene_info(tmp_path / folder / "0022_0.1_0.3.npz")
+    write_scene_info(tmp_path / folder / "0015_0.1_0.3.npz", pickled)
+    write_scene_info(tmp_path / folder / "0022_0.1_0.3.npz", pickled)
     found = read_megadepth(tmp_path)
     assert len(found.pairs) == 4
     for pair in found.pairs:
@@ -102,6 +108,101 @@ def test_exception_scene_info_that_runs_something_is_refused(tmp_path, capsys):
     with pytest.raises(ArgumentError, match=r"a\.npz: not an .npz file of plain arrays"):
         read_megadepth(tmp_path)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("content", [[1, 2], {3: np.eye(2)}])
+def test_exception_pickle_of_something_else(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(pickle.dumps(content))
+    with pytest.raises(ArgumentError, match=r"a\.npz: holds no arrays by name"):
+        read_megadepth(tmp_path)
+
+
+def test_exception_bare_pickle_that_runs_something_is_refused(tmp_path, capsys):
+    (tmp_path / "a.npz").write_bytes(pickle.dumps({"image_paths": Evil()}))
+    with pytest.raises(ArgumentError, match=r"a\.npz: not the published ground truth"):
+        read_megadepth(tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def scannet_line(scale=1.0):
+    """A line of SuperGlue's list, whose intrinsics are for pictures of 1296 x 968."""
+    k = np.array([[1170.0, 0, 640], [0, 1160, 480], [0, 0, 1]]) * [[scale], [scale], [1]]
+    numbers = " ".join(map(str, [*k.ravel(), *k.ravel(), *pose_4x4().ravel()]))
+    return f"scene/a.jpg scene/b.jpg 0 0 {numbers}\n"
+
+
+@pytest.mark.parametrize("scale", [1, 240 / 1296], ids=["for 1296 x 968", "for the pictures"])
+def test_scannets_intrinsics_are_for_the_pictures_there_are(tmp_path, scale):
+    write_pictures(tmp_path)
+    (tmp_path / "scannet_test_pairs_with_gt.txt").write_text(scannet_line(scale))
+    (pair,) = read_scannet(tmp_path).pairs
+    for camera in (pair.camera0, pair.camera1):
+        assert camera.focal_x == pytest.approx(1170 * 240 / 1296)
+        assert camera.centre_x == pytest.approx(640 * 240 / 1296)
+        # Their own shape is not quite that of 4 x 3.
+        down = 240 / 1296 if scale != 1 else 180 / 968
+        assert camera.focal_y == pytest.approx(1160 * down)
+        assert camera.centre_y == pytest.approx(480 * down)
+
+
+def test_exception_intrinsics_of_larger_pictures(tmp_path):
+    write_pictures(tmp_path)
+    (tmp_path / "pairs_calibrated.txt").write_text(scannet_line())
+    message = r"line 1: the principal point \(640, 480\) lies outside a.jpg of 240 x 180 pixels"
+    with pytest.raises(ArgumentError, match=message):
+        read_megadepth(tmp_path)
+
+
+def write_loftr_scannet(root, **changed):
+    """LoFTR's test.npz and intrinsics.npz, and a scene with its pictures and poses."""
+    from_world = [np.eye(4), pose_4x4()]
+    from_world[0][:3, 3] = 5, 6, 7
+    from_world[1] = from_world[1] @ from_world[0]
+    scene = root / "scannet_test_1500" / "scene0707_00"
+    for stem, picture, matrix in zip((15, 585), trees.views(), from_world, strict=True):
+        trees.write(scene / "color" / f"{stem}.jpg", picture)
+        (scene / "pose").mkdir(exist_ok=True)
+        np.savetxt(scene / "pose" / f"{stem}.txt", np.linalg.inv(matrix))
+    content = {"name": np.array([[707, 0, 15, 585]] * 2), "rel_pose": np.zeros((2, 12))}
+    np.savez(root / "test.npz", **(content | changed))
+    k = np.array([[577.9, 0, 318.9], [0, 578.7, 242.7], [0, 0, 1]])
+    np.savez(root / "intrinsics.npz", scene0707_00=k)
+
+
+def test_reading_loftrs_scannet(tmp_path):
+    write_loftr_scannet(tmp_path)
+    found = read_scannet(tmp_path).pairs
+    assert len(found) == 2
+    for pair in found:
+        assert (pair.path0.name, pair.path1.name) == ("15.jpg", "585.jpg")
+        # The intrinsics are for 640 x 480, the pictures here are 240 x 180.
+        assert pair.camera1.focal_x == pytest.approx(577.9 * 240 / 640)
+        assert pair.camera1.centre_y == pytest.approx(242.7 * 180 / 480)
+        assert pair.rotation_1from0 == pytest.approx(ROTATION)
+        assert pair.translation_1from0 == pytest.approx(TRANSLATION)
+    assert BENCHMARKS["scannet1500"].is_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("intrinsics.npz", r"intrinsics\.npz: cannot be read"),
+        ("scannet_test_1500/scene0707_00/pose/15.txt", r"15\.txt: no pose to read"),
+        ("scannet_test_1500/scene0707_00/color/585.jpg", r"pair 0: the picture .*585\.jpg is not"),
+    ],
+)
+def test_exception_a_file_of_loftrs_scannet_is_missing(tmp_path, lost, message):
+    write_loftr_scannet(tmp_path)
+    (tmp_path / lost).unlink()
+    with pytest.raises(ArgumentError, match=message):
+        read_scannet(tmp_path)
+
+
+@pytest.mark.parametrize("name", [np.zeros((2, 3), int), np.array([["a"] * 4]), np.array(3)])
+def test_exception_malformed_loftr_scannet(tmp_path, name):
+    write_loftr_scannet(tmp_path, name=name)
+    with pytest.raises(ArgumentError, match=r"test\.npz: 'name' must be \(N, 4\) whole numbers"):
+        read_scannet(tmp_path)
 
 
 def test_plain_arrays_of_an_npz(tmp_path):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmarks import spair
-from covis.evaluation.benchmarks.spair import as_published, read_spair
+from covis.evaluation.benchmarks.spair import SPAIR, as_published, read_spair
 
 ENTRY = {
     "category": "cat",
@@ -69,7 +68,7 @@ def test_exception_missing(tree):
         list(read_spair(tree, "val"))
     (tree / "PairAnnotation" / "test" / "000001-a-b:cat.json").unlink()
     with pytest.raises(ArgumentError, match=r"000001-a-b:cat.json: no annotation to read"):
-        spair.evaluate(tree, lambda lifts: None)
+        SPAIR.evaluate(tree, lambda lifts: None)
 
 
 def test_published_variants_have_a_cell_a_pixel():

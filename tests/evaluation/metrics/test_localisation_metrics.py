@@ -9,10 +9,10 @@ import pytest
 
 from covis.errors import ArgumentError
 from covis.evaluation.metrics.localisation import (
-    align,
     aligned_position_errors,
     chained_poses,
     localisation_errors,
+    umeyama,
 )
 from covis.geometry.absolute_pose import Pose
 
@@ -62,7 +62,7 @@ def test_align_undoes_a_similarity():
     points = rng.normal(size=(7, 3))
     # By hand: a quarter turn about z, (x, y, z) -> (-y, x, z), twice as large, moved.
     target = 2 * np.column_stack([-points[:, 1], points[:, 0], points[:, 2]]) + [1, 2, 3]
-    found = align(points, target)
+    found = umeyama(points, target)
     assert found.scale == pytest.approx(2)
     np.testing.assert_allclose(found.rotation, [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
     np.testing.assert_allclose(found.shift, [1, 2, 3])
@@ -71,20 +71,20 @@ def test_align_undoes_a_similarity():
 
 def test_align_never_mirrors():
     points = np.random.default_rng(1).normal(size=(6, 3))
-    found = align(points, points * [1, 1, -1])
+    found = umeyama(points, points * [1, 1, -1])
     assert np.linalg.det(found.rotation) == pytest.approx(1)
 
 
 def test_align_agrees_with_planes():
     """Cameras often stand in a plane: there the mirror image fits the points as well."""
     points = np.random.default_rng(2).normal(size=(5, 3)) * [1, 1, 0]
-    found = align(points, 3 * points)
+    found = umeyama(points, 3 * points)
     np.testing.assert_allclose(found.rotation, np.eye(3), atol=1e-12)
     assert found.scale == pytest.approx(3)
 
 
 def test_a_similarity_moves_cameras_with_what_they_see():
-    found = align(np.eye(3), np.array([[0, 2.0, 0], [-2, 0, 0], [0, 0, 2]]) + 5)
+    found = umeyama(np.eye(3), np.array([[0, 2.0, 0], [-2, 0, 0], [0, 0, 2]]) + 5)
     pose = looking(30, (1, 2, 3))
     moved = found.pose(pose)
     np.testing.assert_allclose(moved.position, found.points(pose.position[None])[0])
@@ -111,15 +111,15 @@ def test_aligned_errors_by_hand():
 @pytest.mark.parametrize("points", [np.zeros((2, 3)), np.zeros((5, 3)), np.eye(3)[:2]])
 def test_exception_align_too_little(points):
     with pytest.raises(ArgumentError):
-        align(points, points)
+        umeyama(points, points)
 
 
 def test_exception_align_on_a_line():
     line = np.arange(4.0)[:, None] * np.ones(3)
     with pytest.raises(ArgumentError):
-        align(line, line)
+        umeyama(line, line)
     with pytest.raises(ArgumentError):
-        align(np.eye(3), np.eye(4)[:, :3])
+        umeyama(np.eye(3), np.eye(4)[:, :3])
 
 
 def test_chains_go_forth_and_back():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -190,6 +193,21 @@ def test_scenes_give_pairs_that_belong_together(megadepth):
     moved = pair.points[1][there[matched]] - pair.points[0][matched]
     assert np.abs(np.abs(moved[:, 0]) - 20).max() < 3
     assert np.abs(moved[:, 1]).max() < 3
+
+
+def test_a_scene_may_be_a_bare_pickle(megadepth):
+    """As LoFTR publishes its own; nothing in it is run."""
+    path = megadepth / "scene_info" / "0000.npz"
+    with np.load(path, allow_pickle=True) as stored:
+        content = dict(stored)
+    path.write_bytes(pickle.dumps(content))
+    assert Scenes(megadepth).pairs.tolist() == [[0, 1]]
+    path.write_bytes(pickle.dumps({name: content[name] for name in content if name != "poses"}))
+    with pytest.raises(TrainingError, match=r"0000\.npz: not a scene.*poses"):
+        Scenes(megadepth)
+    path.write_bytes(pickle.dumps({"image_paths": Path}))
+    with pytest.raises(TrainingError, match=r"0000\.npz: not the published ground truth"):
+        Scenes(megadepth)
 
 
 def test_exception_no_scenes(tmp_path):

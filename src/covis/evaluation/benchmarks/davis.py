@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.dense import DenseFeatures, propagate, read_mask
+from covis.dense.features import FINE_DENSE
 from covis.dense.masks import fit
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report
-from covis.evaluation.benchmarks.dense import SIZES, VARIANTS, Model, Table, Variant, measure
+from covis.evaluation.benchmark import Benchmark
+from covis.evaluation.benchmarks.dense import DenseBenchmark
+from covis.evaluation.published_results import published_for
 from covis.images.decode import Source
 from covis.types import Matrix
 
@@ -98,34 +100,6 @@ def score_clips(
     return {"J&F": (j + f) / 2, "J": j, "F": f}
 
 
-def evaluate(
-    data: str | Path,
-    model: Model,
-    *,
-    sizes: Sequence[int | None] = SIZES,
-    variants: Sequence[Variant] = VARIANTS,
-    every: int = 1,
-    threads: int | None = None,
-    report: Report = lambda done, total: None,
-) -> Table:
-    """J and F on DAVIS-2017, of every `every`-th clip. For the rest see `measure`.
-
-    Raises ArgumentError as `read_davis` does.
-    """
-    clips = list(read_davis(data))[::every]
-    return measure(
-        lambda describe, tick: score_clips(clips, describe, tick, threads=threads),
-        model,
-        benchmark="DAVIS-2017",
-        note=NOTE,
-        items=len(clips),
-        sizes=sizes,
-        variants=variants,
-        threads=threads,
-        report=report,
-    )
-
-
 def _clip(name: str, frames: Path, masks: Path) -> Clip:
     found = sorted(frames.glob("*.jpg")), sorted(masks.glob("*.png"))
     if len(found[0]) != len(found[1]) or len(found[0]) < 3:
@@ -134,3 +108,27 @@ def _clip(name: str, frames: Path, masks: Path) -> Clip:
             f"{masks}; as many are needed, and three at least. {HELP}"
         )
     return Clip(name, tuple(found[0]), tuple(found[1]))
+
+
+DAVIS = DenseBenchmark(
+    "DAVIS-2017",
+    "label propagation",
+    NOTE,
+    read_davis,
+    lambda clips, describe, tick, threads: score_clips(clips, describe, tick, threads=threads),
+    default=FINE_DENSE,
+)
+
+BENCHMARKS = (
+    Benchmark(
+        "davis",
+        "dense features: masks carried through videos, DAVIS-2017: J, F",
+        "https://davischallenge.org/davis2017/code.html (TrainVal, 480p)",
+        "JPEGImages/480p/, Annotations/480p/ and ImageSets/2017/val.txt; or a clip of your own, "
+        "frames/ and masks/",
+        ("ImageSets/2017/val.txt", "masks/*.png"),
+        DAVIS.run,
+        ("DAVIS", "bmx-trees"),
+        published=published_for("davis"),
+    ),
+)

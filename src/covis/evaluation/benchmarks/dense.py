@@ -1,4 +1,4 @@
-"""What the benchmarks of dense features share: what is compared, and the table of it.
+"""What the benchmarks of dense features share: what is compared, and the rows of it.
 
 Each compares a backbone's own features with the same ones lifted and, since that is what a LiFT
 has to beat, with the same ones enlarged bilinearly to the same number of cells.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -22,13 +22,18 @@ import numpy as np
 from covis.dense import DenseExtractor, DenseFeatures, enlarge
 from covis.dense.features import DEFAULT_DENSE, dense_bundle, has_lift
 from covis.errors import ArgumentError
-from covis.evaluation import benchmark as registered
 from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.protocol import counting
+from covis.evaluation.tables import Row
 from covis.images.decode import Source, load_image
 from covis.types import Image
 
+T = TypeVar("T")
+
 Describe = Callable[[Image], DenseFeatures]
+Describer = Callable[[Source], DenseFeatures]
+"""Reads an image and describes it, at the size and with the variant that is measured."""
+Tick = Callable[[], None]
 Model = str | Callable[[int], Describe]
 """A bundle's name or folder; or what gives, for a number of lifts, a function that describes
 images."""
@@ -54,60 +59,6 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One variant at one size.
-
-    size: longest side of the images in pixels; None for their own. scores: in 0..1.
-    seconds: to describe an image. total: for everything that was done, divided by the images
-    described. memory: of the process at its largest while the row was measured, in bytes; None
-    where the system does not tell.
-    """
-
-    size: int | None
-    variant: str
-    scores: dict[str, float]
-    seconds: float
-    total: float
-    memory: int | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A benchmark's rows. items: pairs, clips, images; note: how the scores are defined."""
-
-    benchmark: str
-    model: str
-    items: int
-    rows: tuple[Row, ...]
-    note: str
-
-    def markdown(self) -> str:
-        """Scores in percent."""
-        names = list(self.rows[0].scores)
-        lines = [
-            ["px", "features", *names, "s an image", "s with the task", "peak MB"],
-            ["---"] * (len(names) + 5),
-        ]
-        lines += [
-            [
-                "own" if row.size is None else str(row.size),
-                row.variant,
-                *(f"{100 * row.scores[name]:.2f}" for name in names),
-                f"{row.seconds:.3f}",
-                f"{row.total:.3f}",
-                "" if row.memory is None else f"{row.memory / 1e6:.0f}",
-            ]
-            for row in self.rows
-        ]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"{self.benchmark} ({self.items}), {self.model}\n\n{table}\n\n{self.note}"
-
-    def json(self) -> str:
-        """The same numbers, unrounded."""
-        return json.dumps(asdict(self), indent=1)
-
-
 @dataclass
 class _Counted:
     """Describes images of one size, and counts them and the seconds that takes."""
@@ -129,93 +80,123 @@ class _Counted:
         return features
 
 
-def measure(
-    score: Callable[[Callable[[Source], DenseFeatures], Callable[[], None]], dict[str, float]],
-    model: Model,
-    *,
-    benchmark: str,
-    note: str,
-    items: int,
-    sizes: Sequence[int | None] = SIZES,
-    variants: Sequence[Variant] = VARIANTS,
-    threads: int | None = None,
-    report: Report = lambda done, total: None,
-) -> Table:
-    """Score every variant at every size, of those that `possible` leaves.
+@dataclass(frozen=True)
+class DenseBenchmark(Generic[T]):
+    """A benchmark of dense features: what it reads, and how it scores what was read.
 
-    score: given what describes an image, and what to call after each item, what the benchmark
-    says of it. sizes: pixels of the
-    images' longest side, to which they are resized; None for their own. threads: of a bundle's
-    networks; all by default. report: takes how many items are done, of all rows, and of how many.
-
-    Raises ArgumentError for a size below 1, no size or no item at all, and what `score` raises.
+    title: what it is called in messages. protocol, note: of its rows; note says how the scores
+        are defined. read: gives a folder's items: pairs, clips, images.
+    score: given items, what describes an image, what to call after each item, and threads, the
+        scores by name, in 0..1. default: the bundle that `covis eval` takes where none is named.
     """
-    if not items:
-        raise ArgumentError(f"{benchmark}: there is nothing to measure.")
-    if not sizes or any(size is not None and size < 1 for size in sizes):
-        raise ArgumentError("sizes must be one or more, each of 1 pixel or more.")
-    variants = possible(model, variants)
-    tick = counting(report, items * len(sizes) * len(variants))
-    rows = []
-    for size in sizes:
-        for variant in variants:
-            counted = _Counted(describer(model, variant.lifts, threads), size, variant.enlarged)
-            reset_peak()
-            began = time.perf_counter()
-            scores = score(counted, tick)
-            seconds = time.perf_counter() - began
-            images = max(counted.images, 1)
-            row = Row(
-                size=size,
-                variant=variant.name,
-                scores=scores,
-                seconds=counted.seconds / images,
-                total=seconds / images,
-                memory=peak(),
-            )
-            rows.append(row)
-    name = model if isinstance(model, str) else getattr(model, "name", "features")
-    return Table(benchmark, name, items, tuple(rows), note)
 
+    title: str
+    protocol: str
+    note: str
+    read: Callable[[str | Path], Iterable[T]]
+    score: Callable[[Sequence[T], Describer, Tick, int | None], Mapping[str, float]]
+    default: str = DEFAULT_DENSE
 
-def run(
-    evaluate: Callable[..., Table],
-    data: Path,
-    settings: Settings,
-    report: Report,
-    protocol: str,
-    default: str = DEFAULT_DENSE,
-) -> list[registered.Row]:
-    """A benchmark of dense features as `covis eval` runs it, at one size.
+    def evaluate(
+        self,
+        data: str | Path,
+        model: Model,
+        *,
+        sizes: Sequence[int | None] = SIZES,
+        variants: Sequence[Variant] = VARIANTS,
+        every: int = 1,
+        threads: int | None = None,
+        report: Report = lambda done, total: None,
+    ) -> list[Row]:
+        """A row for every variant at every size, of those that `possible` leaves.
 
-    evaluate: such as `covis.evaluation.benchmarks.spair.evaluate`. Of the settings, features are a
-    bundle for dense features, and `default` where they say nothing of their own.
-    """
-    model = default if settings.features == Settings.features else settings.features
-    size = settings.max_size or None
-    table = evaluate(
-        data,
-        model,
-        sizes=(size,),
-        every=settings.every,
-        threads=settings.threads,
-        report=report,
-    )
-    return [
-        registered.Row(
-            protocol=protocol,
-            method=f"{table.model}, {row.variant}",
-            part="own size" if size is None else f"{size} px",
-            figures={
-                **{name: 100 * score for name, score in row.scores.items()},
-                "ms an image": 1000 * row.seconds,
-                "peak MB": math.nan if row.memory is None else row.memory / 1e6,
-            },
-            items=table.items,
-            note=table.note,
+        sizes: pixels of the images' longest side, to which they are resized; None for their own.
+        every: takes every so many-th item. threads: of a bundle's networks; all by default.
+        report: takes how many items are done, of all rows, and of how many.
+
+        Raises ArgumentError for a size below 1, no size or no item at all, and what reading and
+        scoring raise.
+        """
+        items = list(self.read(data))[::every]
+        if not items:
+            raise ArgumentError(f"{self.title}: there is nothing to measure.")
+        if not sizes or any(size is not None and size < 1 for size in sizes):
+            raise ArgumentError("sizes must be one or more, each of 1 pixel or more.")
+        variants = possible(model, variants)
+        tick = counting(report, len(items) * len(sizes) * len(variants))
+        rows = []
+        for size in sizes:
+            for variant in variants:
+                counted = _Counted(describer(model, variant.lifts, threads), size, variant.enlarged)
+                reset_peak()
+                began = time.perf_counter()
+                scores = self.score(items, counted, tick, threads)
+                took = counted.seconds, time.perf_counter() - began
+                rows.append(
+                    dense_row(
+                        self.protocol,
+                        model,
+                        variant,
+                        scores,
+                        len(items),
+                        took,
+                        images=counted.images,
+                        size=size,
+                        note=self.note,
+                    )
+                )
+        return rows
+
+    def run(self, data: Path, settings: Settings, report: Report) -> list[Row]:
+        """As `covis eval` runs it, at one size.
+
+        Of the settings, features are a bundle for dense features, and `default` where they say
+        nothing of their own.
+        """
+        model = self.default if settings.features == Settings.features else settings.features
+        return self.evaluate(
+            data,
+            model,
+            sizes=(settings.max_size or None,),
+            every=settings.every,
+            threads=settings.threads,
+            report=report,
         )
-        for row in table.rows
-    ]
+
+
+def dense_row(
+    protocol: str,
+    model: Model,
+    variant: Variant,
+    scores: Mapping[str, float],
+    items: int,
+    seconds: tuple[float, float],
+    *,
+    images: int,
+    size: int | None = None,
+    note: str = "",
+) -> Row:
+    """The row of a variant at a size: the scores in percent, times, memory since `reset_peak`.
+
+    seconds: to describe all images, and for everything that was done. Of the detail, "variant" and
+    "px" say which row it is, and "ms with the task" is the second of them an image.
+    """
+    name = model if isinstance(model, str) else getattr(model, "name", "features")
+    describing, total = (1000 * each / max(images, 1) for each in seconds)
+    memory = peak()
+    return Row(
+        protocol=protocol,
+        method=f"{name}, {variant.name}",
+        part="own size" if size is None else f"{size} px",
+        figures={
+            **{score: 100 * value for score, value in scores.items()},
+            "ms an image": describing,
+            "peak MB": math.nan if memory is None else memory / 1e6,
+        },
+        items=items,
+        note=note,
+        detail={"variant": variant.name, "px": size, "ms with the task": total},
+    )
 
 
 def possible(model: Model, variants: Sequence[Variant]) -> Sequence[Variant]:

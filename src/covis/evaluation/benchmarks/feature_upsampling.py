@@ -18,18 +18,18 @@ from covis.evaluation.benchmark import Report
 from covis.evaluation.benchmarks.dense import (
     VARIANTS,
     Model,
-    Row,
-    Table,
+    dense_row,
     describer,
-    peak,
     possible,
     reset_peak,
 )
 from covis.evaluation.protocol import counting
+from covis.evaluation.tables import Row
 from covis.images.decode import Source, load_image
 
 WHOLE = 128
 """Photos are cropped to multiples of this, so that cells lie alike at every size."""
+PROTOCOL = "reconstruction"
 NOTE = (
     "1 minus the cosine with the features of the photo itself, mean over cells and photos; of 100, "
     "the lower the better. x 2 and once: of the photo at half its size; x 4 and twice: a quarter."
@@ -42,8 +42,8 @@ def evaluate(
     *,
     threads: int | None = None,
     report: Report = lambda done, total: None,
-) -> Table:
-    """The error of every variant but the plain backbone. report: see `measure`.
+) -> list[Row]:
+    """The error of every variant but the plain backbone. report: see `DenseBenchmark`.
 
     Raises ArgumentError where no photo has sides of 128 pixels.
     """
@@ -68,12 +68,13 @@ def evaluate(
             seconds += time.perf_counter() - started
             errors.append(1 - float(np.einsum("hwc,hwc->hw", found, target).mean()))
             tick()
-        total = time.perf_counter() - began
+        took = seconds, time.perf_counter() - began
         score = {"error": float(np.mean(errors))}
         count = len(large)
-        rows.append(Row(None, variant.name, score, seconds / count, total / count, peak()))
-    name = model if isinstance(model, str) else getattr(model, "name", "features")
-    return Table("Reconstruction", name, len(large), tuple(rows), NOTE)
+        rows.append(
+            dense_row(PROTOCOL, model, variant, score, count, took, images=count, note=NOTE)
+        )
+    return rows
 
 
 def _cropped(photo: Source) -> np.ndarray:

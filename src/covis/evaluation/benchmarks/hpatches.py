@@ -23,11 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Benchmark, Report, Settings
 from covis.evaluation.datasets.pairs import HALF_PIXEL, HomographyPair, Pair, PairSet, image_size
 from covis.evaluation.method import Method
 from covis.evaluation.metrics.two_view import TwoViewResult
 from covis.evaluation.protocol import SEARCHED, Protocol, chosen, counting, measure, sampled
+from covis.evaluation.published_results import published_for
+from covis.evaluation.tables import Row
 from covis.types import FloatArray, Matches, Matrix
 
 XFEAT = Protocol("XFeat", 4096, ("opencv-magsac",), (3.0,))
@@ -207,3 +209,18 @@ def _map(matrix: Matrix, points: FloatArray) -> Matrix:
     mapped = np.column_stack([points, np.ones(len(points))]) @ matrix.T
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(mapped[:, :2] / mapped[:, 2:], np.float64)
+
+
+BENCHMARKS = (
+    Benchmark(
+        "hpatches",
+        "homographies: XFeat's accuracy; LightGlue's precision, recall and areas",
+        "https://github.com/hpatches/hpatches-dataset (hpatches-sequences-release)",
+        "i_*/ and v_*/ with 1.ppm to 6.ppm and H_1_2 to H_1_6",
+        ("i_*/H_1_2", "v_*/H_1_2"),
+        run,
+        ("hpatches-sequences-release",),
+        methods="pairs",
+        published=published_for("hpatches"),
+    ),
+)

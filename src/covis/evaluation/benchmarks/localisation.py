@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Benchmark, Report, Settings
 from covis.evaluation.datasets import aachen
 from covis.evaluation.datasets.seven_scenes import Frame, Scene, read_scene
 from covis.evaluation.metrics.localisation import LocalisationResult, localisation_errors
+from covis.evaluation.tables import Row
 from covis.geometry.absolute_pose import CalibratedCamera, Pose
 
 MAX_KEYPOINTS = 4096
@@ -201,3 +202,28 @@ def _pycolmap() -> Any:
     from covis.sfm.map import need_pycolmap
 
     return need_pycolmap()
+
+
+BENCHMARKS = (
+    Benchmark(
+        "7scenes",
+        "photos of rooms located in maps: median position and rotation",
+        "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/",
+        "SCENE/ with TrainSplit.txt, TestSplit.txt and seq-01/frame-000000.color.png, .pose.txt; "
+        "or pictures and cameras.json",
+        ("TrainSplit.txt", "*/TrainSplit.txt", "cameras.json"),
+        run_seven_scenes,
+        ("7-scenes", "7scenes"),
+        methods="search",
+    ),
+    Benchmark(
+        "aachen",
+        "photos by day and night located in a map of Aachen, v1.1: a submission, or scores",
+        "https://www.visuallocalization.net/datasets/",
+        "images/images_upright/, 3D-models/aachen_v_1_1/ and queries/",
+        ("3D-models/aachen_v_1_1/images.bin",),
+        run_aachen,
+        ("Aachen-Day-Night-v1.1", "aachen_v1.1"),
+        methods="search",
+    ),
+)

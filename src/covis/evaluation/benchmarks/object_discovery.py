@@ -7,13 +7,12 @@ or more. Images without objects are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from covis.dense import DenseFeatures
 from covis.dense.object_discovery import TAU, discover
-from covis.evaluation.benchmark import Report
-from covis.evaluation.benchmarks.dense import SIZES, VARIANTS, Model, Table, Variant, measure
+from covis.evaluation.benchmark import Benchmark
+from covis.evaluation.benchmarks.dense import DenseBenchmark
 from covis.evaluation.datasets.boxes import (
     LabelledImage,
     localised,
@@ -21,6 +20,7 @@ from covis.evaluation.datasets.boxes import (
     read_voc07,
     read_yolo_folder,
 )
+from covis.evaluation.published_results import published_for
 from covis.images.decode import Source
 
 NOTE = (
@@ -28,11 +28,6 @@ NOTE = (
     "tau {:g}."
 )
 Read = Callable[[str | Path], Iterable[LabelledImage]]
-NAMES: dict[Read, str] = {
-    read_voc07: "VOC07, trainval",
-    read_coco20k: "COCO20K",
-    read_yolo_folder: "YOLO's layout",
-}
 
 
 def score_images(
@@ -51,36 +46,42 @@ def score_images(
     return {"CorLoc": right / len(images)}
 
 
-def evaluate(
-    data: str | Path,
-    model: Model,
-    *,
-    read: Read = read_voc07,
-    sizes: Sequence[int | None] = SIZES,
-    variants: Sequence[Variant] = VARIANTS,
-    every: int = 1,
-    tau: float = TAU,
-    threads: int | None = None,
-    report: Report = lambda done, total: None,
-) -> Table:
-    """CorLoc on what `read` reads, of every `every`-th image. For the rest see `measure` and
-    `discover`.
-
-    Raises ArgumentError as `read` does, ImageError where an image is missing.
-    """
-    images = [image for image in read(data) if len(image.boxes)][::every]
-    return measure(
-        lambda describe, tick: score_images(images, describe, tick, tau=tau),
-        model,
-        benchmark=NAMES.get(read, read.__name__),
-        note=NOTE.format(tau),
-        items=len(images),
-        sizes=sizes,
-        variants=variants,
-        threads=threads,
-        report=report,
+def discovery(title: str, read: Read, tau: float = TAU) -> DenseBenchmark[LabelledImage]:
+    """CorLoc on the images with objects of what `read` reads. tau: see `discover`."""
+    return DenseBenchmark(
+        title,
+        "object discovery",
+        NOTE.format(tau),
+        lambda data: (image for image in read(data) if len(image.boxes)),
+        lambda images, describe, tick, _: score_images(images, describe, tick, tau=tau),
     )
 
 
-evaluate_voc07 = partial(evaluate, read=read_voc07)
-evaluate_coco20k = partial(evaluate, read=read_coco20k)
+VOC07 = discovery("VOC07, trainval", read_voc07)
+COCO20K = discovery("COCO20K", read_coco20k)
+YOLO = discovery("YOLO's layout", read_yolo_folder)
+
+BENCHMARKS = (
+    Benchmark(
+        "voc07",
+        "dense features: objects found without labels, CorLoc",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/ (VOCtrainval_06-Nov-2007.tar)",
+        "VOCdevkit/VOC2007/ with JPEGImages/, Annotations/ and ImageSets/",
+        (
+            "ImageSets/Main/trainval.txt",
+            "VOC2007/ImageSets/Main/trainval.txt",
+            "VOCdevkit/VOC2007/ImageSets/Main/trainval.txt",
+        ),
+        VOC07.run,
+    ),
+    Benchmark(
+        "coco20k",
+        "dense features: objects found without labels, CorLoc",
+        "https://cocodataset.org/#download (train2014), and its list is "
+        "https://github.com/valeoai/LOST/blob/master/datasets/coco_20k_filenames.txt",
+        "train2014/, annotations/instances_train2014.json and coco_20k_filenames.txt",
+        ("coco_20k_filenames.txt",),
+        COCO20K.run,
+        published=published_for("coco20k"),
+    ),
+)

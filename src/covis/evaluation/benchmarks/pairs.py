@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Benchmark, Report, Settings
 from covis.evaluation.datasets.pairs import PairSet, read_pairs
 from covis.evaluation.method import Method
 from covis.evaluation.metrics.two_view import TwoViewResult
 from covis.evaluation.protocol import Protocol, chosen, counting, measure, sampled
+from covis.evaluation.tables import Row
 
 UNITS = {"homography": "px", "pose": "°"}
 PROTOCOLS = {
@@ -56,3 +57,16 @@ def figures(result: TwoViewResult) -> dict[str, float]:
     found["matches"] = float(result.matches.mean())
     found["inliers"] = float(result.inliers.mean())
     return found
+
+
+BENCHMARKS = (
+    Benchmark(
+        "pairs",
+        "any pairs of pictures with a known homography or relative pose",
+        "your own pictures",
+        "one folder a set: the pictures and pairs.json, see covis.evaluation.datasets.pairs",
+        ("pairs.json", "*/pairs.json", "*/*/pairs.json"),
+        run,
+        methods="pairs",
+    ),
+)

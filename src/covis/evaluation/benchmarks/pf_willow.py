@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report
-from covis.evaluation.benchmarks.dense import SIZES, VARIANTS, Model, Table, Variant, measure
+from covis.evaluation.benchmark import Benchmark
+from covis.evaluation.benchmarks.dense import DenseBenchmark, Describer, Tick
 from covis.evaluation.metrics.keypoint_transfer import KeypointPair, score_pairs
 from covis.types import FloatArray
 
@@ -52,36 +52,15 @@ def read_willow(folder: str | Path) -> Iterator[KeypointPair]:
             yield _pair(source, target, source_points, target_points)
 
 
-def evaluate(
-    data: str | Path,
-    model: Model,
-    *,
-    sizes: Sequence[int | None] = SIZES,
-    variants: Sequence[Variant] = VARIANTS,
-    every: int = 1,
-    threads: int | None = None,
-    report: Report = lambda done, total: None,
-) -> Table:
-    """PCK on PF-WILLOW, of every `every`-th pair. For the rest see `measure`.
-
-    Raises ArgumentError as `read_willow` does.
-    """
-    pairs = list(read_willow(data))[::every]
-    return measure(
-        lambda describe, tick: {
-            name.removesuffix(" image"): share
-            for name, share in score_pairs(pairs, describe, tick).items()
-            if name.endswith("image")
-        },
-        model,
-        benchmark="PF-WILLOW",
-        note=NOTE,
-        items=len(pairs),
-        sizes=sizes,
-        variants=variants,
-        threads=threads,
-        report=report,
-    )
+def _score(
+    pairs: Sequence[KeypointPair], describe: Describer, tick: Tick, _: int | None
+) -> dict[str, float]:
+    """PCK a pair: its name says no more, since a keypoint's comes out the same."""
+    return {
+        name.removesuffix(" image"): share
+        for name, share in score_pairs(pairs, describe, tick).items()
+        if name.endswith("image")
+    }
 
 
 def _pair(
@@ -143,3 +122,18 @@ def _points_of(path: Path) -> FloatArray:
     if points.shape != (2, POINTS):
         raise ArgumentError(f"{path}: {POINTS} keypoints are needed, not an array {points.shape}.")
     return points.T - np.float32(0.5)
+
+
+PF_WILLOW = DenseBenchmark("PF-WILLOW", "keypoint transfer", NOTE, read_willow, _score)
+
+BENCHMARKS = (
+    Benchmark(
+        "pf-willow",
+        "dense features: keypoints between objects of a kind, PCK",
+        "https://www.di.ens.fr/willow/research/proposalflow/ (PF-dataset.zip)",
+        "car(G)/, car(M)/, ... with images and .mat files, or with test_pairs_pf.csv beside them",
+        ("car(S)/*.mat", "test_pairs_pf.csv"),
+        PF_WILLOW.run,
+        ("PF-WILLOW", "PF-dataset"),
+    ),
+)

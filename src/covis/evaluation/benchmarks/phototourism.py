@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from covis.errors import ArgumentError, CovisError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Benchmark, Report, Settings
 from covis.evaluation.benchmarks.posed_pairs import Sizes, make_pair, run_protocols
 from covis.evaluation.datasets.pairs import Pair, PairSet
 from covis.evaluation.datasets.plain_pickle import read_plain_npy
 from covis.evaluation.metrics.two_view import TwoViewResult
 from covis.evaluation.protocol import Protocol
+from covis.evaluation.tables import Row
 from covis.types import Matrix
 
 PROTOCOL = Protocol("IMC", 2048, ("poselib", "opencv-magsac"), (0.5, 0.75, 1.0, 1.5, 2.0))
@@ -82,11 +83,11 @@ def _read_scene(folder: Path) -> PairSet:
         for name in names:
             if name not in views:
                 views[name] = _read_view(folder, name)
-        a, b = (views[name] for name in names)
-        rotation = b.rotation @ a.rotation.T
-        translation = b.translation - rotation @ a.translation
-        intrinsics = a.intrinsics, b.intrinsics
-        paths = a.path, b.path
+        view0, view1 = (views[name] for name in names)
+        rotation = view1.rotation @ view0.rotation.T
+        translation = view1.translation - rotation @ view0.translation
+        intrinsics = view0.intrinsics, view1.intrinsics
+        paths = view0.path, view1.path
         pairs.append(make_pair(paths, intrinsics, rotation, translation, str(listed), sizes))
     if not pairs:
         raise ArgumentError(f"{listed}: lists no pairs.")
@@ -140,3 +141,16 @@ def _over_scenes(row: Row, rows: list[Row]) -> Row:
     scenes = [each for each in rows if each.protocol == row.protocol and each.part != "all"]
     means = {name: float(np.mean([each.figures[name] for each in scenes])) for name in row.figures}
     return replace(row, figures=means)
+
+
+BENCHMARKS = (
+    Benchmark(
+        "phototourism",
+        "relative poses of tourists' photos, Image Matching Challenge 2021",
+        "https://www.cs.ubc.ca/~kmyi/imw2020/data.html (validation scenes)",
+        "SCENE/set_100/ with images/, calibration/ and new-vis-pairs/keys-th-0.1.npy",
+        ("*/set_100/new-vis-pairs/keys-th-0.1.npy",),
+        run,
+        methods="pairs",
+    ),
+)

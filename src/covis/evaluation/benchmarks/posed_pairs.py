@@ -9,7 +9,12 @@ a pose that no more matches support than chance would bring counts as none.
 Layouts: `pairs_calibrated.txt`, a line a pair: both pictures, both intrinsics row by row (9 and 9
 numbers) and the pose of camera 1 from camera 0, as 9 and 3 numbers or as a 4 x 4 matrix.
 SuperGlue's lists have both pictures' turns, which must be 0, behind the names. Or LoFTR's
-scene_info: .npz files with image_paths, intrinsics, poses (world to camera) and pair_infos.
+scene_info: .npz files with image_paths, intrinsics, poses (world to camera) and pair_infos. Or
+LoFTR's list of ScanNet's pairs: test.npz with name, (N, 4) numbers of a scene, of its scan and of
+two pictures, intrinsics.npz, and the scenes, each with color/ and pose/ (camera to world).
+
+Of ScanNet, SuperGlue's list has intrinsics for pictures of 1296 x 968, LoFTR's for 640 x 480; they
+are scaled to the pictures that are there.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Benchmark, Report, Settings
 from covis.evaluation.datasets.pairs import Pair, PairSet, PosePair, image_size
 from covis.evaluation.datasets.plain_pickle import read_plain_npz
 from covis.evaluation.method import Method
@@ -34,6 +39,8 @@ from covis.evaluation.protocol import (
     measure,
     sampled,
 )
+from covis.evaluation.published_results import published_for
+from covis.evaluation.tables import Row
 from covis.geometry import Camera
 from covis.types import Matrix
 
@@ -54,7 +61,15 @@ and LightGlue's protocol, which its paper has no figures for here, are our assum
 SCENE_INFO = ("", "scene_info/", "megadepth_test_1500_scene_info/")
 """Folders that LoFTR's files may stand in."""
 
-Sizes = dict[Path, tuple[int, int]]
+Size = tuple[int, int]
+Sizes = dict[Path, Size]
+
+SCANNET_SIZE = (1296, 968)
+"""Of ScanNet's own pictures."""
+LOFTR_SIZE = (640, 480)
+"""Of those that LoFTR's intrinsics are for."""
+SCANNET_SCENES = ("", "scannet_test_1500", "test")
+"""Folders that the scenes may stand in beside LoFTR's list."""
 
 
 def run_megadepth(data: Path, settings: Settings, report: Report) -> list[Row]:
@@ -110,18 +125,25 @@ def read_megadepth(data: str | Path) -> PairSet:
 
 
 def read_scannet(data: str | Path) -> PairSet:
-    """The 1500 pairs, from `pairs_calibrated.txt` or SuperGlue's `scannet_test_pairs_with_gt.txt`.
+    """The 1500 pairs, from `pairs_calibrated.txt`, SuperGlue's `scannet_test_pairs_with_gt.txt` or
+    LoFTR's `test.npz`.
 
     Raises ArgumentError as `read_megadepth` does.
     """
+    data = Path(data)
     for name in ("pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt"):
-        if (Path(data) / name).is_file():
-            return PairSet("scannet1500", "pose", tuple(read_calibrated(Path(data) / name)))
+        if (data / name).is_file():
+            pairs = read_calibrated(data / name, SCANNET_SIZE)
+            return PairSet("scannet1500", "pose", tuple(pairs))
+    if (data / "test.npz").is_file():
+        return PairSet("scannet1500", "pose", tuple(_read_loftr_scannet(data)))
     raise ArgumentError(f"{data}: no pairs_calibrated.txt there.")
 
 
-def read_calibrated(path: Path) -> list[Pair]:
+def read_calibrated(path: Path, nominal: Size | None = None) -> list[Pair]:
     """The pairs of a list; pictures are looked for in `images/` beside it, and beside it.
+
+    nominal: see `make_pair`.
 
     Raises ArgumentError that names the file and the line.
     """
@@ -152,7 +174,9 @@ def read_calibrated(path: Path) -> list[Pair]:
             rotation, translation = np.split(pose.reshape(4, 4)[:3], [3], axis=1)
         paths = [_find_picture(path.parent, name, where) for name in names]
         intrinsics = numbers[:9].reshape(3, 3), numbers[9:18].reshape(3, 3)
-        pairs.append(make_pair(paths, intrinsics, rotation, translation.ravel(), where, sizes))
+        pairs.append(
+            make_pair(paths, intrinsics, rotation, translation.ravel(), where, sizes, nominal)
+        )
     if not pairs:
         raise ArgumentError(f"{path}: lists no pairs.")
     return pairs
@@ -165,18 +189,34 @@ def make_pair(
     translation_1from0: Matrix,
     where: str,
     sizes: Sizes,
+    nominal: Size | None = None,
 ) -> PosePair:
-    """A pair with cameras (3, 3) as the data set has them, in pixels of the files.
+    """A pair with cameras (3, 3) as the data set has them.
 
-    sizes: remembers those of pictures. Raises ArgumentError, which begins with `where`.
+    They are in pixels of the files, or of pictures of another size, `nominal`, that these were made
+    from: whichever has its middle nearer to the principal point.
+
+    sizes: remembers those of pictures. Raises ArgumentError, which begins with `where`, also where
+    a principal point lies outside its picture.
     """
     for path in paths:
         if path not in sizes:
             sizes[path] = image_size(path, where)
     try:
-        camera0, camera1 = map(Camera.from_matrix, intrinsics)
+        camera0, camera1 = (
+            _fitting(Camera.from_matrix(matrix), sizes[path], nominal)
+            for matrix, path in zip(intrinsics, paths, strict=True)
+        )
     except ArgumentError as error:
         raise ArgumentError(f"{where}: {error}") from error
+    for camera, path in zip((camera0, camera1), paths, strict=True):
+        width, height = sizes[path]
+        x, y = camera.centre_x, camera.centre_y
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ArgumentError(
+                f"{where}: the principal point ({x:g}, {y:g}) lies outside {path.name} of "
+                f"{width} x {height} pixels; the intrinsics must be for the pictures as they are."
+            )
     return PosePair(
         paths[0],
         paths[1],
@@ -213,6 +253,57 @@ def _read_scene_info(path: Path, data: Path, sizes: Sizes) -> list[Pair]:
     return pairs
 
 
+def _fitting(camera: Camera, size: Size, nominal: Size | None) -> Camera:
+    """The camera in pixels of a picture of `size`; see `make_pair`."""
+    if nominal is None:
+        return camera
+    centre = np.array([camera.centre_x, camera.centre_y])
+    of_picture, of_nominal = (np.abs(centre / each - 0.5).max() for each in (size, nominal))
+    if of_picture <= of_nominal:
+        return camera
+    across, down = np.divide(size, nominal).tolist()
+    return Camera(
+        camera.focal_x * across,
+        camera.focal_y * down,
+        camera.centre_x * across,
+        camera.centre_y * down,
+    )
+
+
+def _read_loftr_scannet(data: Path) -> list[Pair]:
+    path = data / "test.npz"
+    listed = np.asarray(read_plain_npz(path).get("name"))
+    if listed.ndim != 2 or listed.shape[1] != 4 or listed.dtype.kind not in "iu":
+        raise ArgumentError(f"{path}: 'name' must be (N, 4) whole numbers.")
+    intrinsics = read_plain_npz(data / "intrinsics.npz")
+    sizes: Sizes = {}
+    pairs: list[Pair] = []
+    for number, (scene, scan, *stems) in enumerate(listed.tolist()):
+        where, name = f"{path}, pair {number}", f"scene{scene:04}_{scan:02}"
+        try:
+            matrix = np.asarray(intrinsics[name], np.float64).reshape(3, 3)
+        except (KeyError, TypeError, ValueError):
+            raise ArgumentError(f"{data / 'intrinsics.npz'}: no 3 x 3 matrix {name}.") from None
+        root = next((data / each for each in SCANNET_SCENES if (data / each / name).is_dir()), data)
+        paths = [_find_picture(root / name / "color", f"{stem}.jpg", where) for stem in stems]
+        to_world = [_read_pose(root / name / "pose" / f"{stem}.txt") for stem in stems]
+        relative = np.linalg.inv(to_world[1]) @ to_world[0]
+        rotation, translation = relative[:3, :3], relative[:3, 3]
+        pair = make_pair(paths, [matrix] * 2, rotation, translation, where, sizes, LOFTR_SIZE)
+        pairs.append(pair)
+    return pairs
+
+
+def _read_pose(path: Path) -> Matrix:
+    """(4, 4), camera to world."""
+    try:
+        pose: Matrix = np.array(path.read_text("utf-8").split(), np.float64).reshape(4, 4)
+        np.linalg.inv(pose)
+    except (OSError, ValueError, np.linalg.LinAlgError) as error:
+        raise ArgumentError(f"{path}: no pose to read ({error}).") from error
+    return pose
+
+
 def _find_picture(folder: Path, name: str, where: str) -> Path:
     for path in (folder / "images" / name, folder / name):
         if path.is_file():
@@ -228,3 +319,35 @@ def _numbers(words: Sequence[str], where: str) -> Matrix:
     if not np.isfinite(numbers).all():
         raise ArgumentError(f"{where}: holds numbers that are not finite.")
     return numbers
+
+
+BENCHMARKS = (
+    Benchmark(
+        "megadepth1500",
+        "relative poses outdoors, 1500 pairs",
+        "https://cvg-data.inf.ethz.ch/megadepth/megadepth1500.zip, or LoFTR's test data, "
+        "https://github.com/zju3dv/LoFTR",
+        "pairs_calibrated.txt and images/; or scene_info/*.npz and the pictures at their paths",
+        (
+            "pairs_calibrated.txt",
+            "*.npz",
+            "scene_info/*.npz",
+            "megadepth_test_1500_scene_info/*.npz",
+        ),
+        run_megadepth,
+        methods="pairs",
+        published=published_for("megadepth1500"),
+    ),
+    Benchmark(
+        "scannet1500",
+        "relative poses indoors, 1500 pairs",
+        "https://github.com/cvg/glue-factory (scannet1500), after ScanNet's terms, "
+        "http://www.scan-net.org",
+        "pairs_calibrated.txt, or SuperGlue's scannet_test_pairs_with_gt.txt, and images/; or "
+        "LoFTR's test.npz, intrinsics.npz and scannet_test_1500/",
+        ("pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt", "test.npz"),
+        run_scannet,
+        methods="pairs",
+        published=published_for("scannet1500"),
+    ),
+)

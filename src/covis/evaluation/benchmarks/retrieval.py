@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError
-from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.benchmark import Benchmark, Report, Settings
 from covis.evaluation.datasets.google_landmarks import (
     DEPTH,
     read_recognition_solution,
@@ -42,6 +42,8 @@ from covis.evaluation.metrics.retrieval import (
     relevant_within,
 )
 from covis.evaluation.protocol import counting
+from covis.evaluation.published_results import published_for
+from covis.evaluation.tables import Row
 from covis.features import Extractor
 from covis.images.decode import Source, load_image
 from covis.matching import Matcher
@@ -362,3 +364,65 @@ def _landmark_hits(
 def _chunks(count: int) -> Iterator[range]:
     for begin in range(0, count, CHUNK):
         yield range(begin, min(begin + CHUNK, count))
+
+
+BENCHMARKS = (
+    Benchmark(
+        "queries",
+        "any queries with right answers among pictures",
+        "your own pictures",
+        "db/, queries/ and queries.json, see covis.evaluation.datasets.queries; "
+        "or folders that have them",
+        ("queries.json", "*/queries.json"),
+        run_queries,
+        methods="search",
+    ),
+    Benchmark(
+        "roxford5k",
+        "image search, Revisited Oxford: mAP, mP@10",
+        "http://cmp.felk.cvut.cz/revisitop",
+        "gnd_roxford5k.pkl and jpg/",
+        ("gnd_roxford5k.pkl",),
+        run_revisited,
+        methods="search",
+        published=published_for("roxford5k"),
+    ),
+    Benchmark(
+        "rparis6k",
+        "image search, Revisited Paris: mAP, mP@10",
+        "http://cmp.felk.cvut.cz/revisitop",
+        "gnd_rparis6k.pkl and jpg/",
+        ("gnd_rparis6k.pkl",),
+        run_revisited,
+        methods="search",
+        published=published_for("rparis6k"),
+    ),
+    Benchmark(
+        "gldv2",
+        "image search, Google Landmarks v2: retrieval mAP@100",
+        "https://github.com/cvdfoundation/google-landmark",
+        "retrieval_solution_v2.1.csv, test/ and index/ with a/b/c/ID.jpg",
+        ("retrieval_solution_v2.1.csv",),
+        run_landmarks,
+        methods="search",
+    ),
+    Benchmark(
+        "gldv2-recognition",
+        "landmarks named by the most similar photo, Google Landmarks v2: recognition micro-AP",
+        "https://github.com/cvdfoundation/google-landmark",
+        "recognition_solution_v2.1.csv, train.csv, test/ and train/ with a/b/c/ID.jpg",
+        ("recognition_solution_v2.1.csv",),
+        run_recognition,
+        ("gldv2",),
+        methods="search",
+    ),
+    Benchmark(
+        "places",
+        "place recognition: recall@1, 5, 10 within 25 metres",
+        "https://github.com/gmberton/VPR-datasets-downloader (Pitts30k, MSLS, Tokyo 24/7, ...)",
+        "database/ and queries/ with pictures named @EAST@NORTH@..., of one split",
+        ("database/@*", "database/*/@*"),
+        run_places,
+        methods="search",
+    ),
+)

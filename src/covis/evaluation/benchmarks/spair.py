@@ -7,7 +7,7 @@ The published layout is a folder with `Layout/large/test.txt`, a pair a line,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import log2
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from covis.errors import ArgumentError
-from covis.evaluation.benchmark import Report
-from covis.evaluation.benchmarks.dense import SIZES, VARIANTS, Model, Table, Variant, measure
+from covis.evaluation.benchmark import Benchmark
+from covis.evaluation.benchmarks.dense import DenseBenchmark, Variant
 from covis.evaluation.metrics.keypoint_transfer import KeypointPair, score_pairs
+from covis.evaluation.published_results import published_for
 from covis.types import FloatArray
 
 Split = Literal["trn", "val", "test"]
@@ -62,34 +63,6 @@ def as_published(patch: int) -> tuple[Variant, ...]:
         Variant("backbone, a cell a pixel", 0, times),
         Variant("+ LiFT once, a cell a pixel", 1, times - 1),
         Variant("+ LiFT twice, a cell a pixel", 2, times - 2),
-    )
-
-
-def evaluate(
-    data: str | Path,
-    model: Model,
-    *,
-    sizes: Sequence[int | None] = SIZES,
-    variants: Sequence[Variant] = VARIANTS,
-    every: int = 1,
-    threads: int | None = None,
-    report: Report = lambda done, total: None,
-) -> Table:
-    """PCK on the test pairs of SPair-71k, of every `every`-th one. For the rest see `measure`.
-
-    Raises ArgumentError as `read_spair` does, ImageError where an image is missing.
-    """
-    pairs = list(read_spair(data))[::every]
-    return measure(
-        lambda describe, tick: score_pairs(pairs, describe, tick),
-        model,
-        benchmark="SPair-71k",
-        note=NOTE,
-        items=len(pairs),
-        sizes=sizes,
-        variants=variants,
-        threads=threads,
-        report=report,
     )
 
 
@@ -151,3 +124,25 @@ def _box(values: Any, path: Path) -> tuple[float, float, float, float]:
     except (TypeError, ValueError):
         raise ArgumentError(f"{path}: a box must be four numbers, not {values!r}.") from None
     return left, top, right, bottom
+
+
+SPAIR = DenseBenchmark(
+    "SPair-71k",
+    "keypoint transfer",
+    NOTE,
+    read_spair,
+    lambda pairs, describe, tick, _: score_pairs(pairs, describe, tick),
+)
+
+BENCHMARKS = (
+    Benchmark(
+        "spair",
+        "dense features: keypoints between objects of a kind, PCK",
+        "https://cvlab.postech.ac.kr/research/SPair-71k/ (SPair-71k.tar.gz)",
+        "JPEGImages/, PairAnnotation/ and Layout/large/test.txt",
+        ("Layout/large/test.txt",),
+        SPAIR.run,
+        ("SPair-71k",),
+        published=published_for("spair"),
+    ),
+)

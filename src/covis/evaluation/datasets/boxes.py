@@ -153,11 +153,11 @@ def read_yolo_folder(folder: str | Path) -> Iterator[LabelledImage]:
 
 def overlaps(boxes: ArrayLike, others: ArrayLike) -> Matrix:
     """IoU of boxes (N, 4) with others (M, 4) -> (N, M); 0 where both are empty."""
-    a, b = (np.asarray(each, np.float64).reshape(-1, 4) for each in (boxes, others))
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    rows, columns = (np.asarray(each, np.float64).reshape(-1, 4) for each in (boxes, others))
+    low = np.maximum(rows[:, None, :2], columns[None, :, :2])
+    high = np.minimum(rows[:, None, 2:], columns[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [np.clip(each[:, 2:] - each[:, :2], 0, None).prod(axis=1) for each in (a, b)]
+    areas = [np.clip(each[:, 2:] - each[:, :2], 0, None).prod(axis=1) for each in (rows, columns)]
     union = areas[0][:, None] + areas[1][None] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 

@@ -25,31 +25,29 @@ HALF_PIXEL = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], np.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class HomographyPair:
-    """Two images of a plane, or from one place. homography_1from0: (3, 3), in covis' pixels.
-
-    size0, size1: (width, height) in pixels.
-    """
+class ImagePair:
+    """Two images. size0, size1: (width, height) in pixels."""
 
     path0: Path
     path1: Path
     size0: tuple[int, int]
     size1: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class HomographyPair(ImagePair):
+    """Two images of a plane, or from one place. homography_1from0: (3, 3), in covis' pixels."""
+
     homography_1from0: Matrix
 
 
 @dataclass(frozen=True, eq=False)
-class PosePair:
+class PosePair(ImagePair):
     """Two images by known cameras.
 
     rotation_1from0: (3, 3). translation_1from0: (3,), in the data set's unit, not normalised.
-    size0, size1: (width, height) in pixels.
     """
 
-    path0: Path
-    path1: Path
-    size0: tuple[int, int]
-    size1: tuple[int, int]
     camera0: Camera
     camera1: Camera
     rotation_1from0: Matrix
@@ -76,19 +74,28 @@ def read_pairs(folder: str | Path) -> PairSet:
     """
     folder = Path(folder)
     path = folder / "pairs.json"
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ArgumentError(f"{path}: no list of pairs to read ({error.strerror}).") from error
-    except ValueError as error:
-        raise ArgumentError(f"{path}: not JSON ({error}).") from error
-    if not isinstance(entries, list) or not entries:
-        raise ArgumentError(f"{path}: holds no list of pairs.")
+    entries = read_json_list(path, "pairs")
     pairs = tuple(_read_pair(entry, folder, f"{path}, pair {i}") for i, entry in enumerate(entries))
     if len({type(pair) for pair in pairs}) > 1:
         raise ArgumentError(f"{path}: mixes homographies and poses; a set is of one kind.")
     kind: Literal["homography", "pose"] = "pose" if isinstance(pairs[0], PosePair) else "homography"
     return PairSet(folder.name, kind, pairs)
+
+
+def read_json_list(path: Path, of: str) -> list[Any]:
+    """The list, not empty, that a JSON file holds; `of` says what it lists.
+
+    Raises ArgumentError that names the file when it cannot be read, or holds something else.
+    """
+    try:
+        entries = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"{path}: no list of {of} to read ({error.strerror}).") from error
+    except ValueError as error:
+        raise ArgumentError(f"{path}: not JSON ({error}).") from error
+    if not isinstance(entries, list) or not entries:
+        raise ArgumentError(f"{path}: holds no list of {of}.")
+    return entries
 
 
 def scaled(pair: Pair, side0: int, side1: int) -> Pair:

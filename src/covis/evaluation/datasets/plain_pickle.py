@@ -32,8 +32,15 @@ def read_plain_pickle(path: str | Path) -> Any:
 def read_plain_npz(path: str | Path) -> dict[str, Any]:
     """The arrays of an .npz file by name, those of Python objects too.
 
+    LoFTR's have that ending and are bare pickles of a dictionary; they are read as well.
+
     Raises ArgumentError as `read_plain_pickle` does.
     """
+    if not zipfile.is_zipfile(path):
+        found = read_plain_pickle(path)
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+            raise ArgumentError(f"{path}: holds no arrays by name.")
+        return found
     try:
         with zipfile.ZipFile(path) as archive:
             found = {}

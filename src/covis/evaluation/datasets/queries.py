@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from covis.errors import ArgumentError
+from covis.evaluation.datasets.pairs import read_json_list
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +36,7 @@ def read_queries(folder: str | Path) -> QuerySet:
     """
     folder = Path(folder)
     path = folder / "queries.json"
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ArgumentError(f"{path}: no list of queries to read ({error.strerror}).") from error
-    except ValueError as error:
-        raise ArgumentError(f"{path}: not JSON ({error}).") from error
-    if not isinstance(entries, list) or not entries:
-        raise ArgumentError(f"{path}: holds no list of queries.")
+    entries = read_json_list(path, "queries")
     database = tuple(sorted(each for each in (folder / "db").rglob("*") if each.is_file()))
     known = {each.relative_to(folder / "db").as_posix(): i for i, each in enumerate(database)}
     queries, relevant = [], []

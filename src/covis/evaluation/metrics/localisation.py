@@ -90,7 +90,7 @@ class Similarity:
         return Pose(rotation, -rotation @ position)
 
 
-def align(source: Matrix, target: Matrix) -> Similarity:
+def umeyama(source: Matrix, target: Matrix) -> Similarity:
     """The similarity that takes points (N, 3) nearest to others, least squares (Umeyama, 1991).
 
     Raises ArgumentError for fewer than three points, or for points on one line: they leave the
@@ -99,13 +99,13 @@ def align(source: Matrix, target: Matrix) -> Similarity:
     if source.shape != target.shape or source.shape[1:] != (3,):
         raise ArgumentError(f"two times (N, 3) points are aligned, not {source.shape}.")
     middle, aim = source.mean(axis=0), target.mean(axis=0)
-    a, b = source - middle, target - aim
-    u, values, v = np.linalg.svd(b.T @ a)
+    from_middle, from_aim = source - middle, target - aim
+    u, values, v = np.linalg.svd(from_aim.T @ from_middle)
     if len(source) < 3 or not values[1] > 1e-9 * values[0]:
         raise ArgumentError("to align, at least three points that are not on one line are needed.")
     mirror = np.array([1, 1, np.linalg.det(u) * np.linalg.det(v)])
     rotation = u * mirror @ v
-    scale = float((values * mirror).sum() / (a**2).sum())
+    scale = float((values * mirror).sum() / (from_middle**2).sum())
     return Similarity(scale, rotation, aim - scale * rotation @ middle)
 
 
@@ -114,12 +114,12 @@ def aligned_position_errors(
 ) -> dict[str, float]:
     """Distances between camera positions after the best similarity, in the true world's unit.
 
-    By name, of the cameras that have both. Raises ArgumentError as `align` does.
+    By name, of the cameras that have both. Raises ArgumentError as `umeyama` does.
     """
     names = [name for name in truth if name in estimates]
     ours = np.array([estimates[name].position for name in names]).reshape(-1, 3)
     theirs = np.array([truth[name].position for name in names]).reshape(-1, 3)
-    moved = align(ours, theirs).points(ours)
+    moved = umeyama(ours, theirs).points(ours)
     errors = np.linalg.norm(moved - theirs, axis=1)
     return {name: float(error) for name, error in zip(names, errors, strict=True)}
 

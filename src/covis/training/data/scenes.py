@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.errors import TrainingError
+from covis.errors import ArgumentError, TrainingError
+from covis.evaluation.datasets.plain_pickle import read_plain_npz
 from covis.features import Extractor
 from covis.training.data.labelled_pairs import (
     MATCH_WITHIN,
@@ -58,11 +59,13 @@ class Scenes:
         pairs = []
         for path in sorted(Path(folder).glob("scene_info/*.npz")):
             try:
-                with np.load(path, allow_pickle=True) as info:
-                    names = ("image_paths", "depth_paths", "intrinsics", "poses")
-                    columns = [info[name] for name in names]
-                    overlap = np.asarray(info["overlap_matrix"], np.float64)
-            except (KeyError, ValueError, OSError) as error:
+                info = read_plain_npz(path)
+                names = ("image_paths", "depth_paths", "intrinsics", "poses")
+                columns = [info[name] for name in names]
+                overlap = np.asarray(info["overlap_matrix"], np.float64)
+            except ArgumentError as error:
+                raise TrainingError(str(error)) from None
+            except (KeyError, TypeError, ValueError) as error:
                 raise TrainingError(
                     f"{path}: not a scene in MegaDepth's layout ({error})."
                 ) from None

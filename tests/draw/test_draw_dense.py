@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from helpers.pictures import changed, grey
 
-from covis.draw.pictures import beside, draw_box, draw_heat, draw_labels, draw_map, draw_transfer
-from covis.types import Image
-
-
-def grey(width, height, scale=1):
-    return Image(np.full((height, width, 3), 128, np.uint8), scale * width, scale * height)
-
-
-def changed(picture, before=128):
-    return (np.abs(picture.astype(int) - before) > 3).any(axis=2)
+from covis.draw.dense import draw_box, draw_colours, draw_heat, draw_labels, draw_transfer
 
 
 def test_convention_places_are_in_full_size_pixels():
@@ -61,7 +53,7 @@ def test_an_object_without_a_palette_and_its_box():
 def test_cells_are_laid_where_they_are_and_cut_at_the_edge():
     """A cell every 8 full-size pixels is one every 4 of an image shown at half the size."""
     colours = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype(np.uint8)
-    picture = draw_map(grey(22, 18, 2), colours, (8, 8))
+    picture = draw_colours(grey(22, 18, 2), colours, (8, 8))
     wanted = colours.repeat(4, axis=0).repeat(4, axis=1)[:18, :22]
     np.testing.assert_array_equal(picture, wanted)
 
@@ -72,12 +64,3 @@ def test_heat_is_brightest_where_it_is_largest():
     picture = draw_heat(grey(96, 80), heat, (8, 8), np.array([20, 60], np.float32))
     light = picture.astype(int).sum(axis=2)
     assert light[28, 76] > light[70, 70] + 200
-
-
-def test_pictures_in_a_row():
-    red, blue = (np.full((60, 80, 3), tint, np.uint8) for tint in ((200, 0, 0), (0, 0, 200)))
-    picture = beside([red, blue], ["one", "two"])
-    assert (picture[:60, :80] == (200, 0, 0)).all()
-    assert (picture[:60, -80:] == (0, 0, 200)).all()
-    assert changed(picture[60:, :80], picture[-1, 0].astype(int)).any()
-    assert max(beside([red] * 3, ["-"] * 3, max_side=120).shape) <= 120

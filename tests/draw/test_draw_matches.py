@@ -1,21 +1,17 @@
-"""`draw_matches` and `save_picture`: size, what is drawn and what is not, errors."""
+"""`draw_matches`: size, what is drawn and what is not, errors."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-import PIL.Image
 import pytest
+from helpers.pictures import grey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covis.draw.pictures import draw_matches, save_picture
-from covis.errors import ArgumentError, ImageError
+from covis.draw.matches import draw_matches
+from covis.errors import ArgumentError
 from covis.types import Geometry, Image, Matches
-
-
-def grey(width: int, height: int) -> Image:
-    return Image(np.full((height, width, 3), 128, np.uint8), width, height)
 
 
 def matches_of(points0, points1, inliers=None, kind="fundamental", matrix=None) -> Matches:
@@ -28,13 +24,7 @@ NONE = matches_of([], [])
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    width0=st.integers(1, 500),
-    height0=st.integers(1, 500),
-    width1=st.integers(1, 500),
-    height1=st.integers(1, 500),
-    max_side=st.integers(64, 700),
-)
+@given(*[st.integers(1, 500)] * 4, st.integers(64, 700))
 def test_result_is_rgb_and_within_max_side(width0, height0, width1, height1, max_side):
     aspects = width0 / height0 + width1 / height1
     picture = draw_matches(grey(width0, height0), grey(width1, height1), NONE, max_side=max_side)
@@ -141,30 +131,3 @@ def test_caption_tells_matches_and_inliers(monkeypatch):
 def test_exception_arguments(options):
     with pytest.raises(ArgumentError, match=next(iter(options))):
         draw_matches(grey(9, 9), grey(9, 9), NONE, **options)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp", ".bmp", ".tif"])
-def test_saved_picture_is_read_back(tmp_path, suffix):
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:, :30] = (250, 120, 10)
-    path = tmp_path / f"a{suffix}"
-    save_picture(picture, str(path))
-    back = np.asarray(PIL.Image.open(path).convert("RGB")).astype(int)
-    assert np.abs(back - picture).mean() < 4
-
-
-@pytest.mark.parametrize("name", ["a", "a.docx", "a.png.zip"])
-def test_exception_unknown_suffix(tmp_path, name):
-    with pytest.raises(ImageError, match="suffix"):
-        save_picture(np.zeros((4, 4, 3), np.uint8), tmp_path / name)
-
-
-def test_exception_missing_folder(tmp_path):
-    with pytest.raises(ImageError, match=r"folder .* does not exist"):
-        save_picture(np.zeros((4, 4, 3), np.uint8), tmp_path / "none" / "a.png")
-
-
-def test_exception_cannot_be_written(tmp_path):
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(ImageError, match="cannot be written"):
-        save_picture(np.zeros((4, 4, 3), np.uint8), tmp_path / "a.png")
