@@ -16,14 +16,11 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,11 +28,12 @@ from covis.api import Rotate, joint_licence, match_turned, verify
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
+from covis.files.run_folder import run_folder
 from covis.images.decode import load_image
 from covis.images.orientation import turn_image
 from covis.matching import Matcher
 from covis.matching.matcher import DEFAULT_MATCHER
-from covis.messages import counted, differences, not_there
+from covis.messages import counted, not_there
 from covis.types import Features, GeometryKind, Matches
 
 PICTURE_SUFFIXES = frozenset(
@@ -43,6 +41,7 @@ PICTURE_SUFFIXES = frozenset(
 )
 KEPT_IN_MEMORY = 32
 """Pictures whose features stay in memory, about 1 MB each."""
+_FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,10 @@ def match_many(
     """
     run = _Run(out, settings or Settings(), draw, threads)
     folders = ("features", "matches", "drawings") if draw else ("features", "matches")
-    with _made_for(out, run.identity, folders), replacing(out / "summary.csv") as file:
+    with (
+        run_folder(out, run.identity, folders, _FOLLOWS),
+        replacing(out / "summary.csv") as file,
+    ):
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         rows = csv.DictWriter(text, [column.name for column in fields(PairResult)])
         rows.writeheader()
@@ -330,58 +332,6 @@ def _stored_matches(path: Path) -> Matches | None:
         return Matches.load(path)
     except CovisError:
         return None
-
-
-@contextmanager
-def _made_for(out: Path, identity: dict[str, Any], folders: Sequence[str]) -> Iterator[None]:
-    """Make the folder, or take one made with the same settings, for this process alone."""
-    try:
-        for name in folders:
-            (out / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CovisError(f"{out}: cannot make this folder ({error.strerror}).") from None
-    with locked(out):
-        settings = out / "settings.json"
-        if settings.exists():
-            _check_same(settings, identity)
-        else:
-            with replacing(settings) as file:
-                file.write((json.dumps(identity, indent=2) + "\n").encode())
-        for partial in [*out.glob(f"*{PARTIAL}*"), *out.glob(f"*/*{PARTIAL}*")]:
-            partial.unlink()
-        yield
-
-
-def _check_same(settings: Path, identity: dict[str, Any]) -> None:
-    try:
-        before = dict(json.loads(settings.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CovisError(f"{settings} is damaged ({error}); use another folder.") from None
-    different = differences(before, identity, {"weights": "features", "matcher_weights": "matcher"})
-    if different:
-        raise ArgumentError(
-            f"{settings.parent} holds matches made with other settings "
-            f"({'; '.join(different)}). Use another folder, or the same settings."
-        )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out; the lock goes with the process. Windows has no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArgumentError(f"{folder}: another process is matching into it.") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _digest(content: bytes) -> str:

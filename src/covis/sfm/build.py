@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from covis.errors import ArgumentError, CovisError
-from covis.match_many import locked
-from covis.messages import counted, differences, not_there
+from covis.files.run_folder import differences, locked
+from covis.messages import counted, not_there
 from covis.search.index import Index
 from covis.search.ingest import pictures
 from covis.sfm import pairs as pairing
