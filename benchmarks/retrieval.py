@@ -49,13 +49,13 @@ from covis.evaluation.datasets.queries import QuerySet, read_queries
 from covis.evaluation.datasets.revisited import Revisited, read_revisited
 from covis.features import Extractor
 from covis.features.sift import extract_sift
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.runtime.bundle import installed_bundle
 from covis.search import Index
 from covis.search.pooling import global_vector
 from covis.search.retrieve import CANDIDATES, check_pair
-from covis.types import Features, Image, Matches
+from covis.types import Features, Image, Matches, Source
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 METHODS = ("colours", "words", "global", "nearest", "lightglue", "search")

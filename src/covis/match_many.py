@@ -25,20 +25,17 @@ from pathlib import Path
 import numpy as np
 
 from covis.api import Rotate, joint_licence, match_turned, verify
-from covis.errors import ArgumentError, CovisError, ImageError
+from covis.errors import CovisError, ImageError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
 from covis.files.run_folder import run_folder
 from covis.images.decode import load_image
-from covis.images.orientation import turn_image
+from covis.images.orientation import Orientation
 from covis.matching import Matcher
 from covis.matching.matcher import DEFAULT_MATCHER
-from covis.messages import counted, not_there
+from covis.messages import not_there
 from covis.types import Features, GeometryKind, Matches
 
-PICTURE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif")
-)
 KEPT_IN_MEMORY = 32
 """Pictures whose features stay in memory, about 1 MB each."""
 _FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
@@ -132,50 +129,6 @@ def match_many(
                 report(result)
         text.detach()
     return run.summary
-
-
-def read_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """The pairs in a text file, two pictures a line.
-
-    Names are separated by a tab if the line has one, else by spaces; then names with spaces go
-    in double quotes. They are relative to the file's folder. Empty lines and lines that begin
-    with # are left out. Raises ArgumentError on a file or a line that does not fit.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise ArgumentError(not_there(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"{path}: cannot read the pairs ({error}).") from None
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        names = line.split("\t") if "\t" in line else re.findall(r'"[^"]*"|\S+', line)
-        names = [name.strip().strip('"') for name in names]
-        if len(names) != 2 or not all(names):
-            raise ArgumentError(
-                f"{path}, line {number}: two pictures are needed, not {len(names)}; put names "
-                "with spaces in double quotes or a tab between the two."
-            )
-        pairs.append((path.parent / names[0], path.parent / names[1]))
-    return pairs
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures that lie in `folder`, by name. Raises ArgumentError for fewer than two."""
-    if not folder.is_dir():
-        raise ArgumentError(not_there(folder, "folder"))
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    )
-    if len(found) < 2:
-        there = counted(len(found), "picture")
-        raise ArgumentError(f"{folder}: {there} in it; two or more make pairs.")
-    return found
 
 
 class _Run:
@@ -285,7 +238,7 @@ class _Run:
             loaded = load_image(image, max_size=self.settings.max_size)
         except ImageError as error:
             raise self._fails(image, str(error)) from None
-        features = self._extract(turn_image(loaded, turn))
+        features = self._extract(Orientation(turn).of_picture(loaded))
         self.summary.extracted += turn == 0
         arrays = features.to_arrays()
         if loaded.focal_length is not None:

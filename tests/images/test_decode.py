@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import features
 from PIL.ExifTags import IFD, Base
 
-from covis import images
 from covis.errors import ArgumentError, ImageError
 from covis.images.decode import load_image, to_grey
 from covis.types import Image
@@ -559,7 +558,7 @@ def test_pillows_lower_limit_does_not_apply_and_is_left_alone(tmp_path, monkeypa
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10)
     assert load_image(path).width == 80
     assert PIL.Image.MAX_IMAGE_PIXELS == 10
-    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    monkeypatch.setattr("covis.images.opened.MAX_PIXELS", 10)
     with pytest.raises(ImageError, match="80x60"):
         load_image(path)
 

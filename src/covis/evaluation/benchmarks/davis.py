@@ -19,8 +19,7 @@ from covis.dense.masks import fit
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report
 from covis.evaluation.benchmarks.dense import SIZES, VARIANTS, Model, Table, Variant, measure
-from covis.images.decode import Source
-from covis.types import Matrix
+from covis.types import Matrix, Source
 
 VOID = 255
 """Of a mask with a palette: pixels that belong to nothing."""

@@ -25,8 +25,8 @@ from covis.errors import ArgumentError
 from covis.evaluation import benchmark as registered
 from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.protocol import counting
-from covis.images.decode import Source, load_image
-from covis.types import Image
+from covis.images.decode import load_image
+from covis.types import Image, Source
 
 Describe = Callable[[Image], DenseFeatures]
 Model = str | Callable[[int], Describe]
