@@ -156,8 +156,8 @@ def test_turned_files_are_mapped_in_their_own_pixels(scene, colmap, tmp_path, ki
 
 
 def test_whatever_can_be_matched_can_be_mapped(scene, known, tmp_path, monkeypatch):
-    """Any format, and more pixels than Pillow wants. No camera sees a mirrored file's pixels as they
-    are, so such photos are upright in a map."""
+    """Any format, and more pixels than Pillow wants. No camera sees the pixels of a mirrored file,
+    so such photos are upright in a map."""
     kinds = {
         "0.webp": (5, {"lossless": True}),
         "1.png": (2, {}),

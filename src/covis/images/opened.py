@@ -18,7 +18,41 @@ MAX_PIXELS = 300_000_000
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
-_pillow_limit = threading.Lock()
+
+class _PillowLimit:
+    """Pillow's own, lower limit on pixels, a global of its module, which some formats check again
+    when they are decoded: it is out of the way while any thread is at it, and then as before."""
+
+    def __init__(self) -> None:
+        self._lock, self._loading = threading.Lock(), 0
+        self._before: int | None = None
+
+    def header(self, file: BinaryIO) -> PIL.Image.Image:
+        """`PIL.Image.open` of any size."""
+        with self._lock:
+            limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+            try:
+                return PIL.Image.open(file)
+            finally:
+                PIL.Image.MAX_IMAGE_PIXELS = limit
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """It is `MAX_PIXELS` inside."""
+        with self._lock:
+            if not self._loading:
+                self._before, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+            self._loading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._loading -= 1
+                if not self._loading:
+                    PIL.Image.MAX_IMAGE_PIXELS = self._before
+
+
+_pillow_limit = _PillowLimit()
 
 
 @contextmanager
@@ -39,7 +73,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, PIL.Image.I
         if os.fstat(file.fileno()).st_size == 0:
             raise ImageError(f"{path} is empty (0 bytes); copy or download it again.")
         try:
-            picture = _header(file)
+            picture = _pillow_limit.header(file)
         except PIL.UnidentifiedImageError:
             file.seek(0)
             if file.read(4).startswith(_SIGNATURES):
@@ -52,7 +86,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, PIL.Image.I
                 f"{path} claims {picture.width}x{picture.height} pixels, more than the "
                 f"{MAX_PIXELS // 1_000_000} million covis decodes; make it smaller first."
             )
-        with picture:
+        with picture, _pillow_limit.raised():
             yield file, picture
 
 
@@ -74,13 +108,3 @@ def check_picture(path: str | os.PathLike[str]) -> None:
     """Raise the ImageError of `load_image` for a file whose header already tells it; fast."""
     with opened(path):
         pass
-
-
-def _header(file: BinaryIO) -> PIL.Image.Image:
-    """Open without Pillow's own, lower limit on pixels, which is a global of its module."""
-    with _pillow_limit:
-        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
-        try:
-            return PIL.Image.open(file)
-        finally:
-            PIL.Image.MAX_IMAGE_PIXELS = limit
