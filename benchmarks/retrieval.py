@@ -51,13 +51,13 @@ from covis.evaluation.datasets.revisited import Revisited, read_revisited
 from covis.evaluation.tables import Row, figures_table, rows_json
 from covis.features import Extractor
 from covis.features.sift import extract_sift
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.runtime.bundle import installed_bundle
 from covis.search import Index
 from covis.search.pooling import global_vector
 from covis.search.retrieve import CANDIDATES, check_pair
-from covis.types import Features, Image, Matches
+from covis.types import Features, Image, Matches, Source
 
 METHODS = ("colours", "words", "global", "nearest", "lightglue", "search")
 BUDGETS = {"500 ms": 0.5, "no budget": None}

@@ -19,7 +19,7 @@ from helpers.textures import soft_noise
 
 from covis.errors import ArgumentError, CovisError
 from covis.features.extractor import Extractor
-from covis.match_many import PairResult, Settings, Summary, match_many, pictures_in, read_pairs
+from covis.match_many import PairResult, Settings, Summary, match_many
 from covis.types import Features, Matches, Verdict
 
 SIFT = Settings("sift", max_keypoints=200)
@@ -221,7 +221,8 @@ KILLED_AT = """
 import os, signal, sys
 from itertools import combinations
 from pathlib import Path
-from covis.match_many import Settings, match_many, pictures_in
+from covis.images.picture_files import pictures_to_pair
+from covis.match_many import Settings, match_many
 
 moment, replaces = int(sys.argv[3]), 0
 replace = Path.replace
@@ -232,7 +233,7 @@ def counting(self, target):
         os.kill(os.getpid(), signal.SIGKILL)
     return replace(self, target)
 Path.replace = counting
-pairs = combinations(pictures_in(Path(sys.argv[1])), 2)
+pairs = combinations(pictures_to_pair(Path(sys.argv[1])), 2)
 match_many(pairs, Path(sys.argv[2]), Settings("sift", max_keypoints=200))
 """
 
@@ -268,44 +269,3 @@ def test_a_killed_run_ends_with_the_same_files(pictures: list[Path], tmp_path: P
     run(pictures, out)
     features_stay()
     assert contents(out) == expected
-
-
-def test_pairs_are_read_with_spaces_quotes_tabs_and_comments(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.txt"
-    path.write_text(
-        '# comment\n\na.jpg  b#1.jpg\n"my a.jpg" b.jpg\nmy a.jpg\tmy b.jpg\n/x/a.jpg sub/b.jpg\n'
-    )
-    assert read_pairs(path) == [
-        (tmp_path / "a.jpg", tmp_path / "b#1.jpg"),
-        (tmp_path / "my a.jpg", tmp_path / "b.jpg"),
-        (tmp_path / "my a.jpg", tmp_path / "my b.jpg"),
-        (Path("/x/a.jpg"), tmp_path / "sub/b.jpg"),
-    ]
-
-
-@pytest.mark.parametrize("line", ["a.jpg", "a.jpg b.jpg c.jpg", "a.jpg\t"])
-def test_exception_for_a_line_that_is_no_pair(line: str, tmp_path: Path) -> None:
-    path = tmp_path / "pairs.txt"
-    path.write_text(f"a.jpg b.jpg\n{line}\n")
-    with pytest.raises(ArgumentError, match="line 2"):
-        read_pairs(path)
-
-
-def test_exception_for_pairs_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="no such file; check the path"):
-        read_pairs(tmp_path / "none.txt")
-    with pytest.raises(ArgumentError, match="cannot read the pairs"):
-        read_pairs(tmp_path)
-
-
-def test_pictures_of_a_folder_by_name(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", ".hidden.png", "notes.txt"):
-        (tmp_path / name).touch()
-    assert [path.name for path in pictures_in(tmp_path)] == ["a.png", "b.JPG"]
-
-
-def test_exception_for_a_folder_without_pairs(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="0 pictures"):
-        pictures_in(tmp_path)
-    with pytest.raises(ArgumentError, match="no such folder"):
-        pictures_in(tmp_path / "none")

@@ -12,10 +12,10 @@ from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.verdict import judge
-from covis.images.decode import MaskSource, Source, load_image
-from covis.images.orientation import TURNS, turn_back, turn_image
+from covis.images.decode import load_image
+from covis.images.orientation import TURNS, Orientation
 from covis.matching.matcher import DEFAULT_MATCHER, Matcher
-from covis.types import Features, GeometryKind, Matches
+from covis.types import Features, GeometryKind, MaskSource, Matches, Source
 
 Rotate = Literal["none", "auto"]
 
@@ -81,7 +81,7 @@ def match(
 
     def turned_b(turn: int) -> Features:
         with _timed(seconds, "extract"):
-            return extract(turn_image(image_b, turn))
+            return extract(Orientation(turn).of_picture(image_b))
 
     def timed_find(features_a: Features, features_b: Features) -> Matches:
         with _timed(seconds, "match"):
@@ -139,7 +139,8 @@ def match_turned(
     for turn in TURNS:
         features = turned_b(turn)
         found = find(features_a, features)
-        points1 = turn_back(found.points1, turn, (features.width, features.height))
+        back = Orientation(turn).inverse
+        points1 = back.of_points(found.points1, (features.width, features.height))
         tried.append(check(replace(found, points1=points1, indices=None, turn=turn), geometry))
     return max(tried, key=evidence)
 

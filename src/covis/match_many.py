@@ -16,33 +16,29 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from covis.api import Rotate, joint_licence, match_turned, verify
-from covis.errors import ArgumentError, CovisError, ImageError
+from covis.errors import CovisError, ImageError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
+from covis.files.run_folder import run_folder
 from covis.images.decode import load_image
-from covis.images.orientation import turn_image
+from covis.images.orientation import Orientation
 from covis.matching import Matcher
 from covis.matching.matcher import DEFAULT_MATCHER
-from covis.messages import counted, differences, not_there
+from covis.messages import not_there
 from covis.types import Features, GeometryKind, Matches
 
-PICTURE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif")
-)
 KEPT_IN_MEMORY = 32
 """Pictures whose features stay in memory, about 1 MB each."""
+_FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,10 @@ def match_many(
     """
     run = _Run(out, settings or Settings(), draw, threads)
     folders = ("features", "matches", "drawings") if draw else ("features", "matches")
-    with _made_for(out, run.identity, folders), replacing(out / "summary.csv") as file:
+    with (
+        run_folder(out, run.identity, folders, _FOLLOWS),
+        replacing(out / "summary.csv") as file,
+    ):
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         rows = csv.DictWriter(text, [column.name for column in fields(PairResult)])
         rows.writeheader()
@@ -130,50 +129,6 @@ def match_many(
                 report(result)
         text.detach()
     return run.summary
-
-
-def read_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """The pairs in a text file, two pictures a line.
-
-    Names are separated by a tab if the line has one, else by spaces; then names with spaces go
-    in double quotes. They are relative to the file's folder. Empty lines and lines that begin
-    with # are left out. Raises ArgumentError on a file or a line that does not fit.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise ArgumentError(not_there(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"{path}: cannot read the pairs ({error}).") from None
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        names = line.split("\t") if "\t" in line else re.findall(r'"[^"]*"|\S+', line)
-        names = [name.strip().strip('"') for name in names]
-        if len(names) != 2 or not all(names):
-            raise ArgumentError(
-                f"{path}, line {number}: two pictures are needed, not {len(names)}; put names "
-                "with spaces in double quotes or a tab between the two."
-            )
-        pairs.append((path.parent / names[0], path.parent / names[1]))
-    return pairs
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures that lie in `folder`, by name. Raises ArgumentError for fewer than two."""
-    if not folder.is_dir():
-        raise ArgumentError(not_there(folder, "folder"))
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    )
-    if len(found) < 2:
-        there = counted(len(found), "picture")
-        raise ArgumentError(f"{folder}: {there} in it; two or more make pairs.")
-    return found
 
 
 class _Run:
@@ -283,7 +238,7 @@ class _Run:
             loaded = load_image(image, max_size=self.settings.max_size)
         except ImageError as error:
             raise self._fails(image, str(error)) from None
-        features = self._extract(turn_image(loaded, turn))
+        features = self._extract(Orientation(turn).of_picture(loaded))
         self.summary.extracted += turn == 0
         arrays = features.to_arrays()
         if loaded.focal_length is not None:
@@ -330,58 +285,6 @@ def _stored_matches(path: Path) -> Matches | None:
         return Matches.load(path)
     except CovisError:
         return None
-
-
-@contextmanager
-def _made_for(out: Path, identity: dict[str, Any], folders: Sequence[str]) -> Iterator[None]:
-    """Make the folder, or take one made with the same settings, for this process alone."""
-    try:
-        for name in folders:
-            (out / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CovisError(f"{out}: cannot make this folder ({error.strerror}).") from None
-    with locked(out):
-        settings = out / "settings.json"
-        if settings.exists():
-            _check_same(settings, identity)
-        else:
-            with replacing(settings) as file:
-                file.write((json.dumps(identity, indent=2) + "\n").encode())
-        for partial in [*out.glob(f"*{PARTIAL}*"), *out.glob(f"*/*{PARTIAL}*")]:
-            partial.unlink()
-        yield
-
-
-def _check_same(settings: Path, identity: dict[str, Any]) -> None:
-    try:
-        before = dict(json.loads(settings.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CovisError(f"{settings} is damaged ({error}); use another folder.") from None
-    different = differences(before, identity, {"weights": "features", "matcher_weights": "matcher"})
-    if different:
-        raise ArgumentError(
-            f"{settings.parent} holds matches made with other settings "
-            f"({'; '.join(different)}). Use another folder, or the same settings."
-        )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out; the lock goes with the process. Windows has no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArgumentError(f"{folder}: another process is matching into it.") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _digest(content: bytes) -> str:

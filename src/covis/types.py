@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,11 +18,15 @@ from covis.errors import CovisError
 from covis.files.atomic import read_arrays, write_arrays
 
 if TYPE_CHECKING:
-    from covis.images.decode import Source
+    import PIL.Image
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
+Source: TypeAlias = "str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | Image"
+"""What `load_image` takes."""
+MaskSource: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
+"""What says where an image is to be ignored, see `load_image`."""
 
 GeometryKind = Literal["homography", "fundamental", "essential", "none"]
 VerdictLabel = Literal["same", "different", "unsure"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import features
 from PIL.ExifTags import IFD, Base
 
-from covis import images
 from covis.errors import ArgumentError, ImageError
 from covis.images.decode import load_image, to_grey
 from covis.types import Image
@@ -554,12 +554,16 @@ def test_exception_decompression_bomb(tmp_path):
     assert_one_line(error, str(path), "20000x20000")
 
 
-def test_pillows_lower_limit_does_not_apply_and_is_left_alone(tmp_path, monkeypatch):
-    path = saved(tmp_path / "a.png", scene())
+@pytest.mark.parametrize(("suffix", "options"), LOSSLESS)
+def test_pillows_lower_limit_does_not_apply_and_is_left_alone(
+    tmp_path, monkeypatch, suffix, options
+):
+    path = saved(tmp_path / f"a.{suffix}", scene(), **options)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10)
-    assert load_image(path).width == 80
+    with ThreadPoolExecutor(4) as pool:
+        assert [image.width for image in pool.map(load_image, [path] * 8)] == [80] * 8
     assert PIL.Image.MAX_IMAGE_PIXELS == 10
-    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    monkeypatch.setattr("covis.images.opened.MAX_PIXELS", 10)
     with pytest.raises(ImageError, match="80x60"):
         load_image(path)
 

@@ -10,61 +10,32 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from covis.search import Index
 from covis.search.duplicates import (
-    WAYS,
-    _after,
     _look_alike,
     _overlap,
-    _stood,
-    inverse,
+    _turned,
     likely_ways,
-    standing,
 )
-from covis.search.duplicates import stood as stood_image
-from covis.types import Image
 
 Pixels = NDArray[np.uint8]
 Scene = Callable[..., Pixels]
 Write = Callable[[Path, Pixels], Path]
 
 
-def stood(pixels: Pixels, way: tuple[int, bool]) -> Pixels:
-    """A picture mirrored and turned."""
-    return stood_image(Image(pixels, pixels.shape[1], pixels.shape[0]), way).pixels
-
-
-@pytest.mark.parametrize("one", WAYS)
-def test_ways_combine_as_the_pictures_do(one: tuple[int, bool], scene: Scene) -> None:
-    pixels = scene(0, 32, 48)
-    for other in WAYS:
-        twice = stood(stood(pixels, one), other)
-        np.testing.assert_array_equal(stood(pixels, _after(one, other)), twice)
-    np.testing.assert_array_equal(stood(stood(pixels, one), inverse(one)), pixels)
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_thumbnails_turn_as_the_pictures_do(way: tuple[int, bool], scene: Scene) -> None:
+@pytest.mark.parametrize("way", ORIENTATIONS)
+def test_thumbnails_turn_as_the_pictures_do(way: Orientation, scene: Scene) -> None:
     square = scene(1, 16, 16)
     grey = square[:, :, 0]
-    expected = stood(square, way)[:, :, 0].reshape(1, -1)
-    np.testing.assert_array_equal(_stood(grey.reshape(1, -1).astype(np.float32), way), expected)
+    expected = way.of_image(square)[:, :, 0].reshape(1, -1)
+    np.testing.assert_array_equal(_turned(grey.reshape(1, -1).astype(np.float32), way), expected)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_standing_by_the_homography_of_points_moved_by_hand(way: tuple[int, bool]) -> None:
-    """Image 1 is the image of which, mirrored and turned, image 0 is made: 60 x 40 pixels."""
-    turn, mirrored = way
-    mirror = np.array([[-1, 0, 60], [0, 1, 0], [0, 0, 1]]) if mirrored else np.eye(3)
-    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    h_0from1 = np.linalg.matrix_power(quarter, turn // 90) @ mirror
-    assert standing(np.linalg.inv(h_0from1), (10, 20)) == way
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_thumbnails_tell_the_way(way: tuple[int, bool], scene: Scene) -> None:
+@pytest.mark.parametrize("way", ORIENTATIONS)
+def test_thumbnails_tell_the_way(way: Orientation, scene: Scene) -> None:
     grey = scene(1, 16, 16)[:, :, 0]
-    others = np.stack([stood(scene(1, 16, 16), way)[:, :, 0], scene(2, 16, 16)[:, :, 0]])
+    others = np.stack([way.of_image(scene(1, 16, 16))[:, :, 0], scene(2, 16, 16)[:, :, 0]])
     flat = np.full((1, 256), 7, np.float32)
     others = np.concatenate([others.reshape(2, -1).astype(np.float32), flat])
     assert likely_ways(grey, others) == [way, None, None]
@@ -108,23 +79,23 @@ def test_copies_of_every_kind_are_grouped(
     write(folder / "again.png", original)
     write(folder / "small.jpg", np.asarray(cv2.resize(original, (240, 180)), np.uint8))
     write(folder / "cropped.png", original[10:220, 20:300])
-    for turn, mirrored in WAYS[1:]:
-        name = f"{turn}{'m' if mirrored else ''}.png"
-        write(folder / name, stood(original, (turn, mirrored)))
+    for way in ORIENTATIONS[1:]:
+        name = f"{way.turn}{'m' if way.mirrored else ''}.png"
+        write(folder / name, way.of_image(original))
     index.add([folder])
     shares: list[float] = []
     groups = index.duplicates(report=shares.append)
     assert len(groups) == 1
     assert shares[-1] == 1
-    found = {Path(copy.path).name: (copy.turn, copy.mirrored) for copy in groups[0]}
+    found = {Path(copy.path).name: Orientation(copy.turn, copy.mirrored) for copy in groups[0]}
     first = Path(groups[0][0].path).name
     assert set(found) == {p.name for p in folder.iterdir() if not p.name.startswith("other")}
-    ways = {name: (0, False) for name in ("original.png", "again.png", "small.jpg", "cropped.png")}
-    for turn, mirrored in WAYS[1:]:
-        ways[f"{turn}{'m' if mirrored else ''}.png"] = (turn, mirrored)
+    ways = {name: UPRIGHT for name in ("original.png", "again.png", "small.jpg", "cropped.png")}
+    for way in ORIENTATIONS[1:]:
+        ways[f"{way.turn}{'m' if way.mirrored else ''}.png"] = way
     # A member's way leads to the group's first, whichever that is.
     for name, way in found.items():
-        assert way == _after(inverse(ways[name]), ways[first]), name
+        assert way == ways[name].inverse.then(ways[first]), name
 
 
 def test_different_pictures_make_no_group(filled: Index) -> None:
@@ -136,7 +107,7 @@ def test_a_turned_copy_whose_file_is_gone_is_left_out(
 ) -> None:
     original = scene(0, 240, 320)
     write(tmp_path / "p" / "a.png", original)
-    turned = write(tmp_path / "p" / "b.png", stood(original, (0, True)))
+    turned = write(tmp_path / "p" / "b.png", Orientation(mirrored=True).of_image(original))
     index.add([tmp_path / "p"])
     turned.unlink()
     assert index.duplicates() == []

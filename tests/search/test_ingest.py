@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
+from covis.images.picture_files import walk_pictures
 from covis.search import Index
-from covis.search.ingest import LocalEngine, pictures
+from covis.search.ingest import LocalEngine
 
 Count = Callable[[], int]
 Scene = Callable[..., NDArray[np.uint8]]
@@ -140,15 +141,6 @@ def test_a_name_that_is_no_utf8_is_told(index: Index, photos: Path) -> None:
     )
 
 
-def test_pictures_are_walked_by_name_without_hidden_ones(tmp_path: Path) -> None:
-    for name in ("b.jpg", "a/z.PNG", ".h/x.jpg", ".x.jpg", "s.lance/x.jpg", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [os.path.relpath(path, tmp_path) for path in pictures([tmp_path])]
-    assert found == ["b.jpg", os.path.join("a", "z.PNG")]
-    assert list(pictures([tmp_path / "notes.txt"])) == [str(tmp_path / "notes.txt")]
-
-
 def test_exception_for_a_path_that_is_not_there(index: Index, photos: Path) -> None:
     with pytest.raises(ArgumentError, match="no such file or folder"):
         index.add([photos, photos / "none"])
@@ -265,7 +257,9 @@ def described_by(index: Index, folder: Path):
     from covis.search.ingest import _hashed, _Run
 
     run = _Run(index.store, LocalEngine(index._extractor), None, 100)
-    files = [_hashed(file) for file in run._unknown(pictures([folder]), np.empty(0, np.uint64))][:5]
+    files = [
+        _hashed(file) for file in run._unknown(walk_pictures([folder]), np.empty(0, np.uint64))
+    ][:5]
     pairs = list(LocalEngine(index._extractor)(iter(files)))
     return [described for _, described in pairs], [file for file, _ in pairs]
 

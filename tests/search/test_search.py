@@ -16,10 +16,10 @@ from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_hits
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
+from covis.images.orientation import ORIENTATIONS, Orientation
 from covis.matching import Matcher
 from covis.runtime import Bundle
 from covis.search import Index
-from covis.search.duplicates import WAYS, stood
 from covis.search.retrieve import FINER_KEYPOINTS, Ranker, SearchResult
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
@@ -108,17 +108,18 @@ def upright(tmp_path_factory: pytest.TempPathFactory, scene: Scene, write: Write
     return index
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("way", ORIENTATIONS[1:])
 def test_a_copy_is_found_and_marked_whichever_way_it_stands(
-    upright: Index, way: tuple[int, bool]
+    upright: Index, way: Orientation
 ) -> None:
     photo = load_image(Path(upright.uri).parent / "photos" / "2.png")
-    query = stood(photo, way)
+    query = way.of_picture(photo)
     found = upright.search(query, 1, budget=None)
     (hit,) = found.hits
     assert (Path(hit.path).name, hit.certain) == ("2.png", True)
-    assert (hit.turn, hit.mirrored) == way
-    assert (hit.to_dict()["turn"], hit.to_dict()["mirrored"]) == way
+    assert Orientation(hit.turn, hit.mirrored) == way
+    told = hit.to_dict()
+    assert (told["turn"], told["mirrored"]) == (way.turn, way.mirrored)
     assert hit.inliers > 300
     matches = hit.matches
     assert matches is not None

@@ -7,14 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from PIL import features
 
 from covis.errors import ArgumentError, CovisError
+from covis.images.orientation import Orientation
 from covis.sfm import Map
 from covis.sfm.build import Options, Summary, build_map
 from covis.sfm.map import Settings
@@ -132,7 +135,8 @@ def test_pairs_written_before_a_failure_stay(scene, tmp_path, monkeypatch):
     assert (summary.pairs, summary.new_pairs) == (21, 11)
 
 
-def test_turned_files_are_mapped_in_their_own_pixels(scene, colmap, tmp_path):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_turned_files_are_mapped_in_their_own_pixels(scene, colmap, tmp_path, kind):
     """Photos whose pixels lie on their side, with EXIF's word for it: COLMAP ignores that."""
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -140,15 +144,52 @@ def test_turned_files_are_mapped_in_their_own_pixels(scene, colmap, tmp_path):
     exif[274] = 6
     for name in scene.centres:
         pixels = cv2.cvtColor(cv2.imread(str(scene.folder / name)), cv2.COLOR_BGR2RGB)
-        PIL.Image.fromarray(np.rot90(pixels)).save(photos / name, exif=exif)
+        PIL.Image.fromarray(np.rot90(pixels)).save(photos / name, kind, exif=exif)
     params = (420.0, 420.0, 180.0, 240.0)
-    options = Options(max_keypoints=800, camera_model="PINHOLE", camera_params=params)
+    options = Options(max_keypoints=800, camera_model="PINHOLE", camera_params=params, align=True)
     summary = build_map(photos, tmp_path / "model", options)
     assert summary.registered == 7
     model = Map.open(tmp_path / "model")
     assert scene.error(model.reconstruction) < 0.01
     camera = next(iter(model.reconstruction.cameras.values()))
     assert (camera.width, camera.height) == (360, 480)
+
+
+def test_whatever_can_be_matched_can_be_mapped(scene, known, tmp_path, monkeypatch):
+    """Any format, and more pixels than Pillow wants. No camera sees the pixels of a mirrored file,
+    so such photos are upright in a map."""
+    kinds = {
+        "0.webp": (5, {"lossless": True}),
+        "1.png": (2, {}),
+        "2.jpg": (4, {"quality": 98}),
+        "3.tif": (7, {}),
+        "4.gif": (1, {}),
+        "5.tiff": (1, {}),
+        "6.avif" if features.check("avif") else "6.png": (3, {"quality": 95}),
+    }
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, (orientation, options) in kinds.items():
+        picture = PIL.Image.open(scene.folder / f"{name[0]}.png").convert("RGB")
+        if name == "5.tiff":
+            floats = np.asarray(picture.convert("L"), np.float32) / 255
+            PIL.Image.fromarray(floats).save(photos / name)
+            continue
+        exif = PIL.Image.Exif()
+        exif[274] = orientation
+        stored = Orientation.from_exif(orientation).inverse.of_image(np.asarray(picture))
+        PIL.Image.fromarray(stored).save(photos / name, exif=exif, **options)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
+    options = Options(max_keypoints=1000, align=True, **known)
+    assert build_map(photos, tmp_path / "model", options).registered == 7
+    model = Map.open(tmp_path / "model").reconstruction
+    centres = {name: scene.centres[f"{name[0]}.png"] for name in kinds}
+    assert replace(scene, centres=centres).error(model) < 0.01
+    for name in kinds:
+        points = model.find_image_with_name(name).points2D
+        shown = [model.point3D(p.point3D_id) for p in points if p.has_point3D()]
+        assert len(shown) > 100
+        assert sum(point.color.any() for point in shown) == len(shown)
 
 
 def test_masked_keypoints_have_no_part(scene, known, tmp_path):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from covis.errors import CovisError
-from covis.sfm.cameras import PhotoInfo, make_camera
+from covis.images.exif import PhotoInfo
+from covis.sfm.cameras import make_camera
 from covis.sfm.database import Database
 from covis.sfm.two_view_verification import Verified, sampson, verify_pair
 

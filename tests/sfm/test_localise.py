@@ -126,6 +126,19 @@ def test_a_turned_photo_has_its_pose_in_the_files_pixels(place, query, tmp_path)
     check(found, metres, Pose(roll @ truth.rotation, roll @ truth.translation), 0.05, 1.0)
 
 
+def test_a_mirrored_file_has_the_pose_of_its_upright_picture(place, query, tmp_path):
+    """EXIF 5: no camera sees the file's pixels as they are."""
+    from PIL import Image as Pillow
+
+    find, metres = place
+    path, truth = query
+    exif = Pillow.Exif()
+    exif[0x0112] = 5
+    picture = Pillow.open(path).transpose(Pillow.Transpose.TRANSPOSE)
+    picture.save(tmp_path / "mirrored.png", exif=exif)
+    check(find(tmp_path / "mirrored.png", focal=420.0), metres, truth, 0.05, 1.0)
+
+
 def test_an_unrelated_photo_cannot_be_placed(place, texture):
     find, _ = place
     for focal in (None, 420.0):

@@ -8,47 +8,40 @@ import pytest
 
 from covis.errors import ArgumentError, ImageError
 from covis.images.decode import load_image
+from covis.images.exif import PhotoInfo, read_photo_info
 from covis.sfm.cameras import (
-    PhotoInfo,
-    file_size,
+    as_in_map,
     make_camera,
+    map_from_upright,
     read_mask,
-    read_photo_info,
     share_cameras,
-    to_file,
 )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_convention_points_lie_where_the_file_has_the_pixel(tmp_path, orientation):
+    """But for mirrored files, whose photos are upright in a map."""
     pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 3), np.uint8)
     exif = PIL.Image.Exif()
     exif[274] = orientation
     PIL.Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     image = load_image(tmp_path / "a.png")
     size = image.width, image.height
-    assert file_size(size, image.orientation) == (8, 5)
+    turned = map_from_upright(image.orientation)
+    shot = as_in_map(read_photo_info(tmp_path / "a.png", None))
+    assert turned.of_size(size) == shot.size
+    if orientation in (2, 4, 5, 7):
+        assert shot.size == size
+        pixels = image.pixels
+    else:
+        assert shot.size == (8, 5)
     rows, columns = np.mgrid[: image.height, : image.width]
     points = np.column_stack([columns.ravel(), rows.ravel()]) + 0.5
-    there = to_file(points, size, image.orientation)
+    there = turned.of_points(points, size)
     at = np.floor(there).astype(int)
     np.testing.assert_array_equal(there, at + 0.5)
     np.testing.assert_array_equal(pixels[at[:, 1], at[:, 0]], image.pixels.reshape(-1, 3))
-
-
-def test_shots_say_what_exif_says(tmp_path):
-    exif = PIL.Image.Exif()
-    exif[271], exif[272] = "Maker", "Model X"
-    gps = exif.get_ifd(0x8825)
-    gps.update({1: "S", 2: (48.0, 30.0, 36.0), 3: "W", 4: (11.0, 0.0, 0.0), 5: b"\x00", 6: 520.5})
-    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
-    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "b.jpg")
-    shot = read_photo_info(tmp_path / "a.jpg", 900.0)
-    assert (shot.size, shot.body, shot.focal) == ((8, 6), "Maker Model X", 900.0)
-    assert shot.place == pytest.approx((-48.51, -11.0, 520.5))
-    assert read_photo_info(tmp_path / "b.jpg", None) == PhotoInfo((8, 6))
-    with pytest.raises(ImageError, match="was it moved"):
-        read_photo_info(tmp_path / "c.jpg", None)
+    np.testing.assert_array_equal(turned.of_image(image.pixels), pixels)
 
 
 def test_cameras_are_shared_by_body_size_and_focal_length():

@@ -61,8 +61,8 @@ def command(
         TimeRemainingColumn,
     )
 
+    from covis.images.picture_files import walk_pictures
     from covis.search import Index
-    from covis.search.ingest import pictures
 
     index = Index(
         to, features=features, max_keypoints=max_keypoints, max_size=max_size, threads=threads
@@ -75,7 +75,7 @@ def command(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        total = sum(1 for _ in pictures(photos)) if console.is_terminal else None
+        total = sum(1 for _ in walk_pictures(photos)) if console.is_terminal else None
         task = progress.add_task("", total=total, rate="")
 
         def report(path: str, why: str) -> None:

@@ -70,7 +70,7 @@ def command(
     from covis.errors import ImageError
     from covis.geometry.absolute_pose import CalibratedCamera
     from covis.images.decode import load_image
-    from covis.sfm.cameras import file_size
+    from covis.sfm.cameras import map_from_upright
     from covis.sfm.localise import Locator
 
     find = Locator(
@@ -82,7 +82,8 @@ def command(
         try:
             if camera_params is not None:
                 image = load_image(query, max_size=64)
-                size = file_size((image.width, image.height), image.orientation)
+                turned = map_from_upright(image.orientation)
+                size = turned.of_size((image.width, image.height))
                 lens = CalibratedCamera.parse(camera_params, size)
             found = find(query, lens=lens, focal=focal, seed=seed)
         except ImageError as error:

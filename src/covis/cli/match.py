@@ -45,7 +45,7 @@ def command(
     threads: options.Threads = None,
 ) -> None:
     """Find the points that two images share."""
-    from covis.images.decode import check_picture
+    from covis.images.opened import check_picture
 
     for picture in (a, b):
         check_picture(picture)

@@ -54,12 +54,13 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from covis import match_many
+    from covis.images.picture_files import pictures_to_pair, read_pairs
 
     if pairs is not None:
-        listed = match_many.read_pairs(pairs)
+        listed = read_pairs(pairs)
         work, total = iter(listed), len(listed)
     else:
-        pictures = match_many.pictures_in(folder or Path())
+        pictures = pictures_to_pair(folder or Path())
         work, total = itertools.combinations(pictures, 2), math.comb(len(pictures), 2)
     settings = match_many.Settings(
         features, matcher, geometry, max_keypoints, max_size or None, seed, rotate, full_depth

@@ -57,7 +57,7 @@ def command(
     """Find the photos that show what a picture shows, and say why."""
     box, seconds = _region(region), _seconds(budget)
 
-    from covis.images.decode import check_picture
+    from covis.images.opened import check_picture
 
     check_picture(query)
     if output is not None:

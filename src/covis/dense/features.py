@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph
-from covis.types import FloatArray
+from covis.types import FloatArray, Source
 
 DEFAULT_DENSE = "lift-xfeat-covis"
 FINE_DENSE = "lift-xfeat-covis-fine"

@@ -15,7 +15,7 @@ import cv2
 from covis.errors import ArgumentError, ImageError
 from covis.features.extractor import DEFAULT_MAX_SIZE
 from covis.images.decode import load_image
-from covis.match_many import PICTURE_SUFFIXES
+from covis.images.picture_files import pictures_in
 from covis.types import Image
 
 T = TypeVar("T")
@@ -41,13 +41,7 @@ class Frames:
         """
         path = Path(path)
         if path.is_dir():
-            pictures = tuple(
-                sorted(
-                    each
-                    for each in path.iterdir()
-                    if each.suffix.lower() in PICTURE_SUFFIXES and not each.name.startswith(".")
-                )
-            )
+            pictures = tuple(pictures_in(path))
             if not pictures:
                 raise ArgumentError(f"{path}: no pictures in it; give a folder of frames.")
             return Frames(path, pictures, len(pictures), max_size)

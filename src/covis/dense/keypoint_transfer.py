@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from covis.dense.features import DEFAULT_DENSE, DenseExtractor, DenseFeatures
 from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE
-from covis.images.decode import Source, load_image, to_grey
-from covis.types import FloatArray, Image
+from covis.images.decode import load_image, to_grey
+from covis.types import FloatArray, Image, Source
 
 CHUNK = 1 << 24
 """Similarities held at a time."""

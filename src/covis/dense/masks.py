@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError
 from covis.files.atomic import replacing
+from covis.images.decode import read_labels, read_samples
 from covis.types import BoolArray
 
 TOLERANCE = 0.008
@@ -28,20 +29,22 @@ def read_mask(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int
     Raises ImageError when it cannot be read, or has colours but no palette.
     """
     try:
-        with PIL.Image.open(path) as picture:
-            if picture.mode == "P":
-                return np.array(picture), picture.getpalette()
-            colours = np.array(picture.convert("RGB"))
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; check the path.") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path} is not a mask covis can read ({error}).") from None
+        labels = read_labels(path)
+        if labels is not None:
+            return labels
+        samples = read_samples(path)
+    except ImageError as error:
+        if not os.path.exists(path):
+            raise
+        raise ImageError(f"{path} is not a mask covis can read ({error})") from None
+    colours = np.atleast_3d(samples)[:, :, :3]
     if np.ptp(colours, axis=2).any():
         raise ImageError(
             f"{path} has colours but no palette; save the mask as an indexed PNG, or in black "
             "and white."
         )
-    return np.where(colours[:, :, 0] > 127, 255, 0).astype(np.uint8), None
+    middle = 32767 if samples.dtype == np.uint16 else 127
+    return np.where(colours[:, :, 0] > middle, 255, 0).astype(np.uint8), None
 
 
 def fit(found: NDArray[Any], truth: NDArray[Any], labels: Iterable[int]) -> tuple[float, float]:

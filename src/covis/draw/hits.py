@@ -11,10 +11,10 @@ import numpy as np
 from covis.draw.canvas import FONT, TEXT, WHITE, Colour, Pixels, blank
 from covis.draw.matches import draw_matches
 from covis.errors import ImageError
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
 from covis.messages import turned
 from covis.search.retrieve import Hit, Region, SearchResult
-from covis.types import Image, Matches
+from covis.types import Image, Matches, Source
 
 TILE = 800
 """Width of a hit's tile in pixels."""

@@ -11,9 +11,9 @@ from covis.features.delg import Delg
 from covis.features.sift import extract_sift
 from covis.features.superpoint import SuperPoint
 from covis.features.xfeat import XFeat
-from covis.images.decode import MaskSource, Source, load_image
+from covis.images.decode import load_image
 from covis.runtime.bundle import Bundle, find_bundle
-from covis.types import Features, Image
+from covis.types import Features, Image, MaskSource, Source
 
 DEFAULT_FEATURES = "xfeat-covis"
 DEFAULT_MAX_SIZE = 960

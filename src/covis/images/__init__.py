@@ -1,5 +1,18 @@
-"""Pictures in: reading, EXIF, orientation."""
+"""Pictures in: listing files, reading, EXIF, orientation."""
 
-from covis.images.decode import MaskSource, Source, check_picture, load_image, to_grey
+from covis.images.decode import load_image, read_labels, read_samples, to_grey
+from covis.images.exif import PhotoInfo, read_photo_info, read_size
+from covis.images.opened import check_picture
+from covis.images.orientation import Orientation
 
-__all__ = ["MaskSource", "Source", "check_picture", "load_image", "to_grey"]
+__all__ = [
+    "Orientation",
+    "PhotoInfo",
+    "check_picture",
+    "load_image",
+    "read_labels",
+    "read_photo_info",
+    "read_samples",
+    "read_size",
+    "to_grey",
+]

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -18,19 +15,13 @@ import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL.ExifTags import IFD, Base
 
 from covis.errors import ArgumentError, ImageError
-from covis.messages import not_there
-from covis.types import BoolArray, Image
+from covis.images.exif import focal_length, orientation
+from covis.images.opened import damage_reported, opened
+from covis.images.orientation import Orientation
+from covis.types import BoolArray, Image, MaskSource, Source
 
-MAX_PIXELS = 300_000_000
-"""Files that claim more pixels than this are refused before they are decoded."""
-
-Source = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | Image
-MaskSource = str | os.PathLike[str] | NDArray[Any]
-
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 _JPEG_END = b"\xff\xd9"
 _JPEG_SCALES = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
@@ -38,21 +29,6 @@ _JPEG_SCALES = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     1: cv2.IMREAD_COLOR,
 }
-_FULL_FRAME_DIAGONAL = math.hypot(36, 24)
-_UNITS_IN_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
-
-# EXIF orientation: whether to transpose first, then which axes to flip (cv2.flip's code).
-_UPRIGHT: dict[int, tuple[bool, int | None]] = {
-    2: (False, 1),
-    3: (False, -1),
-    4: (False, 0),
-    5: (True, None),
-    6: (True, 1),
-    7: (True, -1),
-    8: (True, 0),
-}
-
-_pillow_limit = threading.Lock()
 
 
 def load_image(
@@ -98,10 +74,24 @@ def load_image(
     return image
 
 
-def check_picture(path: str | os.PathLike[str]) -> None:
-    """Raise the ImageError of `load_image` for a file whose header already tells it; fast."""
-    with _opened(os.fspath(path)):
-        pass
+def read_samples(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """A file's samples as they are, not turned upright: depths, masks and the like.
+
+    (H, W), (H, W, 3) or, where there is transparency, (H, W, 4); uint8, uint16 or float32.
+    Raises ImageError for a file that cannot be read, or has 32-bit integers beyond 16 bits.
+    """
+    with opened(path) as (_, picture):
+        return _samples(picture, os.fspath(path))[0]
+
+
+def read_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int]] | None:
+    """The labels (H, W) of a file with a palette, and that palette, 3 numbers a colour.
+
+    None for a file without one. Raises ImageError as `read_samples` does.
+    """
+    with opened(path) as (_, picture):
+        palette = picture.getpalette() if picture.mode == "P" else None
+        return None if palette is None else (np.array(picture), palette)
 
 
 def to_grey(image: Image) -> NDArray[np.float32]:
@@ -113,105 +103,46 @@ def to_grey(image: Image) -> NDArray[np.float32]:
 
 
 def _from_file(path: str, max_size: int | None) -> Image:
-    with _opened(path) as (file, picture):
-        size = picture.size
+    with opened(path) as (file, picture):
         if picture.format in ("JPEG", "MPO"):
+            size, turned = picture.size, orientation(picture.getexif())
             _check_jpeg_ends(file, path)
             pixels = _jpeg(file, picture, path, max_size)
         else:
-            pixels = _rgb(_samples(picture, path), path)
+            samples, turned = _samples(picture, path)
+            pixels = _rgb(samples, path)
             size = pixels.shape[1], pixels.shape[0]
-        return _upright_image(pixels, size, picture.getexif(), path)
+        return _upright_image(pixels, size, turned, picture.getexif(), path)
 
 
 def _from_pillow(picture: PIL.Image.Image) -> Image:
     name = str(getattr(picture, "filename", "") or "Pillow image")
     if 0 in picture.size:
         raise ImageError(f"{name}: the picture has no pixels ({picture.width}x{picture.height}).")
-    with _damage_reported(name):
-        pixels = _rgb(_samples(picture, name), name)
-        return _upright_image(pixels, (pixels.shape[1], pixels.shape[0]), picture.getexif(), name)
+    with damage_reported(name):
+        samples, turned = _samples(picture, name)
+        pixels = _rgb(samples, name)
+        size = pixels.shape[1], pixels.shape[0]
+        return _upright_image(pixels, size, turned, picture.getexif(), name)
 
 
 def _upright_image(
-    pixels: NDArray[np.uint8], size: tuple[int, int], exif: PIL.Image.Exif, name: str
+    pixels: NDArray[np.uint8],
+    size: tuple[int, int],
+    turned: Orientation,
+    exif: PIL.Image.Exif,
+    name: str,
 ) -> Image:
-    orientation = exif.get(Base.Orientation, 1)
-    orientation = orientation if orientation in _UPRIGHT else 1
-    width, height = size[::-1] if _UPRIGHT.get(orientation, (False, None))[0] else size
+    """pixels, size: as stored, the latter of the full picture."""
+    width, height = turned.of_size(size)
     return Image(
-        pixels=_upright(pixels, orientation),
+        pixels=turned.of_image(pixels),
         width=width,
         height=height,
         name=name,
-        focal_length=_focal_length(exif, size),
-        orientation=orientation,
+        focal_length=focal_length(exif, size),
+        orientation=turned.exif,
     )
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    transpose, flip = _UPRIGHT.get(orientation, (False, None))
-    if transpose:
-        pixels = cv2.transpose(pixels)
-    return pixels if flip is None else cv2.flip(pixels, flip)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[tuple[BinaryIO, PIL.Image.Image]]:
-    """The file and its header as Pillow reads it; what goes wrong inside becomes ImageError."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except (FileNotFoundError, NotADirectoryError):
-        raise ImageError(not_there(path)) from None
-    except IsADirectoryError:
-        raise ImageError(f"{path} is a folder; give the path of a picture in it.") from None
-    except PermissionError:
-        raise ImageError(f"{path}: no permission to read it; change its rights.") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be opened: {error}.") from None
-    with file, _damage_reported(path):
-        if os.fstat(file.fileno()).st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes); copy or download it again.")
-        try:
-            picture = _header(file)
-        except PIL.UnidentifiedImageError:
-            file.seek(0)
-            if file.read(4).startswith(_SIGNATURES):
-                raise
-            raise ImageError(
-                f"{path} is not a picture covis can read; convert it to JPEG or PNG."
-            ) from None
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ImageError(
-                f"{path} claims {picture.width}x{picture.height} pixels, more than the "
-                f"{MAX_PIXELS // 1_000_000} million covis decodes; make it smaller first."
-            )
-        with picture:
-            yield file, picture
-
-
-def _header(file: BinaryIO) -> PIL.Image.Image:
-    """Open without Pillow's own, lower limit on pixels, which is a global of its module."""
-    with _pillow_limit:
-        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
-        try:
-            return PIL.Image.open(file)
-        finally:
-            PIL.Image.MAX_IMAGE_PIXELS = limit
-
-
-@contextmanager
-def _damage_reported(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on damaged data, which can be anything, into ImageError."""
-    try:
-        yield
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(
-            f"{name} is damaged or cut short ({reason}); copy or download it again."
-        ) from error
 
 
 def _check_jpeg_ends(file: BinaryIO, path: str) -> None:
@@ -257,11 +188,19 @@ def _jpeg(
             rgb: NDArray[Any] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
             return rgb
     picture.draft(None, target)
-    return _rgb(_samples(picture, path), path)
+    return _rgb(_samples(picture, path)[0], path)
 
 
-def _samples(picture: PIL.Image.Image, name: str) -> NDArray[Any]:
-    """The picture as an array that `_rgb` takes, at the depth it has."""
+def _samples(picture: PIL.Image.Image, name: str) -> tuple[NDArray[Any], Orientation]:
+    """The pixels as stored, at the depth they have, for `_rgb`; and what makes them upright."""
+    turned = orientation(picture.getexif())
+    array = _loaded(picture, name)
+    # Pillow makes TIFFs upright as it loads them, and drops the tag.
+    by_pillow = turned.then(orientation(picture.getexif()).inverse)
+    return by_pillow.inverse.of_image(array), turned
+
+
+def _loaded(picture: PIL.Image.Image, name: str) -> NDArray[Any]:
     if picture.mode.startswith("I;16"):
         return np.asarray(picture).astype(np.uint16, copy=False)
     if picture.mode == "I":
@@ -339,10 +278,10 @@ def _load_mask(source: MaskSource, image: Image) -> BoolArray:
         name, mask = "mask", source != 0
     else:
         name = os.fspath(source)
-        with _opened(name) as (_, picture):
-            samples = _samples(picture, name)
+        with opened(name) as (_, picture):
+            samples, turned = _samples(picture, name)
             samples = samples if samples.dtype != np.uint8 else _rgb(samples, name).max(axis=2)
-            mask = _upright(samples, picture.getexif().get(Base.Orientation, 1)) != 0
+            mask = turned.of_image(samples) != 0
     if mask.ndim != 2 or mask.size == 0:
         raise ImageError(f"{name} has shape {mask.shape}; a mask must be (H, W) and not empty.")
     height, width = mask.shape
@@ -358,31 +297,3 @@ def _load_mask(source: MaskSource, image: Image) -> BoolArray:
 def _resized_mask(mask: BoolArray, size: tuple[int, int]) -> BoolArray:
     pixels = mask.astype(np.uint8)
     return cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.bool_)
-
-
-def _focal_length(exif: PIL.Image.Exif, size: tuple[int, int]) -> float | None:
-    """In pixels of the full size; `size` is (width, height) as stored.
-
-    The 35 mm equivalent is taken as the standard (CIPA DCG-001) defines it: the same angle of
-    view along the diagonal. Without it, the length in millimetres and the sensor's resolution
-    are used, scaled where the picture no longer has the width the camera wrote.
-    """
-    tags = exif.get_ifd(IFD.Exif)
-    equivalent = _positive(tags.get(Base.FocalLengthIn35mmFilm))
-    if equivalent is not None:
-        return equivalent / _FULL_FRAME_DIAGONAL * math.hypot(*size)
-    length = _positive(tags.get(Base.FocalLength))
-    resolution = _positive(tags.get(Base.FocalPlaneXResolution))
-    unit = _UNITS_IN_MM.get(tags.get(Base.FocalPlaneResolutionUnit, 2))
-    if length is None or resolution is None or unit is None:
-        return None
-    camera_width = _positive(tags.get(Base.ExifImageWidth)) or size[0]
-    return length * resolution / unit * size[0] / camera_width
-
-
-def _positive(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -22,10 +22,10 @@ from covis.errors import ImageError
 from covis.features.extractor import Extractor
 from covis.geometry import estimate_geometry
 from covis.images.decode import load_image
-from covis.images.orientation import turn_image
+from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from covis.matching import Matcher
 from covis.search.store import THUMBNAIL, Store, fixed, reported
-from covis.types import Features, FloatArray, Image, Matrix
+from covis.types import Features, FloatArray, Matrix
 
 NEIGHBOURS = 10
 """Most similar pictures that each one is compared with."""
@@ -45,13 +45,6 @@ MIN_AGREEMENT = 0.8
 of several floors, whose matches agree by chance, 0.56 and less."""
 BLOCK = 1024
 KEPT_IN_MEMORY = 64
-
-Way = tuple[int, bool]
-WAYS: tuple[Way, ...] = tuple(
-    (turn, mirrored) for mirrored in (False, True) for turn in (0, 90, 180, 270)
-)
-"""How a picture may stand to its copy: clockwise turn in degrees, after it was mirrored or not."""
-UPRIGHT = WAYS[0]
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ def find_groups(
     store.refresh()
     pictures = _Pictures(store, extract)
     match = Matcher("nearest")
-    links: dict[int, list[tuple[int, Way]]] = {}
+    links: dict[int, list[tuple[int, Orientation]]] = {}
     for one, other, way in _candidates(store, report):
         if _connected(links, one, other):
             continue
@@ -92,10 +85,10 @@ def find_groups(
         if not _look_alike(pictures.thumbnail(one), pictures.thumbnail(other, way), matrix, sizes):
             continue
         # Features that know one way up match in no other.
-        turn = standing(matrix, (first.width / 2, first.height / 2))[0]
-        way = _after(way, (turn, False))
+        turn = Orientation.from_homography(matrix, (first.width / 2, first.height / 2)).turn
+        way = way.then(Orientation(turn))
         links.setdefault(one, []).append((other, way))
-        links.setdefault(other, []).append((one, inverse(way)))
+        links.setdefault(other, []).append((one, way.inverse))
     return sorted(pictures.groups(links), key=lambda group: (-len(group), group[0].path))
 
 
@@ -124,7 +117,7 @@ class _Pictures:
         mine, theirs = (min(max(self._sizes[each]), largest) for each in (place, other))
         return round(theirs) if mine >= LARGER * theirs else None
 
-    def _features(self, place: int, way: Way, longest: int | None) -> Features | None:
+    def _features(self, place: int, way: Orientation, longest: int | None) -> Features | None:
         """Those of a picture mirrored and turned, and shrunk to a longer side.
 
         Where its file is gone or has changed, those that are stored, or None for another way.
@@ -136,15 +129,15 @@ class _Pictures:
                 except ImageError:
                     continue
                 if (image.width, image.height) == self._sizes[place]:
-                    return self._extract(stood(image, way))
+                    return self._extract(way.of_picture(image))
         return self._store.features([self._rows[place]])[0][1] if way == UPRIGHT else None
 
-    def thumbnail(self, place: int, way: Way = UPRIGHT) -> FloatArray:
+    def thumbnail(self, place: int, way: Orientation = UPRIGHT) -> FloatArray:
         """(16, 16), that of a picture mirrored and turned."""
         row = self._thumbnails[place : place + 1].astype(np.float32)
-        return _stood(row, way).reshape(THUMBNAIL, THUMBNAIL)
+        return _turned(row, way).reshape(THUMBNAIL, THUMBNAIL)
 
-    def groups(self, links: dict[int, list[tuple[int, Way]]]) -> Iterator[Group]:
+    def groups(self, links: dict[int, list[tuple[int, Orientation]]]) -> Iterator[Group]:
         """Linked pictures, and those that several files have."""
         seen: set[int] = set()
         for place, content in enumerate(self._contents):
@@ -155,17 +148,18 @@ class _Pictures:
             for here in queue:
                 for there, way in links.get(here, []):
                     if there not in ways:
-                        ways[there] = _after(way, ways[here])
+                        ways[there] = way.then(ways[here])
                         queue.append(there)
             seen |= set(ways)
             yield self._group(ways)
 
-    def _group(self, ways: dict[int, Way]) -> Group:
+    def _group(self, ways: dict[int, Orientation]) -> Group:
         best = max(ways, key=lambda place: self._sizes[place][0] * self._sizes[place][1])
-        back = inverse(ways[best])
+        back = ways[best].inverse
         ordered = sorted(ways, key=lambda place: (place != best, place))
+        to_best = {place: ways[place].then(back) for place in ordered}
         return tuple(
-            Copy(path, *self._sizes[place], *_after(ways[place], back))
+            Copy(path, *self._sizes[place], to_best[place].turn, to_best[place].mirrored)
             for place in ordered
             for path in sorted(self._paths.get(self._contents[place], []))
         )
@@ -173,25 +167,25 @@ class _Pictures:
 
 def _candidates(
     store: Store, report: Callable[[float], None] | None
-) -> Iterator[tuple[int, int, Way]]:
+) -> Iterator[tuple[int, int, Orientation]]:
     """Pairs of places in the table, the first one smaller, and how the second stands to it."""
     with reported(store.uri):
         rows = store.images.to_table(columns=["vector", "thumbnail"])
     vectors = fixed(rows["vector"], np.float32)
     thumbnails = fixed(rows["thumbnail"], np.float32)
-    turned = [_standardised(_stood(thumbnails, way)) for way in WAYS]
+    turned = [_standardised(_turned(thumbnails, way)) for way in ORIENTATIONS]
     least = MIN_SIMILARITY_POOLED if store.identity.pooled else MIN_SIMILARITY
     for begin in range(0, len(vectors), BLOCK):
         block = slice(begin, begin + BLOCK)
         pairs = dict.fromkeys(_above(vectors[block], vectors, begin, least))
-        for stood in turned:
-            pairs |= dict.fromkeys(_above(turned[0][block], stood, begin, MIN_CORRELATION))
+        for view in turned:
+            pairs |= dict.fromkeys(_above(turned[0][block], view, begin, MIN_CORRELATION))
         for one, other in pairs:
-            alike = [float(turned[0][one] @ stood[other]) for stood in turned]
+            alike = [float(turned[0][one] @ view[other]) for view in turned]
             for place in np.argsort(-np.array(alike), kind="stable"):
                 # A crop changes the thumbnail, so upright ones are tried whatever it says.
                 if alike[place] >= MIN_CORRELATION or place == 0:
-                    yield one, other, WAYS[place]
+                    yield one, other, ORIENTATIONS[place]
         if report is not None:
             report(min(1.0, (begin + BLOCK) / len(vectors)))
 
@@ -208,12 +202,10 @@ def _above(
             yield begin + row, begin + int(column)
 
 
-def _stood(thumbnails: FloatArray, way: Way) -> FloatArray:
+def _turned(thumbnails: FloatArray, way: Orientation) -> FloatArray:
     """(N, 256) thumbnails as those of the pictures mirrored and turned."""
-    squares = thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL)
-    if way[1]:
-        squares = squares[:, :, ::-1]
-    return np.rot90(squares, -way[0] // 90, axes=(1, 2)).reshape(-1, THUMBNAIL**2)
+    places = np.arange(THUMBNAIL**2, dtype=np.int32).reshape(THUMBNAIL, THUMBNAIL)
+    return thumbnails[:, way.of_image(places).ravel()]
 
 
 def _standardised(thumbnails: FloatArray) -> FloatArray:
@@ -243,29 +235,18 @@ def _homography(match: Matcher, features0: Features, features1: Features) -> Mat
     return model.matrix if _overlap(model.matrix, size0, size1) >= MIN_OVERLAP else None
 
 
-def standing(h_1from0: Matrix, middle: tuple[float, float]) -> Way:
-    """How image 1 stands to image 0, by their homography around a point of image 0."""
-    x, y = middle
-    around = np.array([[x, y], [x + 1, y], [x, y + 1]], np.float64)
-    origin, *ends = cv2.perspectiveTransform(around[:, None], h_1from0)[:, 0]
-    across, down = (end - origin for end in ends)
-    mirrored = bool(across[0] * down[1] < across[1] * down[0])
-    angle = math.atan2(across[1], -across[0] if mirrored else across[0])
-    return round(-math.degrees(angle) / 90) * 90 % 360, mirrored
-
-
-def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Way | None]:
+def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Orientation | None]:
     """By the thumbnails of a picture and of others (N, 256): how it must stand to look like each.
 
     None where it looks like it in no way.
     """
     turned = np.concatenate(
-        [_stood(thumbnail.reshape(1, -1).astype(np.float32), way) for way in WAYS]
+        [_turned(thumbnail.reshape(1, -1).astype(np.float32), way) for way in ORIENTATIONS]
     )
     alike = _standardised(others) @ _standardised(turned).T
     best = alike.argmax(axis=1)
     return [
-        WAYS[way] if row[way] >= MIN_CORRELATION else None
+        ORIENTATIONS[way] if row[way] >= MIN_CORRELATION else None
         for row, way in zip(alike, best, strict=True)
     ]
 
@@ -312,27 +293,7 @@ def _overlap(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -
     return float(both / either)
 
 
-def stood(image: Image, way: Way) -> Image:
-    """The picture mirrored where it says so, then turned."""
-    if way[1]:
-        mask = None if image.mask is None else image.mask[:, ::-1]
-        image = replace(image, pixels=np.ascontiguousarray(image.pixels[:, ::-1]), mask=mask)
-    return turn_image(image, way[0])
-
-
-def inverse(way: Way) -> Way:
-    turn, mirrored = way
-    # A mirrored turn is its own inverse.
-    return way if mirrored else ((360 - turn) % 360, False)
-
-
-def _after(first: Way, then: Way) -> Way:
-    """One way of standing and then another, as one."""
-    turn = -first[0] if then[1] else first[0]
-    return (turn + then[0]) % 360, first[1] != then[1]
-
-
-def _connected(links: dict[int, list[tuple[int, Way]]], one: int, other: int) -> bool:
+def _connected(links: dict[int, list[tuple[int, Orientation]]], one: int, other: int) -> bool:
     seen, queue = {one}, [one]
     for here in queue:
         for there, _ in links.get(here, []):

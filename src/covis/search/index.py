@@ -13,16 +13,17 @@ import numpy as np
 
 from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
-from covis.images.decode import Source
+from covis.images.picture_files import walk_pictures
 from covis.matching import Matcher
 from covis.matching.matcher import DEFAULT_MATCHER
 from covis.runtime.bundle import Bundle
 from covis.search.duplicates import Group, find_groups
-from covis.search.ingest import Added, LocalEngine, Report, add, pictures
+from covis.search.ingest import Added, LocalEngine, Report, add
 from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
 from covis.search.retrieve import CANDIDATES, Ranker, SearchResult
 from covis.search.store import Identity, Store
+from covis.types import Source
 
 DEFAULT_KEYPOINTS = 1000
 
@@ -141,7 +142,7 @@ class Index:
         when it cannot be written.
         """
         paths = list(paths)
-        pictures(paths)
+        walk_pictures(paths)
         self._make()
         if engine == "local":
             return add(self.store, paths, LocalEngine(self._extractor), report)

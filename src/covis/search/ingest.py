@@ -9,18 +9,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError, ImageError
+from covis.errors import ImageError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
-from covis.match_many import PICTURE_SUFFIXES
-from covis.messages import not_there
+from covis.images.picture_files import walk_pictures
 from covis.runtime.onnx import cpu_threads
 from covis.search.pooling import global_vector
 from covis.search.store import THUMBNAIL, File, ImageRecord, Store
@@ -72,24 +71,6 @@ class Added:
         return self.added + self.copies + self.unchanged + len(self.failed)
 
 
-def pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    """The pictures in folders, at any depth and by name, and the files that are named themselves.
-
-    Hidden ones are left out. Raises ArgumentError, before the first, for a path that is not there
-    and where no path has a picture.
-    """
-    roots = list(dict.fromkeys(os.path.abspath(path) for path in paths))
-    for root in roots:
-        if not os.path.exists(root):
-            raise ArgumentError(not_there(root, "file or folder"))
-    files = (file for root in roots for file in _walk(root))
-    first = next(files, None)
-    if first is None:
-        known = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise ArgumentError(f"{', '.join(roots) or 'nothing'}: no pictures there ({known}).")
-    return chain([first], files)
-
-
 def add(
     store: Store,
     paths: Iterable[str | os.PathLike[str]],
@@ -99,7 +80,7 @@ def add(
     commit: int = COMMIT,
 ) -> Added:
     """Add pictures to a store; see `Index.add`."""
-    return _Run(store, engine, report, commit).all(pictures(paths))
+    return _Run(store, engine, report, commit).all(walk_pictures(paths))
 
 
 class LocalEngine:
@@ -272,19 +253,6 @@ class _Run:
 
 
 _BAD_NAME = "its name is not valid UTF-8; rename it."
-
-
-def _walk(path: str) -> Iterator[str]:
-    if not os.path.isdir(path):
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not name.endswith(".lance")
-        )
-        for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith("."):
-                yield os.path.join(folder, name)
 
 
 def _ahead(

@@ -24,15 +24,15 @@ from covis.errors import ArgumentError
 from covis.features.extractor import Extractor
 from covis.geometry import estimate_geometry
 from covis.geometry.verdict import judge
-from covis.images.decode import Source, load_image
-from covis.images.orientation import TURNS, turn_back
+from covis.images.decode import load_image
+from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
 from covis.runtime.onnx import cpu_threads
-from covis.search.duplicates import UPRIGHT, Way, inverse, likely_ways, standing, stood
+from covis.search.duplicates import likely_ways
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
 from covis.search.store import Store, fixed
-from covis.types import Features, FloatArray, Image, Matches, Matrix, Verdict
+from covis.types import Features, FloatArray, Image, Matches, Matrix, Source, Verdict
 
 CANDIDATES = 100
 SAMPLES = 1000
@@ -87,22 +87,22 @@ class Hit:
     def turn(self) -> int:
         """How the picture stands to the query: mirrored where `mirrored` says so, then turned
         clockwise by so many degrees, 0, 90, 180 or 270, it looks like it."""
-        return self._standing[0]
+        return self._standing.turn
 
     @property
     def mirrored(self) -> bool:
         """See `turn`; both are for certain hits."""
-        return self._standing[1]
+        return self._standing.mirrored
 
     @cached_property
-    def _standing(self) -> Way:
+    def _standing(self) -> Orientation:
         if not self.certain or self.matches is None or self.matches.geometry is None:
             return UPRIGHT
         matrix = self.matches.geometry.matrix
         if matrix is None or self.regions is None:
             return UPRIGHT
         x, y, width, height = self.regions[0]
-        return standing(matrix, (x + width / 2, y + height / 2))
+        return Orientation.from_homography(matrix, (x + width / 2, y + height / 2))
 
     @property
     def regions(self) -> tuple[Region, Region] | None:
@@ -219,7 +219,7 @@ class Ranker:
                 for left, turn in zip((3, 2, 1), TURNS, strict=True):
                     now = time.perf_counter()
                     until = now + (deadline - now) / left
-                    view = self._view(image, corner, (turn, False), clock)
+                    view = self._view(image, corner, Orientation(turn), clock)
                     near = self._candidates(view, candidates, clock)
                     checked += self._checked(near, until, clock, pool)
             best = _best_by_row(checked)
@@ -248,16 +248,15 @@ class Ranker:
         best = best[np.argsort(-similarity[best], kind="stable")]
         return self._rows[best], similarity[best]
 
-    def _view(self, image: Image, corner: tuple[float, float], way: Way, clock: _Clock) -> _View:
-        shown = stood(image, way)
+    def _view(
+        self, image: Image, corner: tuple[float, float], way: Orientation, clock: _Clock
+    ) -> _View:
+        shown = way.of_picture(image)
         features = self._extract(shown)
-        corners = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
-        origin, *ends = turn_back(corners, way[0], (shown.width, shown.height)).astype(np.float64)
+        corners = np.array([[0, 0], [1, 0], [0, 1]], np.float64)
+        origin, *ends = way.inverse.of_points(corners, (shown.width, shown.height))
         whole_from_view = np.eye(3)
         whole_from_view[:2] = np.column_stack([*(end - origin for end in ends), origin])
-        if way[1]:
-            whole_from_view[0] *= -1
-            whole_from_view[0, 2] += image.width
         whole_from_view[:2, 2] += corner
         clock.lap("extract")
         return _View(way, features, whole_from_view)
@@ -273,11 +272,11 @@ class Ranker:
 
     def _copies(
         self, image: Image, candidates: list[_Candidate], clock: _Clock
-    ) -> dict[Way, list[_Candidate]]:
+    ) -> dict[Orientation, list[_Candidate]]:
         """Those that by their thumbnails look like the query when it is mirrored or turned."""
         rows = self._store.take([each.row for each in candidates], ["thumbnail"])
         others = fixed(rows["thumbnail"], np.float32)
-        found: dict[Way, list[_Candidate]] = {}
+        found: dict[Orientation, list[_Candidate]] = {}
         for each, way in zip(candidates, likely_ways(thumbnail(image), others), strict=True):
             if way is not None and way != UPRIGHT:
                 found.setdefault(way, []).append(each)
@@ -368,7 +367,7 @@ class Ranker:
             points0=points0.astype(np.float32),
             indices=None,
             geometry=geometry,
-            turn=inverse(view.way)[0],
+            turn=view.way.inverse.turn,
         )
 
     def _hits(self, candidates: list[_Candidate], k: int) -> list[Hit]:
@@ -419,7 +418,7 @@ class _View:
     whole_from_view: (3, 3) float64, from its points to those of the whole query as it is.
     """
 
-    way: Way
+    way: Orientation
     features: Features
     whole_from_view: Matrix
 

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
 
 from covis.errors import ArgumentError, CovisError
-from covis.messages import differences
+from covis.files.run_folder import differences
 from covis.types import Features, FloatArray
 
 FORMAT = 1

@@ -18,12 +18,14 @@ from typing import Any, Literal
 import numpy as np
 
 from covis.errors import ArgumentError, CovisError
-from covis.match_many import locked
-from covis.messages import counted, differences, not_there
+from covis.files.run_folder import differences, locked
+from covis.images.exif import PhotoInfo, read_photo_info
+from covis.images.picture_files import walk_pictures
+from covis.messages import counted, not_there
 from covis.search.index import Index
-from covis.search.ingest import pictures
 from covis.sfm import pairs as pairing
-from covis.sfm.cameras import PhotoInfo, Sharing, make_camera, read_photo_info, share_cameras
+from covis.sfm.cameras import Sharing, as_in_map, make_camera, share_cameras
+from covis.sfm.colours import colour_points
 from covis.sfm.database import MIN_INLIERS, Database
 from covis.sfm.map import Photos, Settings, need_pycolmap
 from covis.sfm.mapper import MapperName, Mapping, run_mapper, triangulate, write_models
@@ -32,7 +34,7 @@ from covis.sfm.matching import (
     SemiDense,
     Task,
     Worker,
-    file_keypoints,
+    map_keypoints,
     match_here,
     match_on_ray,
 )
@@ -234,7 +236,7 @@ class _Build:
         apart = [self._folder, *([Path(settings.masks)] if settings.masks else [])]
         files = [
             path
-            for path in pictures([self._given])
+            for path in walk_pictures([self._given])
             if not any(Path(path).is_relative_to(other) for other in apart)
         ]
         done = 0
@@ -273,7 +275,10 @@ class _Build:
         """Photos, cameras and keypoints that the database does not have; what the files say."""
         options = self._options
         root = Path(self._settings.photos)
-        shots = [read_photo_info(root / name, photos.focal_lengths[name]) for name in photos.names]
+        shots = [
+            as_in_map(read_photo_info(root / name, photos.focal_lengths[name]))
+            for name in photos.names
+        ]
         sharing = "shared" if options.camera_params is not None else options.sharing
         groups = share_cameras(shots, sharing)
         sizes = {shot.size for shot in shots}
@@ -298,7 +303,7 @@ class _Build:
                     database.add_photo(name, cameras[group])
                 if database.keypoints(name) is None and not self._settings.semi_dense:
                     (features,) = photos.features([name])
-                    database.write_keypoints(name, file_keypoints(photos, name, features))
+                    database.write_keypoints(name, map_keypoints(photos, name, features))
         return shots
 
     def _add_posed(self, database: Database) -> None:
@@ -457,6 +462,11 @@ class _Build:
             with self._timed("align"):
                 for model in models:
                     self._align(database, model, mapping)
+        with self._timed("colours"):
+            for model in models:
+                colour_points(
+                    model, Path(self._settings.photos), self._settings.max_size, options.threads
+                )
         write_models(models, sparse)
         return models
 

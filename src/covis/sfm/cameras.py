@@ -1,59 +1,43 @@
 """Cameras as COLMAP has them, and points in the pixel frame that it sees.
 
 COLMAP takes a photo's pixels as the file has them, covis turns them upright after EXIF; both put
-the centre of the top-left pixel at (0.5, 0.5).
+the centre of the top-left pixel at (0.5, 0.5). Where EXIF says that the file is mirrored, no camera
+sees its pixels as they are: a map has those photos upright.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import PIL.Image
-from numpy.typing import ArrayLike
-from PIL.ExifTags import GPS, IFD, Base
 
 from covis.errors import ArgumentError, ImageError
 from covis.geometry.camera import FOCAL_PER_SIDE
+from covis.images.decode import read_samples
+from covis.images.exif import PhotoInfo
+from covis.images.orientation import UPRIGHT, Orientation
 from covis.types import BoolArray, Matrix
 
 Sharing = Literal["auto", "shared", "per-image"]
 
-# EXIF orientation: how the upright picture's pixel (x, y) lies in the file: t swaps x and y,
-# then x and y mirror.
-_TURNS = {2: "x", 3: "xy", 4: "y", 5: "t", 6: "ty", 7: "txy", 8: "tx"}
 
+def map_from_upright(orientation: int) -> Orientation:
+    """What a photo's upright pixels go through to be those of a map.
 
-@dataclass(frozen=True)
-class PhotoInfo:
-    """What a photo's file says of how it was taken.
-
-    size: (width, height) of the file's pixels. body: make, model and lens; empty where EXIF does
-    not tell. focal: in pixels, None where it does not tell. place: latitude and longitude in
-    degrees, altitude in metres.
+    orientation: EXIF's, of the photo's file.
     """
-
-    size: tuple[int, int]
-    body: str = ""
-    focal: float | None = None
-    place: tuple[float, float, float] | None = None
+    upright_from_file = Orientation.from_exif(orientation)
+    return UPRIGHT if upright_from_file.mirrored else upright_from_file.inverse
 
 
-def read_photo_info(path: Path, focal: float | None) -> PhotoInfo:
-    """Read a photo's header. focal: as `load_image` found it. Raises ImageError."""
-    try:
-        with PIL.Image.open(path) as picture:
-            size, exif = picture.size, picture.getexif()
-            tags, gps = exif.get_ifd(IFD.Exif), exif.get_ifd(IFD.GPSInfo)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read ({error}); was it moved?") from None
-    named = (exif.get(Base.Make), exif.get(Base.Model), tags.get(Base.LensModel))
-    body = " ".join(str(name).strip("\0 ") for name in named if name)
-    return PhotoInfo(size, body, focal, _place(gps))
+def as_in_map(shot: PhotoInfo) -> PhotoInfo:
+    """What is known of a photo, with the size of its pixels in a map."""
+    upright = shot.orientation.of_size(shot.size)
+    return replace(shot, size=map_from_upright(shot.orientation.exif).of_size(upright))
 
 
 def share_cameras(shots: Sequence[PhotoInfo], sharing: Sharing) -> list[int]:
@@ -108,49 +92,11 @@ def read_mask(path: Path, keypoints: Matrix, size: tuple[int, int]) -> BoolArray
     another, of the same aspect. Raises ImageError for a file that is no picture.
     """
     try:
-        with PIL.Image.open(path) as picture:
-            mask = np.asarray(picture.convert("L"))
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} is no mask covis can read ({error}).") from None
+        samples = read_samples(path)
+    except ImageError as error:
+        raise ImageError(f"{path} is no mask covis can read ({error})") from None
+    mask: BoolArray = np.atleast_3d(samples)[:, :, :3].max(axis=2) > 0
     scale = np.array([mask.shape[1] / size[0], mask.shape[0] / size[1]])
     at = np.floor(keypoints * scale).astype(int)
     columns, rows = (np.clip(at[:, i], 0, mask.shape[1 - i] - 1) for i in (0, 1))
-    return mask[rows, columns] > 0
-
-
-def file_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(width, height) of the file's pixels, from the upright picture's."""
-    return size[::-1] if orientation >= 5 else size
-
-
-def to_file(points: ArrayLike, size: tuple[int, int], orientation: int) -> Matrix:
-    """Points of the upright picture in the pixels as the file has them, (N, 2) float64.
-
-    size: (width, height) of the upright picture. orientation: EXIF's, 1 for nothing to do.
-    """
-    turned = np.array(points, np.float64).reshape(-1, 2)
-    turns = _TURNS.get(orientation, "")
-    if "t" in turns:
-        turned = turned[:, ::-1].copy()
-    for axis, letter in enumerate("xy"):
-        if letter in turns:
-            turned[:, axis] = file_size(size, orientation)[axis] - turned[:, axis]
-    return turned
-
-
-def _place(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
-    try:
-        angles = []
-        for value, side, negative in (
-            (GPS.GPSLatitude, GPS.GPSLatitudeRef, "S"),
-            (GPS.GPSLongitude, GPS.GPSLongitudeRef, "W"),
-        ):
-            degrees, minutes, seconds = (float(part) for part in gps[value])
-            angle = degrees + minutes / 60 + seconds / 3600
-            angles.append(-angle if str(gps.get(side, "")).strip("\0 ") == negative else angle)
-        below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
-        altitude = float(gps.get(GPS.GPSAltitude, 0)) * (-1 if below else 1)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    found = angles[0], angles[1], altitude
-    return found if all(math.isfinite(value) for value in found) else None
+    return mask[rows, columns]

@@ -29,12 +29,12 @@ from covis.geometry.absolute_pose import (
     estimate_absolute_pose,
 )
 from covis.geometry.camera import Camera
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.search.pooling import global_vector
-from covis.sfm.cameras import file_size, to_file
+from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import Map
-from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix
+from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix, Source
 
 NEIGHBOURS = 10
 """Photos of the map that a query is matched with."""
@@ -238,7 +238,9 @@ class Locator:
             shared = self._match(features, names[:count], match)
             passed("match")
             estimate = estimate_absolute_pose(
-                to_file(shared.keypoints, (image.width, image.height), image.orientation),
+                map_from_upright(image.orientation).of_points(
+                    shared.keypoints.astype(np.float64), (image.width, image.height)
+                ),
                 shared.places,
                 chosen,
                 focal_deviation=deviation,
@@ -340,7 +342,7 @@ def _camera(
     image: Image, lens: CalibratedCamera | None, focal: float | None
 ) -> tuple[CalibratedCamera, float, str]:
     """The query's camera, how far off its focal length may be, and where that came from."""
-    size = file_size((image.width, image.height), image.orientation)
+    size = map_from_upright(image.orientation).of_size((image.width, image.height))
     if lens is not None and focal is not None:
         raise ArgumentError("give a query's whole camera or its focal length, not both.")
     if lens is not None:

@@ -9,7 +9,8 @@ MODEL/
 
 A photo's name is its path from the folder `Settings.photos`, with slashes, as COLMAP has it.
 COLMAP sees a photo's pixels as the file has them, before EXIF's orientation; keypoints in the
-database and in the models are in that frame (see `cameras.to_file`), those in the store upright.
+database and in the models are in that frame (but upright where the file is mirrored, see
+`cameras.map_from_upright`), those in the store upright.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ class Map:
         return [self.photos.names[at] for at in kept], self.photos.vectors[kept]
 
     def _nearest(self, name: str, features: Features, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        from covis.sfm.cameras import to_file
+        from covis.sfm.matching import map_keypoints
 
         found = np.full(len(features), -1, np.int64)
         shown = np.flatnonzero(ids >= 0)
@@ -239,8 +240,7 @@ class Map:
             return found
         seen = self.reconstruction.image(self.names[name]).points2D
         theirs = np.array([seen[int(at)].xy for at in shown])
-        size = features.width, features.height
-        ours = to_file(features.keypoints, size, self.photos.orientations[name])
+        ours = map_keypoints(self.photos, name, features)
         for begin in range(0, len(ours), 256):
             block = ours[begin : begin + 256]
             distances = np.linalg.norm(block[:, None] - theirs[None], axis=2)

@@ -91,6 +91,7 @@ def incremental_options(colmap: Any, options: Mapping) -> Any:
     settings = colmap.IncrementalPipelineOptions()
     settings.random_seed = options.seed
     settings.num_threads = options.threads or -1
+    settings.extract_colors = False
     settings.min_num_matches = options.least_inliers
     settings.min_model_size = LEAST_PHOTOS
     settings.ba_refine_focal_length = options.refine

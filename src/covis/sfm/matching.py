@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from covis.errors import CovisError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
+from covis.images.orientation import Orientation
 from covis.matching import Matcher
 from covis.runtime.onnx import cpu_threads
 from covis.search.index import Index
-from covis.sfm.cameras import file_size, read_mask, to_file
+from covis.sfm.cameras import map_from_upright, read_mask
 from covis.sfm.map import Photos, Settings
 from covis.sfm.two_view_verification import Verified, verify_pair
 from covis.types import BoolArray, Features, Matches, Matrix
@@ -82,17 +83,18 @@ class Worker:
         """The features outside the mask, all keypoints in the file's frame, which of them those
         features are."""
         features = self.photos.features([name])[0]
-        points = file_keypoints(self.photos, name, features)
+        points = map_keypoints(self.photos, name, features)
         kept = np.flatnonzero(unmasked(self._task.settings, self.photos, name, features))
         if len(kept) < len(features):
             features = chosen(features, kept)
         return features, points, kept
 
 
-def file_keypoints(photos: Photos, name: str, features: Features) -> Matrix:
-    """(N, 2): the keypoints of a photo in its file's frame."""
-    size = features.width, features.height
-    return to_file(features.keypoints, size, photos.orientations[name])
+def map_keypoints(photos: Photos, name: str, features: Features) -> Matrix:
+    """(N, 2) float64: the keypoints of a photo in the map's frame, see `map_from_upright`."""
+    keypoints = features.keypoints.astype(np.float64)
+    turned = map_from_upright(photos.orientations[name])
+    return turned.of_points(keypoints, (features.width, features.height))
 
 
 def unmasked(settings: Settings, photos: Photos, name: str, features: Features) -> BoolArray:
@@ -100,9 +102,10 @@ def unmasked(settings: Settings, photos: Photos, name: str, features: Features) 
     mask = Path(settings.masks) / f"{name}.png"
     if not settings.masks or not mask.is_file():
         return np.ones(len(features), bool)
-    points = file_keypoints(photos, name, features)
-    size = file_size((features.width, features.height), photos.orientations[name])
-    return read_mask(mask, points, size)
+    file_from_upright = Orientation.from_exif(photos.orientations[name]).inverse
+    size = features.width, features.height
+    points = file_from_upright.of_points(features.keypoints.astype(np.float64), size)
+    return read_mask(mask, points, file_from_upright.of_size(size))
 
 
 def chosen(features: Features, kept: NDArray[np.int64]) -> Features:
@@ -228,7 +231,8 @@ class SemiDense:
         points = []
         for name, features, seen in zip(pair, (features0, features1), upright, strict=True):
             size = features.width, features.height
-            points.append(to_file(seen, size, self._photos.orientations[name]).astype(np.float32))
+            turned = map_from_upright(self._photos.orientations[name])
+            points.append(turned.of_points(seen, size))
         scores = np.concatenate([there.scores, back.scores])
         order = np.argsort(-scores, kind="stable")
         return Matches(points[0][order], points[1][order], scores[order], model=there.model)

@@ -23,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ImageError
+from covis.images.decode import load_image
 from covis.runtime.onnx import cpu_threads
+from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import need_pycolmap
 from covis.sfm.mapper import Mapping, quiet
 from covis.types import BoolArray, FloatArray, Matrix
@@ -348,12 +350,15 @@ def _grid(radius: int) -> Matrix:
 
 
 def _grey(path: Path, coarseness: float) -> Grey:
-    """The file's pixels, not turned upright, a little blurred: (h, w) uint16, 256 a grey level."""
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imread(str(path), flags)
-    if pixels is None:
-        raise ImageError(f"{path} cannot be read any more; was it moved?")
-    finer = pixels.astype(np.uint16) * 256
+    """The photo in the map's frame, a little blurred: (h, w) uint16, 256 a grey level."""
+    try:
+        image = load_image(path)
+    except ImageError:
+        if path.exists():
+            raise
+        raise ImageError(f"{path} cannot be read any more; was it moved?") from None
+    grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
+    finer = map_from_upright(image.orientation).of_image(grey).astype(np.uint16) * 256
     return np.asarray(cv2.GaussianBlur(finer, (0, 0), 0.8 * coarseness), np.uint16)
 
 

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from covis.images.picture_files import pictures_below
 from covis.training.data.photometric import degrade
-from covis.training.data.photos import load_photos, photo_paths
+from covis.training.data.photos import load_photos
 from covis.training.data.synthetic import (
     NO_PLANE,
     Difficulty,
@@ -211,7 +212,7 @@ def test_load_photos(tmp_path):
     cv2.imwrite(str(tmp_path / "large.png"), cv2.resize(smooth(3), (1280, 960)))
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("hello")
-    assert [path.name for path in photo_paths(tmp_path)] == [
+    assert [path.name for path in pictures_below(tmp_path)] == [
         "b.png",
         "broken.jpg",
         "a.JPG",

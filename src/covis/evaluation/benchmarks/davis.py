@@ -19,10 +19,11 @@ from covis.dense.features import FINE_DENSE
 from covis.dense.masks import fit
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Benchmark
-from covis.evaluation.benchmarks.dense import DenseBenchmark
+from covis.evaluation.benchmarks.dense import (
+    DenseBenchmark,
+)
 from covis.evaluation.published_results import published_for
-from covis.images.decode import Source
-from covis.types import Matrix
+from covis.types import Matrix, Source
 
 VOID = 255
 """Of a mask with a palette: pixels that belong to nothing."""

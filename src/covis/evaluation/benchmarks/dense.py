@@ -25,8 +25,8 @@ from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.protocol import counting
 from covis.evaluation.tables import Row
-from covis.images.decode import Source, load_image
-from covis.types import Image
+from covis.images.decode import load_image
+from covis.types import Image, Source
 
 T = TypeVar("T")
 

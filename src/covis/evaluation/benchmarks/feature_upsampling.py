@@ -25,7 +25,8 @@ from covis.evaluation.benchmarks.dense import (
 )
 from covis.evaluation.protocol import counting
 from covis.evaluation.tables import Row
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
+from covis.types import Source
 
 WHOLE = 128
 """Photos are cropped to multiples of this, so that cells lie alike at every size."""

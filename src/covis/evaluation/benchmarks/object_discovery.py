@@ -21,7 +21,7 @@ from covis.evaluation.datasets.boxes import (
     read_yolo_folder,
 )
 from covis.evaluation.published_results import published_for
-from covis.images.decode import Source
+from covis.types import Source
 
 NOTE = (
     "In percent: images in which the box that TokenCut finds overlaps an object's by half or more; "

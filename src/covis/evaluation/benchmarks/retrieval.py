@@ -45,12 +45,12 @@ from covis.evaluation.protocol import counting
 from covis.evaluation.published_results import published_for
 from covis.evaluation.tables import Row
 from covis.features import Extractor
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.messages import counted
 from covis.search.pooling import global_vector
 from covis.search.retrieve import check_pair
-from covis.types import Features, FloatArray, Matches
+from covis.types import Features, FloatArray, Matches, Source
 
 Rankings = list[NDArray[np.int64]]
 """For each query indices into the database, best first."""

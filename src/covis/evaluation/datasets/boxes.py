@@ -16,16 +16,16 @@ from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
-import PIL.Image
 from numpy.typing import ArrayLike, NDArray
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, ImageError
+from covis.images.exif import read_size
+from covis.images.picture_files import pictures_in
 from covis.types import BoolArray, Matrix
 
 Labels = NDArray[np.int64]
 OVERLAP = 0.5
 """The IoU from which on a found box is right."""
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 VOC_HELP = (
     "VOC07 is VOCtrainval_06-Nov-2007.tar of http://host.robots.ox.ac.uk/pascal/VOC/voc2007/: give "
@@ -127,15 +127,14 @@ def read_yolo(images: str | Path, labels: str | Path) -> Iterator[LabelledImage]
     images, labels = Path(images), Path(labels)
     if not labels.is_dir():
         raise ArgumentError(f"{labels}: no such folder. {YOLO_HELP}")
-    paths = sorted(path for path in images.glob("*") if path.suffix.lower() in SUFFIXES)
+    paths = pictures_in(images) if images.is_dir() else []
     if not paths:
         raise ArgumentError(f"{images}: holds no pictures. {YOLO_HELP}")
     for path in paths:
         try:
-            with PIL.Image.open(path) as picture:
-                size = picture.size
-        except OSError as error:
-            raise ArgumentError(f"{path}: cannot be read ({error}).") from error
+            size = read_size(path)
+        except ImageError as error:
+            raise ArgumentError(f"{path}: cannot be read ({error})") from error
         file = labels / f"{path.stem}.txt"
         lines = file.read_text("utf-8").splitlines() if file.is_file() else []
         found = [

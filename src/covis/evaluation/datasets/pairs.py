@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import PIL.Image
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, ImageError
 from covis.geometry import Camera
+from covis.images.exif import read_size
 from covis.types import Matrix
 
 HALF_PIXEL = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], np.float64)
@@ -172,7 +172,6 @@ def _matrix(entry: dict[str, Any], field: str, side: int, where: str) -> Matrix:
 def image_size(path: Path, where: str) -> tuple[int, int]:
     """(width, height). Raises ArgumentError, which begins with `where`, when it cannot be read."""
     try:
-        with PIL.Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise ArgumentError(f"{where}: the image {path} cannot be read ({error}).") from error
+        return read_size(path)
+    except ImageError as error:
+        raise ArgumentError(f"{where}: the image {path} cannot be read ({error})") from error

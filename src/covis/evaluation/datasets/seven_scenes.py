@@ -19,14 +19,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import PIL.Image
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, ImageError
 from covis.evaluation.datasets.pairs import HALF_PIXEL
 from covis.geometry import Camera
 from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.images.decode import read_samples
+from covis.images.exif import read_size
 from covis.types import FloatArray, Matrix
 
 FOCAL = 525.0
@@ -52,9 +52,12 @@ class Frame:
 
         The depth camera's picture as it is: as common, the offset to the colour camera is ignored.
         """
-        raw = cv2.imread(str(self.depth_path), cv2.IMREAD_UNCHANGED)
-        if raw is None:
-            raise ArgumentError(f"{self.depth_path}: no depth picture that can be read.")
+        try:
+            raw = read_samples(self.depth_path)
+        except ImageError as error:
+            raise ArgumentError(
+                f"{self.depth_path}: no depth picture that can be read ({error})"
+            ) from error
         metres: FloatArray = raw.astype(np.float32) / np.float32(1000)
         metres[(metres <= 0) | (metres > FARTHEST)] = np.nan
         return metres
@@ -150,10 +153,9 @@ def _listed(folder: Path) -> tuple[Frame, ...]:
 
 def _size(path: Path) -> tuple[int, int]:
     try:
-        with PIL.Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise ArgumentError(f"{path}: cannot be read ({error}).") from error
+        return read_size(path)
+    except ImageError as error:
+        raise ArgumentError(f"{path}: cannot be read ({error})") from error
 
 
 def _orthogonal(matrix: Matrix) -> Matrix:

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from covis.dense import DenseFeatures, pck, transfer
-from covis.images.decode import Source
-from covis.types import FloatArray
+from covis.types import FloatArray, Source
 
 ALPHAS = (0.05, 0.1, 0.15)
 CACHE_BYTES = 1 << 29

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import TrainingError
-from covis.training.data.photos import photo_paths
+from covis.images.picture_files import pictures_below
 
 IMAGE_COLUMNS = ("image", "path", "file", "filename")
 LABEL_COLUMNS = ("label", "class")
@@ -43,7 +43,9 @@ class LabelledPhotos:
 
 def read_unlabelled(images: Path) -> LabelledPhotos:
     """Each picture under `images` is a class of its own. Raises TrainingError when none is."""
-    return _labelled(images, ((p, p.relative_to(images).as_posix()) for p in photo_paths(images)))
+    return _labelled(
+        images, ((p, p.relative_to(images).as_posix()) for p in pictures_below(images))
+    )
 
 
 def read_folders(images: Path) -> LabelledPhotos:
@@ -51,7 +53,7 @@ def read_folders(images: Path) -> LabelledPhotos:
 
     Raises TrainingError where there are not at least two such folders.
     """
-    pairs = [(p, p.parent.relative_to(images).as_posix()) for p in photo_paths(images)]
+    pairs = [(p, p.parent.relative_to(images).as_posix()) for p in pictures_below(images)]
     found = _labelled(images, (pair for pair in pairs if pair[1] != "."))
     if len(found.classes) < 2:
         raise TrainingError(

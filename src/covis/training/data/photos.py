@@ -9,14 +9,9 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
-from covis.errors import TrainingError
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-
-
-def photo_paths(folder: Path) -> list[Path]:
-    """Every picture under `folder`, in a fixed order."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
+from covis.errors import ImageError, TrainingError
+from covis.images.decode import load_image
+from covis.images.picture_files import pictures_below
 
 
 def read_photo(path: Path, max_side: int = 640, min_side: int = 128) -> NDArray[Any] | None:
@@ -24,15 +19,11 @@ def read_photo(path: Path, max_side: int = 640, min_side: int = 128) -> NDArray[
 
     None when it does not decode, or a side would be under `min_side`.
     """
-    photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if photo is None:
+    try:
+        pixels = load_image(path, max_size=max_side).pixels
+    except ImageError:
         return None
-    scale = max_side / max(photo.shape[:2])
-    if scale < 1:
-        if min(photo.shape[:2]) * scale < min_side - 1:
-            return None
-        photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return photo if min(photo.shape[:2]) >= min_side else None
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if min(pixels.shape[:2]) >= min_side else None
 
 
 def load_photos(folder: Path, max_side: int = 640, min_side: int = 128) -> Iterator[NDArray[Any]]:
@@ -41,7 +32,7 @@ def load_photos(folder: Path, max_side: int = 640, min_side: int = 128) -> Itera
     Raises TrainingError when there is none.
     """
     found = 0
-    for path in photo_paths(folder):
+    for path in pictures_below(folder):
         photo = read_photo(path, max_side, min_side)
         if photo is not None:
             found += 1

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from covis.errors import BundleError, TrainingError
 from covis.evaluation.datasets.boxes import Detections, LabelledImage, average_precision, read_yolo
-from covis.images.decode import Source, load_image
+from covis.images.decode import load_image
 from covis.nets.dense import Backbone, fingerprint
 from covis.nets.detector import Detector, Predictions
 from covis.nets.lift import FeatureKind, LiFT
@@ -40,6 +40,7 @@ from covis.training.checkpoint import (
 )
 from covis.training.distributed import Workers, own_device
 from covis.training.schedule import Stage, stage_at
+from covis.types import Source
 
 MADE_AS = "covis.detector"
 """The key of a .safetensors file's metadata that says how a detector was made."""

@@ -30,6 +30,7 @@ from covis.errors import TrainingError
 from covis.export.lift import export_lift
 from covis.export.xfeat import xfeat_of
 from covis.files.atomic import replacing
+from covis.images.picture_files import pictures_below
 from covis.nets.dense import Backbone, Facet, XFeatMap, load_vit
 from covis.nets.lift import LiFT, enlarge, load_lift, metadata
 from covis.runtime.bundle import find_bundle, installed_bundle
@@ -40,7 +41,7 @@ from covis.training.checkpoint import (
     to_resume,
     write_curve,
 )
-from covis.training.data.photos import photo_paths, read_photo
+from covis.training.data.photos import read_photo
 from covis.training.distributed import Workers, own_device
 from covis.training.schedule import Stage, stage_at
 
@@ -151,7 +152,7 @@ class Run:
         workers: Workers | None = None,
     ) -> None:
         """cache: an existing folder to keep features in; None to keep none."""
-        paths = photo_paths(photos)
+        paths = pictures_below(photos)
         if len(paths) <= recipe.held_out:
             raise TrainingError(
                 f"{photos}: {len(paths)} photos are too few: {recipe.held_out} are kept for "

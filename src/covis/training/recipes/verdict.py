@@ -38,9 +38,10 @@ from covis.evaluation.metrics.calibration import (
 from covis.features import Extractor
 from covis.files.atomic import replacing
 from covis.geometry.verdict import Calibration, Evidence, find_evidence
+from covis.images.picture_files import pictures_below
 from covis.matching import Matcher
 from covis.training.data.photometric import degrade
-from covis.training.data.photos import photo_paths, read_photo
+from covis.training.data.photos import read_photo
 from covis.training.data.synthetic import Difficulty, render_pair
 from covis.types import BoolArray, Features, GeometryKind, Matrix
 
@@ -130,7 +131,7 @@ def collect(folder: Path, methods: Sequence[str], seed: int) -> Iterator[Sample]
     """
     rng = np.random.default_rng(seed)
     tools = [_Method(method) for method in methods]
-    paths = photo_paths(folder)
+    paths = pictures_below(folder)
     order = rng.permutation(len(paths))
     for turn in count():
         tool = tools[turn // FOLDS % len(tools)]

@@ -1,0 +1,113 @@
+"""What a picture's EXIF says of how it was taken."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import PIL.Image
+from PIL.ExifTags import GPS, IFD, Base
+
+from covis.errors import ImageError
+from covis.images.opened import opened
+from covis.images.orientation import UPRIGHT, Orientation
+
+_FULL_FRAME_DIAGONAL = math.hypot(36, 24)
+_UNITS_IN_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+
+
+@dataclass(frozen=True)
+class PhotoInfo:
+    """What a photo's file says of how it was taken.
+
+    size: (width, height) of the file's pixels. body: make, model and lens; empty where EXIF does
+    not tell. focal: in pixels, None where it does not tell. place: latitude and longitude in
+    degrees, altitude in metres. orientation: what makes the file's pixels upright.
+    """
+
+    size: tuple[int, int]
+    body: str = ""
+    focal: float | None = None
+    place: tuple[float, float, float] | None = None
+    orientation: Orientation = UPRIGHT
+
+
+def read_photo_info(path: str | os.PathLike[str], focal: float | None) -> PhotoInfo:
+    """Read a photo's header. focal: as `load_image` found it. Raises ImageError."""
+    try:
+        with opened(path) as (_, picture):
+            size, exif = _stored_size(picture), picture.getexif()
+            tags, gps = exif.get_ifd(IFD.Exif), exif.get_ifd(IFD.GPSInfo)
+    except ImageError:
+        if os.path.exists(path):
+            raise
+        raise ImageError(f"{os.fspath(path)} cannot be read any more; was it moved?") from None
+    named = (exif.get(Base.Make), exif.get(Base.Model), tags.get(Base.LensModel))
+    body = " ".join(str(name).strip("\0 ") for name in named if name)
+    return PhotoInfo(size, body, focal, _place(gps), orientation(exif))
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) of the upright picture in pixels, from its header. Raises ImageError."""
+    with opened(path) as (_, picture):
+        return orientation(picture.getexif()).of_size(_stored_size(picture))
+
+
+def orientation(exif: PIL.Image.Exif) -> Orientation:
+    """What makes the file's pixels upright."""
+    return Orientation.from_exif(exif.get(Base.Orientation))
+
+
+def focal_length(exif: PIL.Image.Exif, size: tuple[int, int]) -> float | None:
+    """In pixels of the full size; `size` is (width, height) as stored.
+
+    The 35 mm equivalent is taken as the standard (CIPA DCG-001) defines it: the same angle of
+    view along the diagonal. Without it, the length in millimetres and the sensor's resolution
+    are used, scaled where the picture no longer has the width the camera wrote.
+    """
+    tags = exif.get_ifd(IFD.Exif)
+    equivalent = _positive(tags.get(Base.FocalLengthIn35mmFilm))
+    if equivalent is not None:
+        return equivalent / _FULL_FRAME_DIAGONAL * math.hypot(*size)
+    length = _positive(tags.get(Base.FocalLength))
+    resolution = _positive(tags.get(Base.FocalPlaneXResolution))
+    unit = _UNITS_IN_MM.get(tags.get(Base.FocalPlaneResolutionUnit, 2))
+    if length is None or resolution is None or unit is None:
+        return None
+    camera_width = _positive(tags.get(Base.ExifImageWidth)) or size[0]
+    return length * resolution / unit * size[0] / camera_width
+
+
+def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    """Of the pixels in the file; Pillow gives that of a TIFF as if it were upright."""
+    tags = getattr(picture, "tag_v2", None)
+    return picture.size if tags is None else (int(tags[256]), int(tags[257]))
+
+
+def _place(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
+    try:
+        angles = []
+        for value, side, negative in (
+            (GPS.GPSLatitude, GPS.GPSLatitudeRef, "S"),
+            (GPS.GPSLongitude, GPS.GPSLongitudeRef, "W"),
+        ):
+            degrees, minutes, seconds = (float(part) for part in gps[value])
+            angle = degrees + minutes / 60 + seconds / 3600
+            angles.append(-angle if str(gps.get(side, "")).strip("\0 ") == negative else angle)
+        below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
+        altitude = float(gps.get(GPS.GPSAltitude, 0)) * (-1 if below else 1)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    found = angles[0], angles[1], altitude
+    return found if all(math.isfinite(value) for value in found) else None
+
+
+def _positive(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
