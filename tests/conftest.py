@@ -56,12 +56,6 @@ def random_net():
 
 
 @pytest.fixture(scope="session")
-def random_bundle(random_net, models):
-    """`random_net` as a bundle in the folder of `models`."""
-    return as_bundle("xfeat", random_net, models / "random")
-
-
-@pytest.fixture(scope="session")
 def random_aliked():
     """A small ALIKED with random weights, batch-norm statistics far from 0 and 1, wide offsets."""
     torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
@@ -78,12 +72,6 @@ def random_aliked():
 
 
 @pytest.fixture(scope="session")
-def aliked_bundle(random_aliked, models):
-    """`random_aliked` as a bundle in the folder of `models`."""
-    return as_bundle("aliked", random_aliked, models / "aliked")
-
-
-@pytest.fixture(scope="session")
 def random_superpoint():
     """SuperPoint with random weights that find something everywhere."""
     torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
@@ -97,10 +85,19 @@ def random_superpoint():
     return net
 
 
-@pytest.fixture(scope="session")
-def superpoint_bundle(random_superpoint, models):
-    """`random_superpoint` as a bundle in the folder of `models`."""
-    return as_bundle("superpoint", random_superpoint, models / "superpoint")
+def bundle_of(net, kind, name):
+    """A fixture: the network of another one as a bundle in the folder of `models`."""
+
+    @pytest.fixture(scope="session")
+    def bundle(request, models):
+        return as_bundle(kind, request.getfixturevalue(net), models / name)
+
+    return bundle
+
+
+random_bundle = bundle_of("random_net", "xfeat", "random")
+aliked_bundle = bundle_of("random_aliked", "aliked", "aliked")
+superpoint_bundle = bundle_of("random_superpoint", "superpoint", "superpoint")
 
 
 @pytest.fixture(scope="session")
