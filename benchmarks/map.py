@@ -52,7 +52,8 @@ from covis.evaluation.metrics.localisation import (
     localisation_errors,
 )
 from covis.geometry import Camera
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PARTS = ("strecha", "relief", "scenes", "many")
@@ -362,7 +363,7 @@ def scene_places(
     found: dict[str, Pose | None] = {}
     confidences = []
     for frame in test:
-        located = locate(frame.path, lens=frame.lens if known_focal else None)
+        located = locate(frame.path, camera=frame.lens if known_focal else None)
         pose = located.estimate.pose
         found[frame.name] = None if pose is None else to_metres.pose(pose)
         confidences.append(located.estimate.confidence)

@@ -68,7 +68,7 @@ def command(
     if output is not None and len(queries) > 1:
         raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
     from covis.errors import ImageError
-    from covis.geometry.absolute_pose import CalibratedCamera
+    from covis.geometry.camera import CalibratedCamera
     from covis.images.decode import load_image
     from covis.sfm.cameras import file_size
     from covis.sfm.localise import Locator
@@ -76,15 +76,15 @@ def command(
     find = Locator(
         model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
     )
-    lens = None if camera_of is None else find.camera_of(camera_of)
+    camera = None if camera_of is None else find.camera_of(camera_of)
     failed = False
     for query in queries:
         try:
             if camera_params is not None:
                 image = load_image(query, max_size=64)
                 size = file_size((image.width, image.height), image.orientation)
-                lens = CalibratedCamera.parse(camera_params, size)
-            found = find(query, lens=lens, focal=focal, seed=seed)
+                camera = CalibratedCamera.parse(camera_params, size)
+            found = find(query, camera=camera, focal=focal, seed=seed)
         except ImageError as error:
             if len(queries) == 1:
                 raise
@@ -123,7 +123,7 @@ def describe(found: Localisation) -> list[str]:
             f"degrees; translation {shift}.",
             f"{inliers} of {points} points agree, confidence {estimate.confidence:.3f}.",
         ]
-        focal = f"Focal length {estimate.lens.focal:.1f} px, {found.focal_source}"
+        focal = f"Focal length {estimate.camera.focal:.1f} px, {found.focal_source}"
         if estimate.focal_deviation:
             focal += f", give or take {100 * estimate.focal_deviation:.1g} %"
         lines.append(f"{focal}.")

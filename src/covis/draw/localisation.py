@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 from covis.sfm.exports import coloured_points
 from covis.types import Image, Matrix
 
@@ -104,7 +105,7 @@ def _draw_map(canvas: Pixels, model: Map, located: Localisation) -> None:
         vectors.T
     )
     cv2.polylines(canvas, [_fixed(ellipse)], True, _QUERY, 1, cv2.LINE_AA, _SHIFT)
-    _draw_camera(canvas, place(_outline(own, located.estimate.lens, 1.6 * reach)), _QUERY, 2)
+    _draw_camera(canvas, place(_outline(own, located.estimate.camera, 1.6 * reach)), _QUERY, 2)
 
 
 def _camera(reconstruction: Any, number: int) -> tuple[Pose, CalibratedCamera]:

@@ -14,7 +14,7 @@ from covis.evaluation.metrics.localisation import (
     chained_poses,
     localisation_errors,
 )
-from covis.geometry.absolute_pose import Pose
+from covis.geometry.pose import Pose
 
 
 def looking(degrees, position):

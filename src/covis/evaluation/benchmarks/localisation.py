@@ -19,7 +19,8 @@ from covis.evaluation.benchmark import Report, Row, Settings
 from covis.evaluation.datasets import aachen
 from covis.evaluation.datasets.seven_scenes import Frame, Scene, read_scene
 from covis.evaluation.metrics.localisation import LocalisationResult, localisation_errors
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 
 MAX_KEYPOINTS = 4096
 PROTOCOLS = {
@@ -186,7 +187,7 @@ def _locate(
     found: dict[str, Pose | None] = {}
     models = set()
     for done, (name, path, lens) in enumerate(queries, 1):
-        located = locate(path, lens=lens)
+        located = locate(path, camera=lens)
         models.add(located.model)
         found[name] = located.estimate.pose
         tick(done)

@@ -26,7 +26,8 @@ import PIL.Image
 from covis.errors import ArgumentError
 from covis.evaluation.datasets.pairs import HALF_PIXEL
 from covis.geometry import Camera
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 from covis.types import FloatArray, Matrix
 
 FOCAL = 525.0
