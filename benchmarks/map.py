@@ -71,14 +71,13 @@ def covis_map(
     photos: Path, folder: Path, lens: CalibratedCamera | None, given: dict[str, Any]
 ) -> Any:
     """Map with covis; the models, and seconds by stage."""
-    from covis.sfm.build import Options, build_map
-    from covis.sfm.map import Map
+    from covis.sfm import Map, MapOptions, build_map
 
     camera: dict[str, Any] = {"sharing": "shared"}
     if lens is not None:
         camera = {"camera_model": lens.model, "camera_params": lens.params}
     began = time.perf_counter(), time.process_time()
-    summary = build_map(photos, folder, Options(**camera, **given))
+    summary = build_map(photos, folder, options=MapOptions(**camera, **given))
     spent = time.perf_counter() - began[0], time.process_time() - began[1]
     model = Map.open(folder).reconstruction if summary.models else None
     return model, spent, summary.seconds

@@ -206,10 +206,10 @@ def test_command(mapped, query, tmp_path):
 
 @pytest.mark.slow
 def test_a_photo_is_placed_in_a_semi_dense_map(colmap, scene, known, query, tmp_path):
-    from covis.sfm.build import Options, build_map
+    from covis.sfm import MapOptions, build_map
 
-    options = Options(max_keypoints=2000, matcher="semi-dense", **known)
-    build_map(scene.folder, tmp_path / "model", options)
+    options = MapOptions(max_keypoints=2000, matcher="semi-dense", **known)
+    build_map(scene.folder, tmp_path / "model", options=options)
     find = Locator(tmp_path / "model", matcher="nearest", threads=1)
     images = [find.map.reconstruction.image(number) for number in find.map.names.values()]
     theirs = np.array([image.projection_center() for image in images])

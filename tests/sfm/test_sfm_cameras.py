@@ -36,16 +36,16 @@ def test_convention_points_lie_where_the_file_has_the_pixel(tmp_path, orientatio
     np.testing.assert_array_equal(pixels[at[:, 1], at[:, 0]], image.pixels.reshape(-1, 3))
 
 
-def test_shots_say_what_exif_says(tmp_path):
+def test_photos_say_what_exif_says(tmp_path):
     exif = PIL.Image.Exif()
     exif[271], exif[272] = "Maker", "Model X"
     gps = exif.get_ifd(0x8825)
     gps.update({1: "S", 2: (48.0, 30.0, 36.0), 3: "W", 4: (11.0, 0.0, 0.0), 5: b"\x00", 6: 520.5})
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "b.jpg")
-    shot = read_photo_info(tmp_path / "a.jpg", 900.0)
-    assert (shot.size, shot.body, shot.focal) == ((8, 6), "Maker Model X", 900.0)
-    assert shot.place == pytest.approx((-48.51, -11.0, 520.5))
+    photo = read_photo_info(tmp_path / "a.jpg", 900.0)
+    assert (photo.size, photo.body, photo.focal) == ((8, 6), "Maker Model X", 900.0)
+    assert photo.place == pytest.approx((-48.51, -11.0, 520.5))
     assert read_photo_info(tmp_path / "b.jpg", None) == PhotoInfo((8, 6))
     with pytest.raises(ImageError, match="was it moved"):
         read_photo_info(tmp_path / "c.jpg", None)
@@ -66,19 +66,19 @@ def test_photos_without_exif_share_a_camera_if_all_are_of_one_size():
 
 
 def test_made_cameras_have_exif_or_a_guess(colmap):
-    camera = make_camera(colmap, PhotoInfo((400, 300), "A", 350.0), "SIMPLE_RADIAL", None)
+    camera = make_camera(PhotoInfo((400, 300), "A", 350.0), "SIMPLE_RADIAL", None)
     assert camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (350, 200, 150, 0))
-    camera = make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", None)
+    camera = make_camera(PhotoInfo((300, 400)), "PINHOLE", None)
     assert not camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (480, 480, 150, 200))
-    camera = make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3, 4))
+    camera = make_camera(PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3, 4))
     assert camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (1, 2, 3, 4))
     with pytest.raises(ArgumentError, match=r"PINHOLE has 4 parameters .*, not 3"):
-        make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3))
+        make_camera(PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3))
     with pytest.raises(ArgumentError, match="no camera model 'HOLE'; there are: SIMPLE_PINHOLE"):
-        make_camera(colmap, PhotoInfo((300, 400)), "HOLE", None)
+        make_camera(PhotoInfo((300, 400)), "HOLE", None)
 
 
 def test_masks_are_black_where_to_ignore(tmp_path):

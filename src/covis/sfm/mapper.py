@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,8 +82,7 @@ def run_mapper(
                     _put_back(colmap, found, colmap.Reconstruction(str(extended)))
         except (RuntimeError, ValueError) as error:
             raise CovisError(f"{database}: the mapper failed ({_line(error)}).") from error
-    models = [model for model in found.values() if model.num_reg_images() >= LEAST_PHOTOS]
-    return sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    return largest_first(found.values())
 
 
 def incremental_options(colmap: Any, options: Mapping) -> Any:
@@ -178,6 +177,40 @@ def write_models(models: list[Any], sparse: Path) -> None:
     shutil.rmtree(sparse, ignore_errors=True)
     with suppress(FileNotFoundError):
         fresh.rename(sparse)
+
+
+def model_folders(sparse: Path) -> list[Path]:
+    """The models that `write_models` wrote, in their order."""
+    return sorted(sparse.glob("[0-9]*"), key=lambda path: int(path.name))
+
+
+def update_models(sparse: Path, images: dict[str, int]) -> None:
+    """Take photos out of the models that a database no longer has, and rename renamed ones.
+
+    images: the ids of the database's photos by name. Models that are left with too few photos go.
+    """
+    colmap = need_pycolmap()
+    names = {number: name for name, number in images.items()}
+    models, changed = [], False
+    for folder in model_folders(sparse):
+        model = colmap.Reconstruction(str(folder))
+        for image in list(model.images.values()):
+            name = names.get(image.image_id)
+            changed |= name != image.name
+            if name is not None:
+                image.name = name
+            elif image.has_pose:
+                model.deregister_frame(image.frame_id)
+        model.update_point_3d_errors()
+        models.append(model)
+    if changed:
+        write_models(largest_first(models), sparse)
+
+
+def largest_first(models: Iterable[Any]) -> list[Any]:
+    """Models that are worth keeping, the one with the most photos first."""
+    kept = [model for model in models if model.num_reg_images() >= LEAST_PHOTOS]
+    return sorted(kept, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
 
 
 class quiet:

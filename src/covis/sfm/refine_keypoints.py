@@ -74,7 +74,7 @@ class _Seen:
     coarseness: Matrix
 
 
-def align_keypoints(
+def refine_keypoints(
     model: Any,
     photos: Path,
     options: Mapping,

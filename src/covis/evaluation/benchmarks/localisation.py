@@ -163,18 +163,17 @@ def _locate(
     settings: Settings,
     tick: Callable[[int], None],
 ) -> tuple[dict[str, Pose | None], str]:
-    from covis.sfm.build import Options, build_map
-    from covis.sfm.localise import Locator
+    from covis.sfm import Locator, MapOptions, build_map
 
     build_map(
         photos,
         folder,
-        Options(
+        options=MapOptions(
             features=settings.features,
             max_keypoints=settings.max_keypoints or MAX_KEYPOINTS,
             max_size=settings.max_size,
             model=poses,
-            refine=False,
+            refine_cameras=False,
             threads=settings.threads,
         ),
     )
