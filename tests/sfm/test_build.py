@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -291,6 +293,20 @@ def test_a_known_model_keeps_its_poses(mapped, scene, known, tmp_path):
     for name in (f"{number}.png" for number in range(6)):
         one, other = (m.find_image_with_name(name).projection_center() for m in (before, after))
         np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_a_database_without_rigs_and_frames_can_be_extended(mapped, scene, known, tmp_path):
+    """As COLMAP 3.11 wrote them."""
+    given = tmp_path / "given.db"
+    shutil.copyfile(mapped[0] / "database.db", given)
+    with closing(sqlite3.connect(given)) as rows, rows:
+        for table in ("frame_data", "frames", "rigs"):
+            rows.execute(f"DELETE FROM {table}")
+    photos = some_photos(scene, tmp_path / "photos", ["2.png", "3.png", "4.png"])
+    options = MapOptions(max_keypoints=500, database=given, **known)
+    assert build_map(photos, tmp_path / "model", options=options).registered == 3
+    some_photos(scene, photos, ["5.png"])
+    assert build_map(photos, tmp_path / "model", options=options).registered == 4
 
 
 def test_a_model_may_have_more_photos_than_the_folder(mapped, scene, known, tmp_path):

@@ -273,6 +273,7 @@ class _Build:
         shutil.copyfile(given, partial)
         with Database(partial) as copied:
             copied.clear_features()
+            copied.add_missing_rigs()
             copied.update([name for name in copied.images if name not in files], {})
         partial.rename(self._database)
 
@@ -458,7 +459,7 @@ class _Build:
         worker = Worker(replace(task, settings=replace(task.settings, matcher="nearest")))
         for (pair, found), sides_of in zip(matches, places, strict=True):
             indices = one_to_one(np.column_stack(sides_of), found.scores)
-            yield pair, worker.verify(pair, keypoints[pair[0]], keypoints[pair[1]], indices)
+            yield pair, worker.verify_pair(pair, keypoints[pair[0]], keypoints[pair[1]], indices)
 
     def _coarseness(self, database: Database) -> dict[str, float]:
         """By photo, see `Settings.coarseness`."""
@@ -476,7 +477,7 @@ class _Build:
         self._summary.pairs, self._summary.verified = len(inliers), len(verified)
         self._summary.alone = [name for name in photos.names if database.images[name] not in paired]
 
-    def _map(self, database: Database, photos: Photos) -> list[Any]:
+    def _map(self, database: Database, photos: Photos) -> list[pycolmap.Reconstruction]:
         colmap, options = need_pycolmap(), self._options
         sparse = self._folder / "sparse"
         before = [] if options.afresh else model_folders(sparse)
@@ -509,7 +510,9 @@ class _Build:
         images = self._known.images.values() if self._known is not None else ()
         return frozenset(image.name for image in images if image.has_pose)
 
-    def _run_mapper(self, photos: Photos, mapping: Mapping, extended: Path | None) -> list[Any]:
+    def _run_mapper(
+        self, photos: Photos, mapping: Mapping, extended: Path | None
+    ) -> list[pycolmap.Reconstruction]:
         root, database = self._root, self._database
         total = len(photos) - len(self._summary.alone)
         self._report("map", 0, total)
@@ -533,7 +536,9 @@ class _Build:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _refine_keypoints(self, database: Database, model: Any, mapping: Mapping) -> None:
+    def _refine_keypoints(
+        self, database: Database, model: pycolmap.Reconstruction, mapping: Mapping
+    ) -> None:
         """Refine a model's keypoints, and move those of the database along."""
         moved = refine_keypoints(
             model,
@@ -548,7 +553,7 @@ class _Build:
                     keypoints[places] = positions
                     database.write_keypoints(name, keypoints)
 
-    def _describe(self, models: Sequence[Any], photos: Photos) -> None:
+    def _describe(self, models: Sequence[pycolmap.Reconstruction], photos: Photos) -> None:
         summary = self._summary
         summary.models = [model.num_reg_images() for model in models]
         if not models:

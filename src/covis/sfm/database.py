@@ -77,21 +77,43 @@ class Database:
     def add_camera(self, camera: pycolmap.Camera) -> int:
         """Add a camera, and COLMAP's rig that has only it; returns its id."""
         camera.camera_id = self._rows.write_camera(camera)
+        self._add_rig(camera)
+        return int(camera.camera_id)
+
+    def _add_rig(self, camera: pycolmap.Camera) -> None:
         rig = self._colmap.Rig()
         rig.add_ref_sensor(camera.sensor_id)
         self._rows.write_rig(rig)
-        return int(camera.camera_id)
 
     def add_photo(self, name: str, camera_id: int) -> None:
         """Add a photo, and COLMAP's frame that has only it."""
         image = self._colmap.Image(name=name, camera_id=camera_id)
         image.image_id = self._rows.write_image(image)
-        sensor = self._colmap.sensor_t(self._colmap.SensorType.CAMERA, camera_id)
+        self._add_frame(image)
+        self.images[name], self._cameras[name] = image.image_id, camera_id
+
+    def _add_frame(self, image: pycolmap.Image) -> None:
+        sensor = self._colmap.sensor_t(self._colmap.SensorType.CAMERA, image.camera_id)
         frame = self._colmap.Frame()
         frame.rig_id = self._rows.read_rig_with_sensor(sensor).rig_id
         frame.add_data_id(image.data_id)
         self._rows.write_frame(frame)
-        self.images[name], self._cameras[name] = image.image_id, camera_id
+
+    def add_missing_rigs(self) -> None:
+        """A rig for each camera and a frame for each photo without, as before COLMAP 3.12."""
+        camera_sensor = self._colmap.SensorType.CAMERA
+        with self.transaction():
+            rigs = self._rows.read_all_rigs()
+            known = {rig.ref_sensor_id for rig in rigs}
+            known |= {sensor for rig in rigs for sensor in rig.non_ref_sensors}
+            for number, camera in self.cameras().items():
+                if self._colmap.sensor_t(camera_sensor, number) not in known:
+                    self._add_rig(camera)
+            frames = self._rows.read_all_frames()
+            framed = {data.id for frame in frames for data in frame.data_ids}
+            for image in self._rows.read_all_images():
+                if image.image_id not in framed:
+                    self._add_frame(image)
 
     def update(self, removed: Collection[str], renamed: Mapping[str, str]) -> None:
         """Remove photos with all that was made of them, then rename others; all or nothing.

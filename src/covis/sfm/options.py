@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from covis.errors import ArgumentError
 from covis.messages import counted
 from covis.options import Options, choice, flag, number, optional, text, whole_number
 from covis.sfm.cameras import Sharing
@@ -74,6 +75,8 @@ class MapOptions(Options):
         pairs = self.pairs
         if not isinstance(pairs, Path):
             pairs = choice("pairs", pairs, get_args(PairsName))
+        if number("distance", self.distance) < 0:
+            raise ArgumentError(f"distance must not be negative, but is {self.distance} m.")
         return {
             "features": optional(text, "features", self.features),
             "max_keypoints": optional(whole_number, "max_keypoints", self.max_keypoints, 1),
@@ -83,7 +86,7 @@ class MapOptions(Options):
             "pairs": pairs,
             "neighbours": whole_number("neighbours", self.neighbours, 1),
             "overlap": whole_number("overlap", self.overlap, 1),
-            "distance": number("distance", self.distance),
+            "distance": float(self.distance),
             "sharing": choice("sharing", self.sharing, get_args(Sharing)),
             "camera_model": text("camera_model", self.camera_model),
             "camera_params": self.camera_params
