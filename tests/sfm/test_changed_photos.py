@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, CovisError
 from covis.search import Index
 from covis.sfm import Map, MapOptions, build_map
 from covis.sfm.database import Database
-from covis.sfm.photo_changes import find_changes
+from covis.sfm.photo_changes import PhotoRecord, find_changes
 
 pytestmark = pytest.mark.usefixtures("colmap")
 
@@ -110,6 +110,39 @@ def test_two_photos_that_change_names_keep_their_poses(mine):
     assert summary.new_pairs == 0
     after = [position(folder / "model", name) for name in ("4.png", "2.png")]
     np.testing.assert_array_equal(before, after)
+
+
+def test_a_run_killed_amid_its_changes_goes_on(mine, monkeypatch):
+    """Between the database, which has them, and the record, which has not."""
+    folder, again = mine
+    before = [position(folder / "model", name) for name in ("2.png", "4.png")]
+    photos = folder / "photos"
+    (photos / "2.png").rename(photos / "x.png")
+    (photos / "4.png").rename(photos / "2.png")
+    (photos / "x.png").rename(photos / "4.png")
+    (photos / "5.png").unlink()
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PhotoRecord, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        again()
+    monkeypatch.undo()
+    summary = again()
+    assert (summary.changed, summary.renamed, summary.gone) == ([], {}, [])
+    assert (summary.new_pairs, summary.registered) == (0, 4)
+    after = [position(folder / "model", name) for name in ("4.png", "2.png")]
+    np.testing.assert_array_equal(before, after)
+
+
+def test_exception_for_a_damaged_record(mine):
+    folder, again = mine
+    (folder / "model" / "photos.json").write_text("{")
+    with pytest.raises(CovisError, match=r"photos\.json is damaged"):
+        again()
+    (folder / "model" / "photos.json").unlink()
+    assert again().registered == 5
 
 
 def test_a_photo_of_another_size_gets_a_camera_of_its_own(mine, scene):

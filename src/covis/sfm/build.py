@@ -245,7 +245,9 @@ class _Build:
         added = index.add(files, report=tell, engine=options.engine, address=options.address)
         self._summary.failed = added.failed
         index.remove(missing=True)
-        self._record.times |= times
+        kept = set(index.store.column(index.store.files, "path"))
+        times = {**self._record.times, **times}
+        self._record.times = {path: time for path, time in times.items() if path in kept}
         photos = Photos(index, settings.photos)
         if len(photos) < 2:
             raise ArgumentError(f"{self._given}: one photo makes no map; add more.")
@@ -270,6 +272,8 @@ class _Build:
         if given is None or self._database.exists():
             return
         partial = self._database.with_suffix(PARTIAL)
+        for left in self._folder.glob(f"{partial.name}*"):  # Its journal would be taken for ours.
+            left.unlink()
         shutil.copyfile(given, partial)
         with Database(partial) as copied:
             copied.clear_features()
