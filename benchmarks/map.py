@@ -55,7 +55,8 @@ from covis.evaluation.metrics.localisation import (
 )
 from covis.evaluation.tables import markdown
 from covis.geometry import Camera
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 
 PARTS = ("strecha", "relief", "scenes", "many")
 HALVES = 5
@@ -72,14 +73,13 @@ def covis_map(
     photos: Path, folder: Path, lens: CalibratedCamera | None, given: dict[str, Any]
 ) -> Any:
     """Map with covis; the models, and seconds by stage."""
-    from covis.sfm.build import Options, build_map
-    from covis.sfm.map import Map
+    from covis.sfm import Map, MapOptions, build_map
 
     camera: dict[str, Any] = {"sharing": "shared"}
     if lens is not None:
         camera = {"camera_model": lens.model, "camera_params": lens.params}
     began = time.perf_counter(), time.process_time()
-    summary = build_map(photos, folder, Options(**camera, **given))
+    summary = build_map(photos, folder, options=MapOptions(**camera, **given))
     spent = time.perf_counter() - began[0], time.process_time() - began[1]
     model = Map.open(folder).reconstruction if summary.models else None
     return model, spent, summary.seconds
@@ -359,7 +359,7 @@ def scene_places(
     found: dict[str, Pose | None] = {}
     confidences = []
     for frame in test:
-        located = locate(frame.path, lens=frame.lens if known_focal else None)
+        located = locate(frame.path, camera=frame.lens if known_focal else None)
         pose = located.estimate.pose
         found[frame.name] = None if pose is None else to_metres.pose(pose)
         confidences.append(located.estimate.confidence)

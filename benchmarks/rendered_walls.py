@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 from covis.types import FloatArray, Matrix
 
 WIDTH, HEIGHT, FOCAL = 1080, 720, 1035.0

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import Result
 
 from covis.cli.locate import describe
-from covis.geometry.absolute_pose import AbsolutePose, CalibratedCamera, Pose
+from covis.geometry.absolute_pose import AbsolutePose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 from covis.sfm.localise import Localisation, Neighbour
 
 Run = Callable[..., Result]

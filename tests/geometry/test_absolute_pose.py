@@ -11,18 +11,16 @@ from covis.errors import ArgumentError
 from covis.geometry import Camera
 from covis.geometry.absolute_pose import (
     CENTRE_DEVIATION,
-    MODELS,
-    POSE_CONFIDENCE,
-    CalibratedCamera,
-    Pose,
     default_threshold,
     estimate_absolute_pose,
-    surprise,
 )
+from covis.geometry.camera import MODELS, CalibratedCamera
+from covis.geometry.pose import Pose
+from covis.geometry.pose_confidence import POSE_CONFIDENCE, surprise
 
 SIZE = (640, 480)
 PINHOLE = CalibratedCamera("PINHOLE", *SIZE, (520.0, 530.0, 322.0, 238.0))
-LENSES = [
+CAMERAS = [
     CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (525.0, 320.0, 240.0)),
     PINHOLE,
     CalibratedCamera("SIMPLE_RADIAL", *SIZE, (525.0, 320.0, 240.0, -0.08)),
@@ -39,11 +37,11 @@ LENSES = [
 TRUTH = Pose(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([0.1, -0.2, 2.0]))
 
 
-def make_scene(lens=PINHOLE, count=200, noise=0.5, outliers=0, seed=0, depth=(-0.6, 2.0)):
+def make_scene(camera=PINHOLE, count=200, noise=0.5, outliers=0, seed=0, depth=(-0.6, 2.0)):
     """Pixels (N, 2) and places (N, 3) that TRUTH sees; the last `outliers` are wrong."""
     rng = np.random.default_rng(seed)
     inside = rng.uniform((20, 20), (SIZE[0] - 20, SIZE[1] - 20), (count, 2))
-    flat = np.array(lens.to_poselib().unproject(inside)).reshape(-1, 2)
+    flat = np.array(camera.to_poselib().unproject(inside)).reshape(-1, 2)
     local = np.column_stack([flat, np.ones(count)]) * (2 + rng.uniform(*depth, (count, 1)))
     world = (local - TRUTH.translation) @ TRUTH.rotation
     pixels = inside + rng.normal(0, noise, (count, 2))
@@ -57,21 +55,21 @@ def angle(pose):
     return math.degrees(math.acos(min(cosine, 1)))
 
 
-@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.model)
-def test_finds_the_pose_of_every_camera_model(lens):
-    pixels, world = make_scene(lens, noise=0.3, outliers=80)
-    found = estimate_absolute_pose(pixels, world, lens)
+@pytest.mark.parametrize("camera", CAMERAS, ids=lambda camera: camera.model)
+def test_finds_the_pose_of_every_camera_model(camera):
+    pixels, world = make_scene(camera, noise=0.3, outliers=80)
+    found = estimate_absolute_pose(pixels, world, camera)
     assert found.pose is not None
     assert angle(found.pose) < 0.1
     np.testing.assert_allclose(found.pose.position, TRUTH.position, atol=0.005)
     assert found.inliers[:120].all()
     assert found.inliers[120:].sum() < 5
     assert found.confidence > 0.99
-    assert found.lens == lens
+    assert found.camera == camera
 
 
 def test_every_model_of_the_list_is_tried():
-    assert {lens.model for lens in LENSES} == set(MODELS)
+    assert {camera.model for camera in CAMERAS} == set(MODELS)
 
 
 def test_same_input_same_output_whatever_the_order():
@@ -90,24 +88,24 @@ def test_same_input_same_output_whatever_the_order():
 
 @pytest.mark.parametrize("true_focal", [350.0, 700.0, 1600.0])
 def test_an_unknown_focal_length_is_found(true_focal):
-    lens = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (true_focal, 320.0, 240.0))
-    pixels, world = make_scene(lens, outliers=60)
+    camera = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (true_focal, 320.0, 240.0))
+    pixels, world = make_scene(camera, outliers=60)
     guess = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (1.2 * 640, 320.0, 240.0))
     found = estimate_absolute_pose(pixels, world, guess, focal_deviation=math.inf)
     assert found.pose is not None
-    assert found.lens.focal == pytest.approx(true_focal, rel=0.02)
-    assert abs(found.lens.focal / true_focal - 1) < 5 * found.focal_deviation
+    assert found.camera.focal == pytest.approx(true_focal, rel=0.02)
+    assert abs(found.camera.focal / true_focal - 1) < 5 * found.focal_deviation
     assert np.linalg.norm(found.pose.position - TRUTH.position) < 0.1
 
 
 def test_a_focal_length_known_roughly_is_held_where_the_points_do_not_tell():
-    lens = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (600.0, 320.0, 240.0))
+    camera = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (600.0, 320.0, 240.0))
     # A plane that faces the camera: farther with a longer lens looks the same.
-    pixels, world = make_scene(lens, depth=(1.0, 1.0 + 1e-9), noise=0.2)
-    guess = lens.scaled(1.02)
+    pixels, world = make_scene(camera, depth=(1.0, 1.0 + 1e-9), noise=0.2)
+    guess = camera.scaled(1.02)
     free = estimate_absolute_pose(pixels, world, guess, focal_deviation=math.inf)
     held = estimate_absolute_pose(pixels, world, guess, focal_deviation=0.01)
-    assert abs(held.lens.focal / guess.focal - 1) < 0.01
+    assert abs(held.camera.focal / guess.focal - 1) < 0.01
     assert held.focal_deviation == pytest.approx(0.01, rel=0.2)
     if free.pose is not None:
         assert free.focal_deviation > 10 * held.focal_deviation
@@ -179,16 +177,16 @@ def test_unrelated_points_give_no_pose(count, deviation):
 
 
 def test_inliers_in_one_spot_are_not_believed():
-    lens, rng = PINHOLE, np.random.default_rng(0)
+    camera, rng = PINHOLE, np.random.default_rng(0)
     pixels, world = make_scene(count=120, noise=0.3)
     spot = 300 + rng.uniform(-8, 8, (30, 2))
-    flat = np.array(lens.to_poselib().unproject(spot)).reshape(-1, 2)
+    flat = np.array(camera.to_poselib().unproject(spot)).reshape(-1, 2)
     local = np.column_stack([flat, np.ones(30)]) * 2
     right = (local - TRUTH.translation) @ TRUTH.rotation
     wrong = rng.uniform((0, 0), SIZE, (120, 2))
-    found = estimate_absolute_pose(np.r_[spot, wrong], np.r_[right, world], lens)
+    found = estimate_absolute_pose(np.r_[spot, wrong], np.r_[right, world], camera)
     assert found.pose is None
-    wide = estimate_absolute_pose(np.r_[pixels[:30], wrong], np.r_[world[:30], world], lens)
+    wide = estimate_absolute_pose(np.r_[pixels[:30], wrong], np.r_[world[:30], world], camera)
     assert wide.pose is not None
 
 
@@ -235,7 +233,7 @@ def test_convention_position_is_where_the_camera_stands():
     np.testing.assert_allclose(TRUTH.position, [0.2, 0.1, -2.0])
 
 
-def test_lens_from_text_and_from_camera():
+def test_camera_from_text_and_from_camera():
     assert CalibratedCamera.parse("pinhole,500,510,320,240", SIZE) == CalibratedCamera(
         "PINHOLE", *SIZE, (500.0, 510.0, 320.0, 240.0)
     )
@@ -243,7 +241,7 @@ def test_lens_from_text_and_from_camera():
     assert CalibratedCamera.of(Camera(500, 510, 320, 240), SIZE).params == (500, 510, 320, 240)
     assert PINHOLE.focal == 525
     assert PINHOLE.scaled(2).params == (1040, 1060, 322, 238)
-    assert LENSES[2].scaled(2).params == (1050, 320, 240, -0.08)
+    assert CAMERAS[2].scaled(2).params == (1050, 320, 240, -0.08)
     np.testing.assert_array_equal(PINHOLE.centre, [322, 238])
 
 
@@ -251,7 +249,7 @@ def test_lens_from_text_and_from_camera():
     "text", ["", "PINHOLE", "PINHOLE,1,2,3", "PINHOLE,a,b,c,d", "FOV,1,2,3,4", "PINHOLE,-1,1,2,3",
              "PINHOLE,nan,1,2,3"]
 )  # fmt: skip
-def test_exception_no_lens(text):
+def test_exception_no_camera(text):
     with pytest.raises(ArgumentError):
         CalibratedCamera.parse(text, SIZE)
 
@@ -268,7 +266,7 @@ def test_exception_arguments():
         {"seed": -1},
         {"max_iterations": 0},
     ):
-        given = {"points": pixels, "world": world, "lens": PINHOLE} | bad
+        given = {"points": pixels, "world": world, "camera": PINHOLE} | bad
         with pytest.raises(ArgumentError):
             estimate_absolute_pose(**given)
     with pytest.raises(ArgumentError):

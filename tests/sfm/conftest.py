@@ -123,11 +123,11 @@ def known() -> dict:
 @pytest.fixture(scope="session")
 def mapped(colmap, scene, known, tmp_path_factory):
     """The folder of a map of the scene, and its summary. Not to be changed."""
-    from covis.sfm.build import Options, build_map
+    from covis.sfm import MapOptions, build_map
 
     folder = tmp_path_factory.mktemp("maps") / "model"
-    options = Options(max_keypoints=1000, **known)
-    return folder, build_map(scene.folder, folder, options)
+    options = MapOptions(max_keypoints=1000, **known)
+    return folder, build_map(scene.folder, folder, options=options)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +21,9 @@ from PIL import features
 from covis.errors import ArgumentError, CovisError
 from covis.images.orientation import Orientation
 from covis.sfm import Map
-from covis.sfm.build import Options, Summary, build_map
+from covis.sfm.build import build_map
 from covis.sfm.map import Settings
+from covis.sfm.options import MapOptions, MapSummary
 
 pytestmark = pytest.mark.usefixtures("colmap")
 
@@ -67,7 +70,7 @@ def test_a_second_run_has_nothing_to_do(mapped, scene, tmp_path):
 
 def test_other_settings_are_refused(mapped, scene, tmp_path):
     with pytest.raises(ArgumentError, match="max keypoints 1000 then, 500 now"):
-        build_map(scene.folder, mapped[0], Options(max_keypoints=500))
+        build_map(scene.folder, mapped[0], options=MapOptions(max_keypoints=500))
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ArgumentError, match="holds other things"):
         build_map(scene.folder, tmp_path)
@@ -82,12 +85,12 @@ def some_photos(scene, folder: Path, names) -> Path:
 
 def test_more_photos_extend_the_model(scene, known, tmp_path):
     photos = some_photos(scene, tmp_path / "photos", ["1.png", "2.png", "4.png", "5.png"])
-    options = Options(max_keypoints=800, **known)
-    first = build_map(photos, tmp_path / "model", options)
+    options = MapOptions(max_keypoints=800, **known)
+    first = build_map(photos, tmp_path / "model", options=options)
     assert first.registered == 4
     before = Map.open(tmp_path / "model")
     some_photos(scene, photos, ["3.png", "0.png"])
-    second = build_map(photos, tmp_path / "model", options)
+    second = build_map(photos, tmp_path / "model", options=options)
     assert (second.registered, second.new_pairs, second.pairs) == (6, 9, 15)
     after = Map.open(tmp_path / "model")
     there, here = (
@@ -100,9 +103,10 @@ def test_more_photos_extend_the_model(scene, known, tmp_path):
 
 def test_a_killed_run_goes_on(scene, tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from covis.sfm.build import *;"
-        "build_map(Path(sys.argv[1]), Path(sys.argv[2]), Options(max_keypoints=300), "
-        "lambda stage, done, total: stage == 'map' and (print(stage, flush=True), time.sleep(60)))"
+        "import sys, time; from pathlib import Path; from covis.sfm import *;"
+        "build_map(Path(sys.argv[1]), Path(sys.argv[2]), options=MapOptions(max_keypoints=300), "
+        "report=lambda stage, done, total: "
+        "stage == 'map' and (print(stage, flush=True), time.sleep(60)))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     folder = tmp_path / "model"
@@ -113,6 +117,66 @@ def test_a_killed_run_goes_on(scene, tmp_path):
         process.send_signal(signal.SIGKILL)
     summary = build_map(scene.folder, folder)
     assert (summary.pairs, summary.new_pairs, summary.registered) == (21, 0, 7)
+
+
+def test_a_run_killed_before_the_first_photo_goes_on(scene, tmp_path):
+    script = (
+        "import sys, os; from pathlib import Path; from covis.sfm import *;"
+        "build_map(Path(sys.argv[1]), Path(sys.argv[2]), options=MapOptions(max_keypoints=300), "
+        "report=lambda *done: os._exit(9))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    folder = tmp_path / "model"
+    command = [sys.executable, "-c", script, str(scene.folder), str(folder)]
+    assert subprocess.run(command, env=environment).returncode == 9
+    summary = build_map(scene.folder, folder)
+    assert (summary.registered, Settings.find(folder).max_keypoints) == (7, 300)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "covis.json.77.partial").touch()
+    with pytest.raises(ArgumentError, match="GPS"):
+        build_map(scene.folder, tmp_path / "begun", options=MapOptions(pairs="gps"))
+
+
+def test_a_run_killed_before_it_maps_new_matches_maps_them(scene, known, tmp_path, monkeypatch):
+    from covis.sfm import build
+
+    photos = some_photos(scene, tmp_path / "photos", ["1.png", "2.png", "4.png", "5.png"])
+    options = MapOptions(max_keypoints=500, **known)
+    build_map(photos, tmp_path / "model", options=options)
+    some_photos(scene, photos, ["3.png"])
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "run_mapper", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_map(photos, tmp_path / "model", options=options)
+    monkeypatch.undo()
+    summary = build_map(photos, tmp_path / "model", options=options)
+    assert (summary.new_pairs, summary.registered) == (0, 5)
+
+
+def test_a_folder_may_have_any_name(scene, known, tmp_path):
+    """Such as those that mean something in addresses."""
+    photos = some_photos(scene, tmp_path / "a?b#c%20", ["2.png", "3.png", "4.png"])
+    options = MapOptions(max_keypoints=500, **known)
+    summary = build_map(photos, tmp_path / "m#1?%2", options=options)
+    assert summary.registered == 3
+    (photos / "4.png").unlink()
+    assert build_map(photos, tmp_path / "m#1?%2", options=options).gone == ["4.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a?b#c%20", "m#1?%2"]
+
+
+def test_what_cannot_be_is_refused_before_the_work(scene, tmp_path):
+    for options, words in (
+        (MapOptions(camera_model="PINHOL"), "no camera model 'PINHOL'"),
+        (MapOptions(camera_params=(1.0, 2.0)), "4 parameters"),
+        (MapOptions(matcher="nothing"), "nothing"),
+        (MapOptions(features="nothing"), "nothing"),
+    ):
+        with pytest.raises(CovisError, match=words):
+            build_map(scene.folder, tmp_path / "model", options=options)
+        assert list((tmp_path / "model").iterdir()) == []
 
 
 def test_pairs_written_before_a_failure_stay(scene, tmp_path, monkeypatch):
@@ -127,11 +191,11 @@ def test_pairs_written_before_a_failure_stay(scene, tmp_path, monkeypatch):
         return verify(*arguments, **options)
 
     monkeypatch.setattr(matching, "verify_pair", failing)
-    options = Options(max_keypoints=300, threads=1)
+    options = MapOptions(max_keypoints=300, threads=1)
     with pytest.raises(CovisError, match="on fire"):
-        build_map(scene.folder, tmp_path / "model", options)
+        build_map(scene.folder, tmp_path / "model", options=options)
     monkeypatch.setattr(matching, "verify_pair", verify)
-    summary = build_map(scene.folder, tmp_path / "model", options)
+    summary = build_map(scene.folder, tmp_path / "model", options=options)
     assert (summary.pairs, summary.new_pairs) == (21, 11)
 
 
@@ -146,8 +210,8 @@ def test_turned_files_are_mapped_in_their_own_pixels(scene, colmap, tmp_path, ki
         pixels = cv2.cvtColor(cv2.imread(str(scene.folder / name)), cv2.COLOR_BGR2RGB)
         PIL.Image.fromarray(np.rot90(pixels)).save(photos / name, kind, exif=exif)
     params = (420.0, 420.0, 180.0, 240.0)
-    options = Options(max_keypoints=800, camera_model="PINHOLE", camera_params=params, align=True)
-    summary = build_map(photos, tmp_path / "model", options)
+    options = MapOptions(max_keypoints=800, camera_model="PINHOLE", camera_params=params)
+    summary = build_map(photos, tmp_path / "model", options=options)
     assert summary.registered == 7
     model = Map.open(tmp_path / "model")
     assert scene.error(model.reconstruction) < 0.01
@@ -180,8 +244,8 @@ def test_whatever_can_be_matched_can_be_mapped(scene, known, tmp_path, monkeypat
         stored = Orientation.from_exif(orientation).inverse.of_image(np.asarray(picture))
         PIL.Image.fromarray(stored).save(photos / name, exif=exif, **options)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
-    options = Options(max_keypoints=1000, align=True, **known)
-    assert build_map(photos, tmp_path / "model", options).registered == 7
+    options = MapOptions(max_keypoints=1000, **known)
+    assert build_map(photos, tmp_path / "model", options=options).registered == 7
     model = Map.open(tmp_path / "model").reconstruction
     centres = {name: scene.centres[f"{name[0]}.png"] for name in kinds}
     assert replace(scene, centres=centres).error(model) < 0.01
@@ -198,8 +262,8 @@ def test_masked_keypoints_have_no_part(scene, known, tmp_path):
     mask[:, :240] = 0
     for name in scene.centres:
         cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), mask)
-    options = Options(max_keypoints=1000, masks=tmp_path / "masks", **known)
-    summary = build_map(scene.folder, tmp_path / "model", options)
+    options = MapOptions(max_keypoints=1000, masks=tmp_path / "masks", **known)
+    summary = build_map(scene.folder, tmp_path / "model", options=options)
     assert summary.registered == 7
     model = Map.open(tmp_path / "model")
     for name in model.names:
@@ -207,22 +271,22 @@ def test_masked_keypoints_have_no_part(scene, known, tmp_path):
         assert len(shown) > 30
         assert shown[:, 0].min() >= 240
     with pytest.raises(ArgumentError, match="no such folder of masks"):
-        build_map(scene.folder, tmp_path / "model", Options(masks=tmp_path / "others"))
+        build_map(scene.folder, tmp_path / "model", options=MapOptions(masks=tmp_path / "others"))
 
 
 def test_semi_dense_matches_are_mapped(scene, known, tmp_path):
     photos = some_photos(scene, tmp_path / "photos", [f"{number}.png" for number in range(1, 7)])
-    options = Options(matcher="semi-dense", max_keypoints=1500, **known)
-    summary = build_map(photos, tmp_path / "model", options)
+    options = MapOptions(matcher="semi-dense", max_keypoints=1500, **known)
+    summary = build_map(photos, tmp_path / "model", options=options)
     assert (summary.registered, summary.remade) == (6, False)
     assert summary.track_length > 2.5
     model = Map.open(tmp_path / "model")
     assert scene.error(model.reconstruction) < 0.01
     assert (model.points("3.png") >= 0).sum() > 100
-    again = build_map(photos, tmp_path / "model", Options())
+    again = build_map(photos, tmp_path / "model", options=MapOptions())
     assert (again.new_pairs, again.registered, again.remade) == (0, 6, False)
     some_photos(scene, photos, ["0.png"])
-    more = build_map(photos, tmp_path / "model", Options(**known))
+    more = build_map(photos, tmp_path / "model", options=MapOptions(**known))
     assert (more.new_pairs, more.registered, more.remade) == (6, 7, True)
 
 
@@ -230,7 +294,9 @@ def test_photos_of_several_sizes_are_mapped(scene, tmp_path):
     photos = some_photos(scene, tmp_path / "photos", [f"{number}.png" for number in range(5)])
     for name in ("0.png", "3.png"):
         cv2.imwrite(str(photos / name), cv2.resize(cv2.imread(str(photos / name)), (960, 720)))
-    summary = build_map(photos, tmp_path / "model", Options(max_keypoints=800, max_size=480))
+    summary = build_map(
+        photos, tmp_path / "model", options=MapOptions(max_keypoints=800, max_size=480)
+    )
     assert summary.registered == 5
     model = Map.open(tmp_path / "model").reconstruction
     assert scene.error(model) < 0.02
@@ -248,7 +314,7 @@ def test_photos_of_several_sizes_are_mapped(scene, tmp_path):
 @pytest.mark.parametrize("how", ["global"])
 def test_the_global_mapper_places_all(mapped, scene, known, tmp_path, how):
     folder = shutil.copytree(mapped[0], tmp_path / "model")
-    summary = build_map(scene.folder, folder, Options(mapper=how, afresh=True, **known))
+    summary = build_map(scene.folder, folder, options=MapOptions(mapper=how, afresh=True, **known))
     assert summary.registered == 7
     assert scene.error(Map.open(folder).reconstruction) < 0.01
 
@@ -261,8 +327,8 @@ def test_a_known_model_keeps_its_poses(mapped, scene, known, tmp_path):
     before.deregister_frame(before.find_image_with_name("6.png").frame_id)
     (tmp_path / "theirs").mkdir()
     before.write(str(tmp_path / "theirs"))
-    options = Options(max_keypoints=800, model=tmp_path / "theirs", **known)
-    summary = build_map(photos, tmp_path / "model", options)
+    options = MapOptions(max_keypoints=800, model=tmp_path / "theirs", **known)
+    summary = build_map(photos, tmp_path / "model", options=options)
     assert summary.registered == 6
     after = Map.open(tmp_path / "model").reconstruction
     for name in (f"{number}.png" for number in range(6)):
@@ -270,10 +336,57 @@ def test_a_known_model_keeps_its_poses(mapped, scene, known, tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-9)
 
 
+def test_a_database_without_rigs_and_frames_can_be_extended(mapped, scene, known, tmp_path):
+    """As COLMAP 3.11 wrote them."""
+    given = tmp_path / "given.db"
+    shutil.copyfile(mapped[0] / "database.db", given)
+    with closing(sqlite3.connect(given)) as rows, rows:
+        for table in ("frame_data", "frames", "rigs"):
+            rows.execute(f"DELETE FROM {table}")
+    photos = some_photos(scene, tmp_path / "photos", ["2.png", "3.png", "4.png"])
+    options = MapOptions(max_keypoints=500, database=given, **known)
+    assert build_map(photos, tmp_path / "model", options=options).registered == 3
+    some_photos(scene, photos, ["5.png"])
+    assert build_map(photos, tmp_path / "model", options=options).registered == 4
+
+
+def test_a_model_may_have_more_photos_than_the_folder(mapped, scene, known, tmp_path):
+    photos = some_photos(scene, tmp_path / "photos", ["2.png", "3.png", "4.png"])
+    for given in ({"model": mapped[0] / "sparse" / "0"}, {"database": mapped[0] / "database.db"}):
+        folder = tmp_path / next(iter(given))
+        summary = build_map(photos, folder, options=MapOptions(max_keypoints=500, **given, **known))
+        assert (summary.photos, summary.registered, summary.pairs) == (3, 3, 3)
+        assert summary.left_out == ["0.png", "1.png", "5.png", "6.png"]
+        assert summary.gone == []
+        assert "4 photos of the database or model not in the folder" in summary.changes()[0]
+
+
+def test_exceptions_of_models_and_databases_of_other_photos(mapped, scene, tmp_path):
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    smaller = tmp_path / "smaller"
+    smaller.mkdir()
+    for name in ("2.png", "3.png", "4.png"):
+        shutil.copy2(scene.folder / name, renamed / f"x{name}")
+        cv2.imwrite(
+            str(smaller / name), cv2.resize(cv2.imread(str(scene.folder / name)), (240, 180))
+        )
+    for given in ({"model": mapped[0] / "sparse" / "0"}, {"database": mapped[0] / "database.db"}):
+        path = next(iter(given.values()))
+        with pytest.raises(ArgumentError, match=r"none of the photos.* such as 0\.png.*x2\.png"):
+            build_map(renamed, tmp_path / "model", options=MapOptions(**given))
+        with pytest.raises(ArgumentError, match="480x360 pixels, the photo 240x180"):
+            build_map(smaller, tmp_path / "model", options=MapOptions(**given))
+        assert path.exists()
+    (tmp_path / "words.db").write_text("no database at all, just words" * 100)
+    with pytest.raises(ArgumentError, match=r"words\.db: not a COLMAP database"):
+        build_map(renamed, tmp_path / "m", options=MapOptions(database=tmp_path / "words.db"))
+
+
 def test_a_known_database_keeps_cameras_and_photos(mapped, scene, tmp_path):
     given = mapped[0] / "database.db"
-    options = Options(max_keypoints=500, database=given)
-    summary = build_map(scene.folder, tmp_path / "model", options)
+    options = MapOptions(max_keypoints=500, database=given)
+    summary = build_map(scene.folder, tmp_path / "model", options=options)
     assert summary.registered == 7
     model = Map.open(tmp_path / "model").reconstruction
     assert {camera.model_name for camera in model.cameras.values()} == {"PINHOLE"}
@@ -285,7 +398,7 @@ def test_a_photo_of_something_else_is_named(scene, known, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     cv2.imwrite(str(photos / "other.png"), cv2.resize(noise, (480, 360)))
     (photos / "bad.jpg").write_bytes(b"")
-    summary = build_map(photos, tmp_path / "model", Options(max_keypoints=800, **known))
+    summary = build_map(photos, tmp_path / "model", options=MapOptions(max_keypoints=800, **known))
     assert (summary.photos, summary.registered, summary.alone) == (4, 3, ["other.png"])
     assert list(summary.failed) == [str(photos / "bad.jpg")]
     assert "1 photo with no partner: other.png" in summary.advice()[0]
@@ -298,7 +411,7 @@ def test_exceptions_of_build(tmp_path, scene):
     with pytest.raises(ArgumentError, match="no pictures"):
         build_map(tmp_path / "empty", tmp_path / "model")
     with pytest.raises(ArgumentError, match="GPS"):
-        build_map(scene.folder, tmp_path / "gps", Options(pairs="gps", max_keypoints=50))
+        build_map(scene.folder, tmp_path / "gps", options=MapOptions(pairs="gps", max_keypoints=50))
 
 
 def test_exceptions_of_open(tmp_path, mapped, monkeypatch):
@@ -321,7 +434,7 @@ def test_exceptions_of_open(tmp_path, mapped, monkeypatch):
 
 
 def test_advice_says_what_to_do():
-    split = Summary(photos=9, registered=4, models=[4, 3], unplaced=["a.jpg", "b.jpg"])
+    split = MapSummary(photos=9, registered=4, models=[4, 3], unplaced=["a.jpg", "b.jpg"])
     lines = split.advice()
     assert "2 photos matched but not placed: a.jpg, b.jpg" in lines[0]
     assert "2 models" in lines[1]
@@ -334,8 +447,8 @@ def test_ray_matches_what_this_process_would(mapped, scene, known, tmp_path, mon
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        options = Options(max_keypoints=1000, engine="ray", **known)
-        summary = build_map(scene.folder, tmp_path / "model", options)
+        options = MapOptions(max_keypoints=1000, engine="ray", **known)
+        summary = build_map(scene.folder, tmp_path / "model", options=options)
     finally:
         ray.shutdown()
     assert (summary.registered, summary.pairs) == (7, 21)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -35,12 +36,33 @@ def test_map_places_photos_and_says_so(covis, scene, tmp_path):
 
 
 @pytest.mark.usefixtures("colmap")
+def test_map_tells_what_became_of_photos(covis, scene, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(1, 6):
+        shutil.copy2(scene.folder / f"{number}.png", photos)
+    options = ("--camera-model", "PINHOLE", "--camera-params", "420,420,240,180")
+    assert covis("map", photos, "-o", "m", "--max-keypoints", 500, *options).exit_code == 0
+    (photos / "1.png").unlink()
+    (photos / "2.png").rename(photos / "b.png")
+    result = covis("map", photos, "-o", "m", *options, "--no-refine-keypoints")
+    assert result.exit_code == 0, result.output
+    told = result.stderr.splitlines()
+    assert told == [
+        "covis: 1 photo gone, dropped: 1.png.",
+        "covis: 1 photo renamed: 2.png is b.png.",
+    ]
+    assert result.stdout.startswith("4 of 4 photos placed, ")
+
+
+@pytest.mark.usefixtures("colmap")
 def test_map_tells_mistakes_in_a_line(covis, scene):
     for arguments, words in (
         (("none", "-o", "m"), "none: no such folder of photos"),
         ((scene.folder, "-o", "m", "--pairs", "all"), "neither a file nor a way"),
         ((scene.folder, "-o", "m", "--export", "obj"), "no export 'obj'"),
         ((scene.folder, "-o", "m", "--camera-params", "a,b"), "numbers with commas"),
+        ((scene.folder, "-o", "m", "--camera-model", "PINHOL"), "no camera model 'PINHOL'"),
     ):
         result = covis("map", *arguments)
         assert result.exit_code == 2

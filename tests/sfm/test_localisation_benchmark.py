@@ -13,7 +13,8 @@ from covis.evaluation.benchmark import Settings
 from covis.evaluation.benchmarks import localisation
 from covis.evaluation.datasets import aachen
 from covis.evaluation.result import run_benchmark
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 
 SETTINGS = Settings(matcher="nearest", max_keypoints=1000, threads=1)
 

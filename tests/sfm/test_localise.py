@@ -12,7 +12,8 @@ import pytest
 from covis.errors import ArgumentError, BundleError
 from covis.evaluation.metrics.localisation import align
 from covis.evaluation.metrics.pose import rotation_error
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 from covis.images.decode import load_image
 from covis.sfm.localise import Locator, _camera, _elected, locate
 from covis.types import Image
@@ -34,31 +35,31 @@ PICTURE = Image(np.zeros((48, 64, 3), np.uint8), 640, 480, name="q.jpg")
 
 
 def test_a_focal_length_is_given_from_exif_or_estimated():
-    lens, deviation, source = _camera(PICTURE, None, None)
+    camera, deviation, source = _camera(PICTURE, None, None)
     assert (math.isinf(deviation), source) == (True, "estimated")
-    assert lens.params[1:] == (320, 240)
+    assert camera.params[1:] == (320, 240)
     exif = replace(PICTURE, focal_length=500.0)
-    lens, deviation, source = _camera(exif, None, None)
-    assert (lens.focal, source) == (500, "EXIF")
+    camera, deviation, source = _camera(exif, None, None)
+    assert (camera.focal, source) == (500, "EXIF")
     assert 0 < deviation < 0.1
-    lens, deviation, source = _camera(exif, None, 600.0)
-    assert (lens.focal, deviation, source) == (600, 0, "given")
+    camera, deviation, source = _camera(exif, None, 600.0)
+    assert (camera.focal, deviation, source) == (600, 0, "given")
     given = CalibratedCamera("PINHOLE", 640, 480, (1.0, 1.0, 1.0, 1.0))
     assert _camera(exif, given, None) == (given, 0, "given")
 
 
 def test_convention_the_camera_is_of_the_files_pixels():
     turned = replace(PICTURE, orientation=6)
-    lens, _, _ = _camera(turned, None, 500.0)
-    assert (lens.width, lens.height) == (480, 640)
+    camera, _, _ = _camera(turned, None, 500.0)
+    assert (camera.width, camera.height) == (480, 640)
 
 
 def test_exception_cameras_that_are_not_its():
-    lens = CalibratedCamera("PINHOLE", 480, 640, (1.0, 1.0, 1.0, 1.0))
+    camera = CalibratedCamera("PINHOLE", 480, 640, (1.0, 1.0, 1.0, 1.0))
     with pytest.raises(ArgumentError, match="640x480"):
-        _camera(PICTURE, lens, None)
+        _camera(PICTURE, camera, None)
     with pytest.raises(ArgumentError, match="not both"):
-        _camera(PICTURE, lens, 500.0)
+        _camera(PICTURE, camera, 500.0)
     for focal in (0.0, -1.0, math.nan):
         with pytest.raises(ArgumentError, match="focal length"):
             _camera(PICTURE, None, focal)
@@ -91,12 +92,12 @@ def check(found, metres, truth, position, rotation):
 def test_a_photo_is_placed(place, query):
     find, metres = place
     path, truth = query
-    lens = find.camera_of("3.png")
-    found = find(path, lens=lens)
+    camera = find.camera_of("3.png")
+    found = find(path, camera=camera)
     check(found, metres, truth, 0.03, 0.6)
     assert found.estimate.confidence > 0.9
     assert len(found.keypoints) == len(found.point_ids) == len(found.estimate.inliers)
-    again = find(load_image(path), lens=lens)
+    again = find(load_image(path), camera=camera)
     np.testing.assert_array_equal(found.estimate.pose.rotation, again.estimate.pose.rotation)
     assert sum(neighbour.inliers for neighbour in found.neighbours) >= found.estimate.inliers.sum()
 
@@ -106,7 +107,7 @@ def test_a_photo_is_placed_without_its_focal_length(place, query):
     found = find(query[0])
     check(found, metres, query[1], 0.3, 2.0)
     assert found.focal_source == "estimated"
-    assert found.estimate.lens.focal == pytest.approx(420, rel=0.06)
+    assert found.estimate.camera.focal == pytest.approx(420, rel=0.06)
     assert found.estimate.focal_deviation > 0
 
 
@@ -218,10 +219,10 @@ def test_command(mapped, query, tmp_path):
 
 @pytest.mark.slow
 def test_a_photo_is_placed_in_a_semi_dense_map(colmap, scene, known, query, tmp_path):
-    from covis.sfm.build import Options, build_map
+    from covis.sfm import MapOptions, build_map
 
-    options = Options(max_keypoints=2000, matcher="semi-dense", **known)
-    build_map(scene.folder, tmp_path / "model", options)
+    options = MapOptions(max_keypoints=2000, matcher="semi-dense", **known)
+    build_map(scene.folder, tmp_path / "model", options=options)
     find = Locator(tmp_path / "model", matcher="nearest", threads=1)
     images = [find.map.reconstruction.image(number) for number in find.map.names.values()]
     theirs = np.array([image.projection_center() for image in images])

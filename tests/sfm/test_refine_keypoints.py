@@ -10,7 +10,7 @@ import pytest
 from covis.errors import ImageError
 from covis.sfm import Map
 from covis.sfm.mapper import Mapping
-from covis.sfm.refine_keypoints import align_keypoints
+from covis.sfm.refine_keypoints import refine_keypoints
 
 
 def test_keypoints_come_to_show_the_same_spot(mapped, scene):
@@ -21,7 +21,7 @@ def test_keypoints_come_to_show_the_same_spot(mapped, scene):
         for point in image.points2D:
             point.xy = point.xy + rng.normal(0, 0.7, 2)
     before = ray_errors(model, scene)
-    moved = align_keypoints(model, scene.folder, Mapping(refine=False))
+    moved = refine_keypoints(model, scene.folder, Mapping(refine=False))
     after = ray_errors(model, scene, moved)
     assert sum(len(places) for places, _ in moved.values()) > 0.5 * model.compute_num_observations()
     assert np.median(before) > 0.5
@@ -56,7 +56,7 @@ def test_aligning_twice_gives_the_same(mapped, scene):
     found = []
     for _ in range(2):
         model = Map.open(mapped[0]).reconstruction
-        found.append(align_keypoints(model, scene.folder, Mapping(refine=False, threads=1)))
+        found.append(refine_keypoints(model, scene.folder, Mapping(refine=False, threads=1)))
     for name in found[0]:
         for one, other in zip(found[0][name], found[1][name], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -65,4 +65,4 @@ def test_aligning_twice_gives_the_same(mapped, scene):
 def test_exception_for_a_photo_that_went_away(mapped, tmp_path):
     model = Map.open(mapped[0]).reconstruction
     with pytest.raises(ImageError, match="was it moved"):
-        align_keypoints(model, tmp_path, Mapping())
+        refine_keypoints(model, tmp_path, Mapping())

@@ -59,19 +59,19 @@ def test_photos_without_exif_share_a_camera_if_all_are_of_one_size():
 
 
 def test_made_cameras_have_exif_or_a_guess(colmap):
-    camera = make_camera(colmap, PhotoInfo((400, 300), "A", 350.0), "SIMPLE_RADIAL", None)
+    camera = make_camera(PhotoInfo((400, 300), "A", 350.0), "SIMPLE_RADIAL", None)
     assert camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (350, 200, 150, 0))
-    camera = make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", None)
+    camera = make_camera(PhotoInfo((300, 400)), "PINHOLE", None)
     assert not camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (480, 480, 150, 200))
-    camera = make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3, 4))
+    camera = make_camera(PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3, 4))
     assert camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (1, 2, 3, 4))
     with pytest.raises(ArgumentError, match=r"PINHOLE has 4 parameters .*, not 3"):
-        make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3))
+        make_camera(PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3))
     with pytest.raises(ArgumentError, match="no camera model 'HOLE'; there are: SIMPLE_PINHOLE"):
-        make_camera(colmap, PhotoInfo((300, 400)), "HOLE", None)
+        make_camera(PhotoInfo((300, 400)), "HOLE", None)
 
 
 def test_masks_are_black_where_to_ignore(tmp_path):

@@ -11,54 +11,66 @@ import typer
 from covis.cli import options
 
 if TYPE_CHECKING:
+    from covis.geometry.camera import CalibratedCamera
     from covis.sfm.localise import Localisation
 
 
+Queries = Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to place.")]
+Model = Annotated[
+    Path, typer.Option("--in", metavar="MODEL", help="A map's folder, made by covis map.")
+]
+CameraParams = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL,P1,P2,...",
+        help="The queries' camera in COLMAP's words, such as PINHOLE,fx,fy,cx,cy.",
+    ),
+]
+Focal = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PX",
+        help="The queries' focal length in pixels.",
+        show_default="EXIF's, else estimated",
+    ),
+]
+CameraOf = Annotated[
+    str | None,
+    typer.Option(metavar="PHOTO", help="The queries were taken as this photo of the map was."),
+]
+Matcher = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="nearest; lightglue, or weights by name or folder; auto is nearest and, where "
+        "that does not find the place, lightglue.",
+    ),
+]
+Neighbours = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Photos of the map to match with at most.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Draw the place of one query into this picture."
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object a query and nothing else.")
+]
+
+
 def command(
-    queries: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to place.")],
-    model: Annotated[
-        Path, typer.Option("--in", metavar="MODEL", help="A map's folder, made by covis map.")
-    ],
-    camera_params: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL,P1,P2,...",
-            help="The queries' camera in COLMAP's words, such as PINHOLE,fx,fy,cx,cy.",
-        ),
-    ] = None,
-    focal: Annotated[
-        float | None,
-        typer.Option(
-            metavar="PX",
-            help="The queries' focal length in pixels.",
-            show_default="EXIF's, else estimated",
-        ),
-    ] = None,
-    camera_of: Annotated[
-        str | None,
-        typer.Option(metavar="PHOTO", help="The queries were taken as this photo of the map was."),
-    ] = None,
-    matcher: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="nearest; lightglue, or weights by name or folder; auto is nearest and, where "
-            "that does not find the place, lightglue.",
-        ),
-    ] = options.DEFAULT_MATCHER,
+    queries: Queries,
+    model: Model,
+    camera_params: CameraParams = None,
+    focal: Focal = None,
+    camera_of: CameraOf = None,
+    matcher: Matcher = options.DEFAULT_MATCHER,
     full_depth: options.FullDepth = False,
-    neighbours: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Photos of the map to match with at most.")
-    ] = 10,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Draw the place of one query into this picture."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a query and nothing else.")
-    ] = False,
+    neighbours: Neighbours = 10,
+    output: Output = None,
+    as_json: AsJson = False,
     seed: options.Seed = 0,
     threads: options.Threads = None,
 ) -> None:
@@ -68,24 +80,17 @@ def command(
     if output is not None and len(queries) > 1:
         raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
     from covis.errors import ImageError
-    from covis.geometry.absolute_pose import CalibratedCamera
-    from covis.images.decode import load_image
-    from covis.sfm.cameras import map_from_upright
-    from covis.sfm.localise import Locator
+    from covis.sfm import Locator
 
-    find = Locator(
+    locate = Locator(
         model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
     )
-    lens = None if camera_of is None else find.camera_of(camera_of)
+    shared = None if camera_of is None else locate.camera_of(camera_of)
     failed = False
     for query in queries:
         try:
-            if camera_params is not None:
-                image = load_image(query, max_size=64)
-                turned = map_from_upright(image.orientation)
-                size = turned.of_size((image.width, image.height))
-                lens = CalibratedCamera.parse(camera_params, size)
-            found = find(query, lens=lens, focal=focal, seed=seed)
+            camera = shared if camera_params is None else _parsed(camera_params, query)
+            found = locate(query, camera=camera, focal=focal, seed=seed)
         except ImageError as error:
             if len(queries) == 1:
                 raise
@@ -93,7 +98,7 @@ def command(
             failed = True
             continue
         if output is not None:
-            found.draw(query, find.map, output)
+            found.draw(query, locate.map, output)
         if as_json:
             typer.echo(json.dumps(found.to_dict()))
             continue
@@ -105,6 +110,17 @@ def command(
         typer.echo(f"Drawn in {output}.")
     if failed:
         raise typer.Exit(2)
+
+
+def _parsed(camera: str, query: Path) -> CalibratedCamera:
+    """The camera that --camera-params says, of the query's file."""
+    from covis.geometry.camera import CalibratedCamera
+    from covis.images.decode import load_image
+    from covis.sfm.cameras import map_from_upright
+
+    image = load_image(query, max_size=64)
+    size = map_from_upright(image.orientation).of_size((image.width, image.height))
+    return CalibratedCamera.parse(camera, size)
 
 
 def describe(found: Localisation) -> list[str]:
@@ -124,7 +140,7 @@ def describe(found: Localisation) -> list[str]:
             f"degrees; translation {shift}.",
             f"{inliers} of {points} points agree, confidence {estimate.confidence:.3f}.",
         ]
-        focal = f"Focal length {estimate.lens.focal:.1f} px, {found.focal_source}"
+        focal = f"Focal length {estimate.camera.focal:.1f} px, {found.focal_source}"
         if estimate.focal_deviation:
             focal += f", give or take {100 * estimate.focal_deviation:.1g} %"
         lines.append(f"{focal}.")

@@ -3,146 +3,158 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from covis.cli import options as shared
+from covis.cli.progress import StageBars
 from covis.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from covis.sfm.build import Summary
+    from covis.sfm.exports import ExportName
+    from covis.sfm.options import MapSummary, PairsName
 
-_PAIRS = ("auto", "exhaustive", "sequential", "retrieval", "gps")
-_EXPORTS = ("ply", "text", "binary", "nerfstudio")
+Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, at any depth.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="MODEL", help="The folder of the map.")]
+Pairs = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="Which photos are matched: exhaustive; sequential, neighbours by name and loop "
+        "closures; retrieval, the most similar ones; gps, the nearest ones; or a text file, "
+        "two names a line. auto: exhaustive up to 60 photos, then retrieval.",
+    ),
+]
+Neighbours = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Of each photo, with retrieval and gps.")
+]
+Overlap = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Next photos of each, with sequential.")
+]
+Distance = Annotated[float, typer.Option(min=0.0, metavar="METRES", help="At most, with gps.")]
+Features = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="xfeat, sift, or another.", show_default="xfeat"),
+]
+Matcher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="nearest is fast; lightglue places more photos of hard scenes; semi-dense finds "
+        "points with less texture, and maps anew whenever photos are added; auto is lightglue "
+        "where there are weights.",
+        show_default="nearest",
+    ),
+]
+MaxKeypoints = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Features a photo at most.", show_default="4096"),
+]
+MaxSize = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="PX",
+        help="Shrink larger photos to this longest side; 0 for full size.",
+        show_default="1600",
+    ),
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Masks as COLMAP has them: DIR/a.jpg.png is that of PHOTOS/a.jpg, black where "
+        "nothing counts.",
+    ),
+]
+CameraSharing = Annotated[
+    Literal["auto", "shared", "per-image"],
+    typer.Option(
+        help="Which photos share intrinsics. auto: those of one camera, size and focal length."
+    ),
+]
+CameraModel = Annotated[str, typer.Option(metavar="NAME", help="As COLMAP names it.")]
+CameraParams = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Known intrinsics of all photos, in COLMAP's order, as in 1380,1382,760.6,503.7 "
+        "for PINHOLE. They are then kept as they are.",
+    ),
+]
+RefineCameras = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine-cameras/--keep-cameras",
+        help="Whether the mapper adjusts intrinsics.",
+        show_default="refine, unless --camera-params",
+    ),
+]
+Mapper = Annotated[Literal["incremental", "global"], typer.Option(help="Which of COLMAP's.")]
+RefineKeypoints = Annotated[
+    bool,
+    typer.Option(
+        "--refine-keypoints/--no-refine-keypoints",
+        help="Move keypoints to where photos show the same spot: more accurate poses.",
+    ),
+]
+Afresh = Annotated[
+    bool, typer.Option("--afresh", help="Map anew from the matches, though there is a model.")
+]
+Database = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A COLMAP database whose photos and cameras to keep."),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A COLMAP model whose poses to keep, and add to."),
+]
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND",
+        help="Write the largest model to MODEL/export/ as well: ply; text or binary, COLMAP's "
+        "files; nerfstudio, transforms.json. Several times for several.",
+        show_default=False,
+    ),
+]
+Draw = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw the model from above: points and cameras."),
+]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="Where to extract and match.")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The Ray cluster.", show_default="this machine"),
+]
 
 
 def command(
-    photos: Annotated[
-        Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, at any depth.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="MODEL", help="The folder of the map.")
-    ],
-    pairs: Annotated[
-        str,
-        typer.Option(
-            metavar="HOW",
-            help="Which photos are matched: exhaustive; sequential, neighbours by name and loop "
-            "closures; retrieval, the most similar ones; gps, the nearest ones; or a text file, "
-            "two names a line. auto: exhaustive up to 60 photos, then retrieval.",
-        ),
-    ] = "auto",
-    neighbours: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Of each photo, with retrieval and gps.")
-    ] = 20,
-    overlap: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Next photos of each, with sequential.")
-    ] = 10,
-    distance: Annotated[
-        float, typer.Option(min=0.0, metavar="METRES", help="At most, with gps.")
-    ] = 100.0,
-    features: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="xfeat, sift, or another.", show_default="xfeat"),
-    ] = None,
-    matcher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="nearest is fast; lightglue places more photos of hard scenes; semi-dense finds "
-            "points with less texture, and maps anew whenever photos are added; auto is lightglue "
-            "where there are weights.",
-            show_default="nearest",
-        ),
-    ] = None,
-    max_keypoints: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Features a photo at most.", show_default="4096"),
-    ] = None,
-    max_size: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="PX",
-            help="Shrink larger photos to this longest side; 0 for full size.",
-            show_default="1600",
-        ),
-    ] = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Masks as COLMAP has them: DIR/a.jpg.png is that of PHOTOS/a.jpg, black where "
-            "nothing counts.",
-        ),
-    ] = None,
-    camera: Annotated[
-        Literal["auto", "shared", "per-image"],
-        typer.Option(
-            help="Which photos share intrinsics. auto: those of one camera, size and focal length."
-        ),
-    ] = "auto",
-    camera_model: Annotated[
-        str, typer.Option(metavar="NAME", help="As COLMAP names it.")
-    ] = "SIMPLE_RADIAL",
-    camera_params: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Known intrinsics of all photos, in COLMAP's order, as in 1380,1382,760.6,503.7 "
-            "for PINHOLE. They are then kept as they are.",
-        ),
-    ] = None,
-    refine_cameras: Annotated[
-        bool | None,
-        typer.Option(
-            "--refine-cameras/--keep-cameras",
-            help="Whether the mapper adjusts intrinsics.",
-            show_default="refine, unless --camera-params",
-        ),
-    ] = None,
-    mapper: Annotated[
-        Literal["incremental", "global"], typer.Option(help="Which of COLMAP's.")
-    ] = "incremental",
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align/--no-align",
-            help="Move keypoints to where photos show the same spot: more accurate poses.",
-        ),
-    ] = True,
-    afresh: Annotated[
-        bool, typer.Option("--afresh", help="Map anew from the matches, though there is a model.")
-    ] = False,
-    database: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A COLMAP database whose photos and cameras to keep."),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="A COLMAP model whose poses to keep, and add to."),
-    ] = None,
-    export: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KIND",
-            help="Write the largest model to MODEL/export/ as well: ply; text or binary, COLMAP's "
-            "files; nerfstudio, transforms.json. Several times for several.",
-            show_default=False,
-        ),
-    ] = None,
-    draw: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw the model from above: points and cameras."),
-    ] = None,
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Where to extract and match.")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="The Ray cluster.", show_default="this machine"),
-    ] = None,
+    photos: Photos,
+    out: Out,
+    pairs: Pairs = "auto",
+    neighbours: Neighbours = 20,
+    overlap: Overlap = 10,
+    distance: Distance = 100.0,
+    features: Features = None,
+    matcher: Matcher = None,
+    max_keypoints: MaxKeypoints = None,
+    max_size: MaxSize = None,
+    masks: Masks = None,
+    camera: CameraSharing = "auto",
+    camera_model: CameraModel = "SIMPLE_RADIAL",
+    camera_params: CameraParams = None,
+    refine_cameras: RefineCameras = None,
+    mapper: Mapper = "incremental",
+    refine_keypoints: RefineKeypoints = True,
+    afresh: Afresh = False,
+    database: Database = None,
+    model: Model = None,
+    export: Export = None,
+    draw: Draw = None,
+    engine: Engine = "local",
+    address: Address = None,
     seed: shared.Seed = 0,
     threads: shared.Threads = None,
     as_json: shared.AsJson = False,
@@ -150,18 +162,15 @@ def command(
     """Make a map: features, matches, camera poses and points.
 
     MODEL takes COLMAP's database.db and sparse/0, which COLMAP's own programs open, and the
-    features, to find places in it again. Run it again with more photos to add them, or after it
-    was stopped to go on. Needs pycolmap, in covis' folder: python -m pip install '.[map]'. Exits
-    with 1 if not all photos could be placed.
+    features, to find places in it again. Run it again with more photos to add them, after some
+    were changed, renamed or deleted, or after it was stopped to go on. Needs pycolmap, in covis'
+    folder: python -m pip install '.[map]'. Exits with 1 if not all photos could be placed.
     """
-    from covis.sfm.build import Options, build_map
+    from covis.sfm import MapOptions, build_map
     from covis.sfm.map import need_pycolmap
 
     need_pycolmap()
-    unknown = next((kind for kind in export or () if kind not in _EXPORTS), None)
-    if unknown is not None:
-        raise ArgumentError(f"no export '{unknown}'; there are: {', '.join(_EXPORTS)}.")
-    options = Options(
+    options = MapOptions(
         features=features,
         max_keypoints=max_keypoints,
         max_size=max_size,
@@ -174,9 +183,9 @@ def command(
         sharing=camera,
         camera_model=camera_model,
         camera_params=_params(camera_params),
-        refine=refine_cameras,
+        refine_cameras=refine_cameras,
+        refine_keypoints=refine_keypoints,
         mapper=mapper,
-        align=align,
         afresh=afresh,
         database=database,
         model=model,
@@ -185,26 +194,34 @@ def command(
         seed=seed,
         threads=threads,
     )
-    with _Progress() as progress:
-        summary = build_map(photos, out, options, progress)
-    written = _write(out, summary, export or [], draw)
-    if as_json:
-        import json
-        from dataclasses import asdict
-
-        typer.echo(json.dumps({**asdict(summary), "written": written}))
-    else:
-        _print(out, summary, written)
+    exports = _exports(export or [])
+    with StageBars() as bars:
+        summary = build_map(photos, out, options=options, report=bars)
+    _print(out, summary, _write(out, summary, exports, draw), as_json)
     if summary.registered < summary.photos or summary.failed:
         raise typer.Exit(1)
 
 
-def _pairs(how: str) -> Any:
-    if how in _PAIRS:
-        return how
+def _exports(kinds: list[str]) -> list[ExportName]:
+    """The kinds, each once. Raises ArgumentError for one that there is not."""
+    from covis.sfm.exports import ExportName
+
+    known: dict[str, ExportName] = {kind: kind for kind in get_args(ExportName)}
+    for kind in kinds:
+        if kind not in known:
+            raise ArgumentError(f"no export '{kind}'; there are: {', '.join(known)}.")
+    return [known[kind] for kind in dict.fromkeys(kinds)]
+
+
+def _pairs(how: str) -> PairsName | Path:
+    from covis.sfm.options import PairsName
+
+    known: dict[str, PairsName] = {kind: kind for kind in get_args(PairsName)}
+    if how in known:
+        return known[how]
     if not Path(how).is_file():
         raise ArgumentError(
-            f"--pairs {how}: neither a file nor a way; there are: {', '.join(_PAIRS)}."
+            f"--pairs {how}: neither a file nor a way; there are: {', '.join(known)}."
         )
     return Path(how)
 
@@ -220,7 +237,9 @@ def _params(listed: str | None) -> list[float] | None:
         ) from None
 
 
-def _write(out: Path, summary: Summary, exports: list[Any], draw: Path | None) -> list[str]:
+def _write(
+    out: Path, summary: MapSummary, exports: list[ExportName], draw: Path | None
+) -> list[str]:
     if not summary.models or not (exports or draw):
         return []
     from covis.draw.canvas import save_picture
@@ -230,7 +249,7 @@ def _write(out: Path, summary: Summary, exports: list[Any], draw: Path | None) -
 
     made = Map.open(out)
     written = []
-    for kind in dict.fromkeys(exports):
+    for kind in exports:
         folder = out / "export" / kind
         root = Path(made.settings.photos)
         written.append(str(export_model(made.reconstruction, root, folder, kind)))
@@ -240,11 +259,17 @@ def _write(out: Path, summary: Summary, exports: list[Any], draw: Path | None) -
     return written
 
 
-def _print(out: Path, summary: Summary, written: list[str]) -> None:
+def _print(out: Path, summary: MapSummary, written: list[str], as_json: bool) -> None:
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps({**asdict(summary), "written": written}))
+        return
     from covis.messages import counted
 
-    for why in summary.failed.values():
-        typer.echo(f"covis: {why}", err=True)
+    for line in [*summary.failed.values(), *summary.changes()]:
+        typer.echo(f"covis: {line}", err=True)
     typer.echo(
         f"{summary.registered} of {counted(summary.photos, 'photo')} placed, "
         f"{counted(summary.points, 'point')}, reprojection error {summary.error:.2f} px, "
@@ -263,42 +288,3 @@ def _print(out: Path, summary: Summary, written: list[str]) -> None:
         typer.echo(f"{out / 'sparse' / '0'}" + "".join(f", {path}" for path in written))
     else:
         typer.echo("covis: no model could be made.", err=True)
-
-
-class _Progress:
-    """One bar a stage on a terminal; nothing elsewhere."""
-
-    def __enter__(self) -> _Progress:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        console = Console(stderr=True)
-        self._bars = Progress(
-            TextColumn("{task.description:>10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._bars.start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
-        task = self._tasks[stage]
-        self._bars.update(task, completed=min(done, total or done))
-        speed = next(each.speed for each in self._bars.tasks if each.id == task)
-        self._bars.update(task, rate=f"{speed:.1f}/s" if speed else "")

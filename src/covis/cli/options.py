@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from covis.cli.progress import StageBars
 from covis.errors import CovisError
 from covis.messages import extra
 
@@ -105,12 +106,6 @@ def needing_train_extra() -> Iterator[None]:
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; gives the function that takes how many are done and of how many."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    """One bar on a terminal; gives the function that takes how many are done and of how many."""
+    with StageBars() as bars:
+        yield lambda done, total: bars("", done, total)

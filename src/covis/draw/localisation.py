@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from covis.draw.canvas import FONT, GAP, TEXT, Colour, Pixels, blank, draw_dot, draw_path
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 from covis.sfm.exports import coloured_points
 from covis.types import Image, Matrix
 
@@ -94,7 +95,7 @@ def _draw_map(canvas: Pixels, model: Map, located: Localisation) -> None:
         vectors.T
     )
     draw_path(canvas, ellipse, _QUERY, closed=True)
-    draw_path(canvas, place(_outline(own, located.estimate.lens, 1.6 * reach)), _QUERY, 2)
+    draw_path(canvas, place(_outline(own, located.estimate.camera, 1.6 * reach)), _QUERY, 2)
 
 
 def _camera(reconstruction: Any, number: int) -> tuple[Pose, CalibratedCamera]:

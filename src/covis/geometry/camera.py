@@ -1,12 +1,13 @@
-"""A pinhole camera: what turns pixels into viewing directions."""
+"""Cameras: what turns pixels into viewing directions."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
+import poselib
 from numpy.typing import ArrayLike
 
 from covis.errors import ArgumentError
@@ -15,6 +16,14 @@ from covis.types import Matrix
 FOCAL_PER_SIDE = 1.2
 """The focal length assumed for an unknown camera, in longer sides: a phone's main camera has
 about 0.75, a short telephoto 2, and 1.2 is the usual guess of structure-from-motion."""
+
+MODELS = {
+    "SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8,
+    "OPENCV_FISHEYE": 8, "FULL_OPENCV": 12,
+}  # fmt: skip
+"""COLMAP's camera models that PoseLib knows, and how many numbers each takes."""
+
+_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
 
 @dataclass(frozen=True)
@@ -86,3 +95,73 @@ class Camera:
             [[self.focal_x, 0, self.centre_x], [0, self.focal_y, self.centre_y], [0, 0, 1]],
             np.float64,
         )
+
+
+@dataclass(frozen=True)
+class CalibratedCamera:
+    """A camera in COLMAP's words.
+
+    model: one of MODELS. width, height: of the picture in pixels. params: in COLMAP's order, focal
+    length or lengths first, in pixels, the top-left one's centre being (0.5, 0.5).
+
+    Raises ArgumentError on another model, another count, or numbers that are not a camera's.
+    """
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise ArgumentError(f"no camera model '{self.model}'; there are: {', '.join(MODELS)}.")
+        if len(self.params) != MODELS[self.model]:
+            raise ArgumentError(
+                f"a camera {self.model} has {MODELS[self.model]} parameters, not "
+                f"{len(self.params)}."
+            )
+        if not all(map(math.isfinite, self.params)) or min(self.params[: self._focals]) <= 0:
+            raise ArgumentError(f"no camera has the parameters {self.params}.")
+        if min(self.width, self.height) < 1:
+            raise ArgumentError(f"a camera's picture cannot be {self.width}x{self.height}.")
+
+    @classmethod
+    def of(cls, camera: Camera, size: tuple[int, int]) -> Self:
+        """A pinhole camera. size: (width, height) in pixels."""
+        focal, centre = (camera.focal_x, camera.focal_y), (camera.centre_x, camera.centre_y)
+        return cls("PINHOLE", *size, (*focal, *centre))
+
+    @classmethod
+    def parse(cls, text: str, size: tuple[int, int]) -> Self:
+        """From "MODEL,p1,p2,..."; spaces do as well. size: (width, height) in pixels."""
+        model, *numbers = text.replace(",", " ").split() or [""]
+        try:
+            return cls(model.upper(), *size, tuple(float(number) for number in numbers))
+        except ValueError:
+            raise ArgumentError(
+                f"'{text}' is no camera; give its COLMAP model and parameters, as in "
+                "PINHOLE,525,525,320,240."
+            ) from None
+
+    @property
+    def focal(self) -> float:
+        """In pixels, the mean where there are two."""
+        return sum(self.params[: self._focals]) / self._focals
+
+    @property
+    def centre(self) -> Matrix:
+        """(2,): the principal point."""
+        return np.array(self.params[self._focals : self._focals + 2])
+
+    def scaled(self, factor: float) -> Self:
+        """With focal lengths so many times as long."""
+        focals = tuple(f * factor for f in self.params[: self._focals])
+        return replace(self, params=focals + self.params[self._focals :])
+
+    @property
+    def _focals(self) -> int:
+        return 1 if self.model in _ONE_FOCAL else 2
+
+    def to_poselib(self) -> Any:
+        """The `poselib.Camera`."""
+        return poselib.Camera(self.model, list(self.params), self.width, self.height)

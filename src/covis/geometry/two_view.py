@@ -16,19 +16,25 @@ What PoseLib 2.0.5 does, found by experiment, and what is done about it here:
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import poselib
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from covis.errors import ArgumentError
+from covis.geometry.a_contrario import log10_expected_models
 from covis.geometry.camera import FOCAL_PER_SIDE, Camera
-from covis.types import BoolArray, Geometry, GeometryKind, Matrix
-
-Points = NDArray[np.float64]
+from covis.geometry.checks import (
+    best_first,
+    checked_threshold,
+    number_rows,
+    ransac_options,
+    whole,
+)
+from covis.types import Geometry, GeometryKind, Matrix
 
 
 class _Model(NamedTuple):
@@ -107,103 +113,147 @@ def estimate_geometry(
 
     Raises ArgumentError for anything else.
     """
+    x0, x1 = number_rows(points0, 2, "points0"), number_rows(points1, 2, "points1")
+    _check(kind, x0, x1, size0, size1, focal0, focal1)
+    threshold = checked_threshold(threshold, default_threshold(kind, size0, size1))
+    options = ransac_options(threshold, seed, max_iterations, min_iterations)
+    order = np.arange(len(x0))
+    if scores is not None:
+        order = best_first(scores, len(x0))
+        options["progressive_sampling"] = True
+    if kind == "none":
+        return Geometry("none", None, np.ones(len(x0), bool))
+    model = _MODELS[kind]
+    x0, x1 = x0[order], x1[order]
+    few = _too_few(model, x0, x1)
+    if few:
+        return _no_model(kind, len(x0), few)
+    views = _View(0, size0, camera0, focal0), _View(1, size1, camera1, focal1)
+    found = _fit(kind, x0, x1, views, options)
+    problem = _doubt(model, found, x0, x1, threshold, size0, size1)
+    if problem:
+        return _no_model(kind, len(x0), "; ".join(filter(None, [problem, found.note])))
+    note = found.note
+    if len(x0) == model.sample:
+        unchecked = f"{model.sample} matches determine {model.name}: none is left to check it"
+        note = "; ".join(filter(None, [unchecked, note]))
+    inliers = np.empty_like(found.inliers)
+    inliers[order] = found.inliers
+    return replace(found, inliers=inliers, note=note)
+
+
+def _check(
+    kind: GeometryKind,
+    x0: Matrix,
+    x1: Matrix,
+    size0: tuple[int, int],
+    size1: tuple[int, int],
+    focal0: float | None,
+    focal1: float | None,
+) -> None:
     if kind not in get_args(GeometryKind):
         known = ", ".join(get_args(GeometryKind))
         raise ArgumentError(f"No geometry of kind {kind!r}; there are {known}.")
-    x0, x1 = _points(points0, "points0"), _points(points1, "points1")
     if len(x0) != len(x1):
         raise ArgumentError(
             f"points0 and points1 belong together, but there are {len(x0)} and {len(x1)}."
         )
     _check_size(size0, "size0")
     _check_size(size1, "size1")
-    if threshold is None:
-        threshold = default_threshold(kind, size0, size1)
-    elif not (math.isfinite(threshold) and threshold > 0):
-        raise ArgumentError(f"The threshold must be a positive number of pixels, not {threshold}.")
     for name, focal in (("focal0", focal0), ("focal1", focal1)):
         if focal is not None and not (math.isfinite(focal) and focal > 0):
             raise ArgumentError(f"{name} must be a positive number of pixels, not {focal}.")
-    options = {
-        "seed": whole(seed, "seed", 0, 2**64 - 1),
-        "max_iterations": whole(max_iterations, "max_iterations", 1, 2**31 - 1),
-        "min_iterations": whole(min_iterations, "min_iterations", 0, 2**31 - 1),
-        "max_reproj_error": threshold,
-        "max_epipolar_error": threshold,
-    }
-    order = None
-    if scores is not None:
-        order = np.argsort(-_scores(scores, len(x0)), kind="stable")
-        x0, x1 = x0[order], x1[order]
-        options["progressive_sampling"] = True
 
-    if kind == "none":
-        return Geometry("none", None, np.ones(len(x0), bool))
-    model = _MODELS[kind]
-    different = min(len(x0), _count_different(x0), _count_different(x1))
-    if different < model.sample:
-        apart = " at different places" if different < len(x0) else ""
-        return _no_model(
-            kind,
-            len(x0),
-            f"not enough matches: {model.name} needs {model.sample}{apart}, {_are(different)}",
+
+def _too_few(model: _Model, x0: Matrix, x1: Matrix) -> str:
+    """Why these points do not determine a model, in words; empty where they might."""
+    different = min(len(np.unique(x, axis=0)) for x in (x0, x1))
+    if different >= model.sample:
+        return ""
+    apart = " at different places" if different < len(x0) else ""
+    are = "there is 1" if different == 1 else f"there are {different}"
+    return f"not enough matches: {model.name} needs {model.sample}{apart}, {are}"
+
+
+class _View(NamedTuple):
+    """A picture and what is known of its camera. number: 0 or 1. size: (width, height)."""
+
+    number: int
+    size: tuple[int, int]
+    camera: Camera | None
+    focal: float | None
+
+    def known(self) -> tuple[Camera, str]:
+        """The camera, and where it was not given, in words what was taken for it."""
+        if self.camera is not None:
+            return self.camera, ""
+        camera, focal = Camera.from_size(self.size, self.focal), self.focal
+        if focal is None:
+            return camera, (
+                f"image {self.number}: focal length assumed as {FOCAL_PER_SIDE} times the longer "
+                f"side, {FOCAL_PER_SIDE * max(self.size):.0f} px"
+            )
+        return camera, (
+            f"image {self.number}: focal length {focal:.0f} px as given, principal point in the "
+            "middle"
         )
 
-    notes: list[str] = []
-    rotation = translation = None
+
+def _fit(
+    kind: GeometryKind,
+    x0: Matrix,
+    x1: Matrix,
+    views: tuple[_View, _View],
+    options: dict[str, Any],
+) -> Geometry:
+    """What PoseLib finds, whatever it is worth, and a note on the cameras that it was told."""
+    if kind == "essential":
+        return _fit_essential(x0, x1, views, options)
     if kind == "homography":
         matrix, info = poselib.estimate_homography(x0, x1, options, {})
-    elif kind == "fundamental":
-        matrix, info = poselib.estimate_fundamental(x0, x1, options, {})
+        if abs(matrix[2, 2]) > 1e-12:
+            matrix = matrix / matrix[2, 2]
     else:
-        if camera0 is None:
-            notes.append(_focal_note(0, size0, focal0))
-            camera0 = Camera.from_size(size0, focal0)
-        if camera1 is None:
-            notes.append(_focal_note(1, size1, focal1))
-            camera1 = Camera.from_size(size1, focal1)
-        pose, info = poselib.estimate_relative_pose(
-            x0, x1, _pinhole(camera0, size0), _pinhole(camera1, size1), options, {}
-        )
-        rotation = np.array(pose.R, np.float64)
-        length = np.linalg.norm(pose.t)
-        translation = np.array(pose.t, np.float64) / (length if length > 0 else np.nan)
-        matrix = _cross(translation) @ rotation
+        matrix, info = poselib.estimate_fundamental(x0, x1, options, {})
+    return Geometry(kind, np.array(matrix, np.float64), np.array(info["inliers"], bool))
 
-    inliers = np.array(info["inliers"], bool)
-    problem = _doubt(model, kind, x0, x1, inliers, matrix, threshold, size0, size1)
-    if problem:
-        return _no_model(kind, len(x0), "; ".join([problem, *notes]))
-    if len(x0) == model.sample:
-        notes.insert(0, f"{model.sample} matches determine {model.name}: none is left to check it")
-    if kind == "homography" and abs(matrix[2, 2]) > 1e-12:
-        matrix = matrix / matrix[2, 2]
-    if order is not None:
-        inliers[order] = inliers.copy()
+
+def _fit_essential(
+    x0: Matrix, x1: Matrix, views: tuple[_View, _View], options: dict[str, Any]
+) -> Geometry:
+    (camera0, note0), (camera1, note1) = (view.known() for view in views)
+    pinholes = _pinhole(camera0, views[0].size), _pinhole(camera1, views[1].size)
+    pose, info = poselib.estimate_relative_pose(x0, x1, *pinholes, options, {})
+    rotation = np.array(pose.R, np.float64)
+    length = np.linalg.norm(pose.t)
+    translation = np.array(pose.t, np.float64) / (length if length > 0 else np.nan)
     return Geometry(
-        kind, np.array(matrix, np.float64), inliers, "; ".join(notes), rotation, translation
+        "essential",
+        _cross(translation) @ rotation,
+        np.array(info["inliers"], bool),
+        "; ".join(filter(None, [note0, note1])),
+        rotation,
+        translation,
     )
 
 
 def _doubt(
     model: _Model,
-    kind: GeometryKind,
-    x0: Points,
-    x1: Points,
-    inliers: BoolArray,
-    matrix: Matrix,
+    found: Geometry,
+    x0: Matrix,
+    x1: Matrix,
     threshold: float,
     size0: tuple[int, int],
     size1: tuple[int, int],
 ) -> str:
     """Why a model cannot be trusted, in words; empty when it can."""
-    count = int(inliers.sum())
-    if not np.isfinite(matrix).all() or count < model.sample:
+    inliers, count = found.inliers, int(found.inliers.sum())
+    if found.matrix is None or not np.isfinite(found.matrix).all() or count < model.sample:
         return f"no model: the matches agree on none that {model.sample} of them support"
     if any(_distance_from_a_line(x[inliers]) < threshold for x in (x0, x1)):
         return f"degenerate matches: they lie on one line, which does not determine {model.name}"
-    checked = len(x0) > model.sample
-    if checked and log10_false_alarms(kind, len(x0), count, threshold, size0, size1) >= 0:
+    alarms = log10_false_alarms(found.kind, len(x0), count, threshold, size0, size1)
+    if len(x0) > model.sample and alarms >= 0:
         return f"too weak: {count} of {len(x0)} matches agree, as many as chance would bring"
     return ""
 
@@ -234,53 +284,14 @@ def log10_false_alarms(
     return log10_expected_models(model.sample, model.solutions, count, inliers, chance)
 
 
-def log10_expected_models(
-    sample: int, solutions: int, count: int, inliers: int, chance: float
-) -> float:
-    """How many models with as many inliers unrelated points bring, as log10; see above.
-
-    sample: how many points determine a model. solutions: how many models one sample can give.
-    chance: that a point agrees with a model by accident.
-    """
-    if count <= sample or inliers < sample:
-        return 0.0
-    return (
-        math.log10(solutions * (count - sample))
-        + _log10_choose(count, inliers)
-        + _log10_choose(inliers, sample)
-        + (inliers - sample) * math.log10(min(chance, 1))
-    )
-
-
-def _log10_choose(n: int, k: int) -> float:
-    return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(10)
-
-
-def _distance_from_a_line(points: Points) -> float:
+def _distance_from_a_line(points: Matrix) -> float:
     """Root mean square distance in pixels of (N, 2) points from the line that fits them best."""
     spread = np.cov(points, rowvar=False, bias=True)
     return float(np.sqrt(max(np.linalg.eigvalsh(spread)[0], 0.0)))
 
 
-def _count_different(points: Points) -> int:
-    return len(np.unique(points, axis=0))
-
-
-def _are(count: int) -> str:
-    return "there is 1" if count == 1 else f"there are {count}"
-
-
 def _no_model(kind: GeometryKind, count: int, note: str) -> Geometry:
     return Geometry(kind, None, np.zeros(count, bool), note)
-
-
-def _focal_note(image: int, size: tuple[int, int], focal: float | None) -> str:
-    if focal is None:
-        return (
-            f"image {image}: focal length assumed as {FOCAL_PER_SIDE} times the longer side, "
-            f"{FOCAL_PER_SIDE * max(size):.0f} px"
-        )
-    return f"image {image}: focal length {focal:.0f} px as given, principal point in the middle"
 
 
 def _pinhole(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
@@ -294,45 +305,8 @@ def _cross(v: Matrix) -> Matrix:
     return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], np.float64)
 
 
-def _points(values: ArrayLike, name: str) -> Points:
-    try:
-        points = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be an (N, 2) array of numbers.") from error
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ArgumentError(f"{name} must be an (N, 2) array, not {points.shape}.")
-    finite = np.isfinite(points).all(1)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise ArgumentError(f"{name} must be finite, but row {row} is {points[row].tolist()}.")
-    return points
-
-
-def _scores(values: ArrayLike, count: int) -> Points:
-    try:
-        scores = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError("scores must be an (N,) array of numbers.") from error
-    if scores.shape != (count,):
-        raise ArgumentError(f"scores must be one a match, ({count},), not {scores.shape}.")
-    if np.isnan(scores).any():
-        raise ArgumentError("scores must be numbers, but some are NaN.")
-    return scores
-
-
 def _check_size(size: tuple[int, int], name: str) -> None:
     if len(size) != 2:
         raise ArgumentError(f"{name} must be (width, height), not {size}.")
     for value in size:
         whole(value, name, 1, 2**31 - 1)
-
-
-def whole(value: int, name: str, least: int, most: int) -> int:
-    """`value` as an int, if it is a whole number between both bounds."""
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise ArgumentError(f"{name} must be a whole number, not {value!r}.") from error
-    if not least <= number <= most:
-        raise ArgumentError(f"{name} must be between {least} and {most}, not {value}.")
-    return number

@@ -268,13 +268,18 @@ def _ahead(
         yield running.popleft().result()
 
 
+def file_content(path: str | os.PathLike[str]) -> str:
+    """The hash that pictures are told apart by. Raises OSError."""
+    with open(path, "rb") as opened:
+        digest = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16))
+    return digest.hexdigest()
+
+
 def _hashed(file: File) -> File:
     try:
-        with open(file.path, "rb") as opened:
-            digest = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16))
+        return replace(file, content=file_content(file.path))
     except OSError as error:
         return replace(file, error=f"{file.path} cannot be read: {error.strerror}.")
-    return replace(file, content=digest.hexdigest())
 
 
 def _fingerprint(path: str, size: int, modified: int) -> np.uint64:

@@ -1,6 +1,16 @@
 """Maps from photos: pairs, matches, tracks, COLMAP databases and models, places in them."""
 
+from covis.sfm.build import build_map
 from covis.sfm.localise import Localisation, Locator, locate
 from covis.sfm.map import Map
+from covis.sfm.options import MapOptions, MapSummary
 
-__all__ = ["Localisation", "Locator", "Map", "locate"]
+__all__ = [
+    "Localisation",
+    "Locator",
+    "Map",
+    "MapOptions",
+    "MapSummary",
+    "build_map",
+    "locate",
+]

@@ -6,29 +6,43 @@ that was killed goes on where it was, one on a folder that has more photos does 
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from covis.errors import ArgumentError, CovisError
+from covis.errors import ArgumentError, CovisError, ImageError
+from covis.features import Extractor
+from covis.files.atomic import PARTIAL
 from covis.files.run_folder import differences, locked
 from covis.images.exif import PhotoInfo, read_photo_info
 from covis.images.picture_files import walk_pictures
-from covis.messages import counted, not_there
+from covis.matching import Matcher
+from covis.messages import not_there
+from covis.options import DEFAULT_FEATURES, DEFAULT_MAX_KEYPOINTS, MAP_MATCHER, MAP_MAX_SIZE
 from covis.search.index import Index
+from covis.search.ingest import file_content
+from covis.search.store import Store
 from covis.sfm import pairs as pairing
-from covis.sfm.cameras import Sharing, as_in_map, make_camera, share_cameras
+from covis.sfm.cameras import as_in_map, check_camera, make_camera, share_cameras
 from covis.sfm.colours import colour_points
-from covis.sfm.database import MIN_INLIERS, Database
-from covis.sfm.map import Photos, Settings, need_pycolmap
-from covis.sfm.mapper import MapperName, Mapping, run_mapper, triangulate, write_models
+from covis.sfm.database import MIN_INLIERS, Database, photo_sizes
+from covis.sfm.map import Photos, Settings, need_pycolmap, read_model
+from covis.sfm.mapper import (
+    Mapping,
+    model_folders,
+    run_mapper,
+    triangulate,
+    update_models,
+    write_models,
+)
 from covis.sfm.matching import (
     Pair,
     SemiDense,
@@ -38,130 +52,43 @@ from covis.sfm.matching import (
     match_here,
     match_on_ray,
 )
-from covis.sfm.refine_keypoints import align_keypoints
+from covis.sfm.options import MapOptions, MapSummary
+from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secretly_changed
+from covis.sfm.refine_keypoints import refine_keypoints
 from covis.sfm.tracks import RADIUS, cluster, one_to_one
 from covis.sfm.two_view_verification import Verified
 
-DEFAULT_MATCHER = "nearest"
-DEFAULT_KEYPOINTS = 4096
-DEFAULT_MAX_SIZE = 1600
+if TYPE_CHECKING:
+    import pycolmap
+
 EXHAUSTIVE_UP_TO = 60
 """Photos; with more, only those that retrieval proposes are matched."""
 COMMITTED = 64
 """Pairs that are written together."""
 
-PairsName = Literal["auto", "exhaustive", "sequential", "retrieval", "gps"]
 Report = Callable[[str, int, int | None], None]
 """Called with the stage, how much of it is done, and of how much (None: not known)."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a map is made.
-
-    features, max_keypoints, max_size (0 for full size), matcher, masks: see `Settings`; None for
-        what the map was made with, for a new one "xfeat", 4096, 1600, "nearest" and none.
-    pairs: "exhaustive"; "sequential", each photo with the `overlap` next ones by name, and loop
-        closures by retrieval; "retrieval", each with its `neighbours` most similar ones; "gps",
-        each with its `neighbours` nearest ones within `distance` metres; "auto", exhaustive for
-        few photos and retrieval for many; or a file that lists them.
-    sharing: see `share_cameras`. camera_model, camera_params: see `make_camera`; with params all
-        photos share that camera. refine: whether the mapper adjusts cameras; None for yes unless
-        there are params.
-    mapper: pycolmap's incremental or global one. align: whether keypoints are then moved to where
-        photos show the same spot, see `covis.sfm.refine_keypoints`. afresh: map from the matches
-        anew, though there is a model already.
-    database, model: an existing COLMAP database or model to start a new map from: of the first
-        cameras and names are kept, of the second poses, too; features and points are made anew.
-    engine: "local", or "ray" to find features and matches on the cluster at `address`.
-    """
-
-    features: str | None = None
-    max_keypoints: int | None = None
-    max_size: int | None = None
-    matcher: str | None = None
-    masks: Path | None = None
-    pairs: PairsName | Path = "auto"
-    neighbours: int = 20
-    overlap: int = 10
-    distance: float = 100.0
-    sharing: Sharing = "auto"
-    camera_model: str = "SIMPLE_RADIAL"
-    camera_params: Sequence[float] | None = None
-    refine: bool | None = None
-    mapper: MapperName = "incremental"
-    align: bool = True
-    afresh: bool = False
-    database: Path | None = None
-    model: Path | None = None
-    engine: Literal["local", "ray"] = "local"
-    address: str | None = None
-    seed: int = 0
-    threads: int | None = None
-
-
-@dataclass
-class Summary:
-    """What became of the photos.
-
-    photos: in the map. registered: with a pose in the largest model. models: how many photos
-    each model has. points, error, track_length: of the largest model; the error is the mean
-    reprojection error in pixels. pairs, verified: matched, and those that agree with a geometry.
-    new_pairs: matched in this run. remade: whether those of before were matched again, and mapped
-    anew, as semi-dense ones must be. failed: files that cannot be used, and why. alone: photos that
-    no verified pair has. unplaced: those that have one, but a pose in no model. seconds: by stage.
-    """
-
-    photos: int = 0
-    registered: int = 0
-    models: list[int] = field(default_factory=list)
-    points: int = 0
-    error: float = 0.0
-    track_length: float = 0.0
-    pairs: int = 0
-    verified: int = 0
-    new_pairs: int = 0
-    remade: bool = False
-    failed: dict[str, str] = field(default_factory=dict)
-    alone: list[str] = field(default_factory=list)
-    unplaced: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def advice(self) -> list[str]:
-        """What to try where photos have no pose; empty where all have."""
-        lines = []
-        if self.alone:
-            lines.append(
-                f"{counted(len(self.alone), 'photo')} with no partner: {_some(self.alone)}. Take "
-                "more photos between them and the others; or try --pairs exhaustive, "
-                "--matcher lightglue (a new folder)."
-            )
-        if self.unplaced:
-            lines.append(
-                f"{counted(len(self.unplaced), 'photo')} matched but not placed: "
-                f"{_some(self.unplaced)}. Too few matches, or views from one spot; try "
-                "--matcher lightglue, "
-                "--max-keypoints 8192 (a new folder)."
-            )
-        if len(self.models) > 1:
-            sizes = ", ".join(map(str, self.models[1:]))
-            lines.append(
-                f"the photos fall into {len(self.models)} models (others of {sizes} photos): "
-                "nothing joins them; photos in between would."
-            )
-        return lines
-
-
 def build_map(
-    photos: Path, folder: Path, options: Options | None = None, report: Report | None = None
-) -> Summary:
-    """Make the map in `folder`, or add to it, from the photos in a folder at any depth.
+    photos: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    options: MapOptions | None = None,
+    report: Report | None = None,
+) -> MapSummary:
+    """Make the map in the folder `out`, or bring it up to date, from the photos in a folder.
 
-    Raises ArgumentError where the map was made with other settings, is in use, or an option does
-    not fit; CovisError where pycolmap is missing or files cannot be written.
+    photos: at any depth. Photos that are not in the map yet are added to it; those of before whose
+    files are gone are dropped, those whose files changed are made anew, renamed ones stay what
+    they are. options: see `MapOptions`. report: called as each stage goes on.
+
+    Raises ArgumentError where the map was made with other settings, is in use, has none of its
+    photos left, or an option does not fit; CovisError where pycolmap is missing or files cannot
+    be written.
     """
     need_pycolmap()
-    options = options or Options()
+    options, photos, folder = options or MapOptions(), Path(photos), Path(out)
     if not photos.is_dir():
         raise ArgumentError(not_there(photos, "folder of photos"))
     try:
@@ -173,20 +100,32 @@ def build_map(
 
 
 class _Build:
-    def __init__(self, photos: Path, folder: Path, options: Options, report: Report | None) -> None:
+    def __init__(
+        self, photos: Path, folder: Path, options: MapOptions, report: Report | None
+    ) -> None:
         self._given, self._folder, self._options = photos, folder, options
         self._report = report or (lambda stage, done, total: None)
-        self._summary = Summary()
-        self._settings = self._same_settings()
+        self._summary = MapSummary()
+        self._record = PhotoRecord.read(folder)
+        self._unmapped = folder / "unmapped"
+        """A file that is there while matches wait to be mapped."""
 
-    def run(self) -> Summary:
+    def run(self) -> MapSummary:
+        check_camera(self._options.camera_model, self._options.camera_params)
+        files = self._files()
+        self._settings = self._same_settings(files)
+        names = {os.path.relpath(path, self._root).replace(os.sep, "/"): path for path in files}
+        self._check_given(names)
+        self._settings.save(self._folder)
         with self._timed("features"):
-            photos = self._extract()
-        with Database(self._import()) as database:
+            self._import(names)
+            photos = self._extract(files)
+        with Database(self._database) as database:
             with self._timed("cameras"):
-                shots = self._add_photos(database, photos)
+                self._take_changes(database, photos)
+                infos = self._add_photos(database, photos)
             with self._timed("pairs"):
-                wanted = self._pairs(photos, shots)
+                wanted = self._pairs(photos, infos)
             with self._timed("matches"):
                 self._match(database, photos, wanted)
             self._count(database, photos)
@@ -194,7 +133,31 @@ class _Build:
         self._describe(models, photos)
         return self._summary
 
-    def _same_settings(self) -> Settings:
+    @property
+    def _database(self) -> Path:
+        return self._folder / "database.db"
+
+    @property
+    def _root(self) -> Path:
+        """The folder that the photos' names are relative to."""
+        return Path(self._settings.photos)
+
+    def _files(self) -> list[str]:
+        """The pictures in the given folder, without those of masks and of the map itself."""
+        before, masks = Settings.find(self._folder), self._options.masks
+        apart = [self._folder, *([masks.resolve()] if isinstance(masks, Path) else [])]
+        if before is not None and before.masks:
+            apart.append(Path(before.masks))
+        files = [
+            path
+            for path in walk_pictures([self._given])
+            if not any(Path(path).is_relative_to(other) for other in apart)
+        ]
+        if not files:
+            raise ArgumentError(f"{self._given}: no pictures in it.")
+        return files
+
+    def _same_settings(self, files: Sequence[str]) -> Settings:
         """Those of the map, made if there are none. Raises ArgumentError for other ones."""
         options, before = self._options, Settings.find(self._folder)
         asked: dict[str, Any] = {
@@ -202,43 +165,73 @@ class _Build:
             "max_keypoints": options.max_keypoints,
             "max_size": options.max_size,
             "matcher": options.matcher,
-            "masks": None if options.masks is None else str(options.masks.resolve()),
         }
-        if options.masks is not None and not options.masks.is_dir():
-            raise ArgumentError(not_there(options.masks, "folder of masks"))
         asked = {name: value for name, value in asked.items() if value is not None}
+        if options.masks is not None:
+            masks = Path(options.masks)
+            if not masks.is_dir():
+                raise ArgumentError(not_there(masks, "folder of masks"))
+            asked["masks"] = str(masks.resolve())
         if "max_size" in asked:
             asked["max_size"] = asked["max_size"] or None
         if before is None:
-            if any(self._folder.iterdir()):
+            if any(PARTIAL not in path.name for path in self._folder.iterdir()):
                 raise ArgumentError(f"{self._folder} holds other things; name a new folder.")
-            new = Settings(
-                str(self._given), "xfeat", DEFAULT_KEYPOINTS, DEFAULT_MAX_SIZE, DEFAULT_MATCHER
+            settings = replace(
+                Settings(
+                    str(self._given),
+                    DEFAULT_FEATURES,
+                    DEFAULT_MAX_KEYPOINTS,
+                    MAP_MAX_SIZE,
+                    MAP_MATCHER,
+                ),
+                **asked,
             )
-            return replace(new, **asked)
+            # To be saved before the work, so they have to be right.
+            Extractor(settings.features, threads=options.threads)
+            Matcher(settings.matcher, features=settings.features, threads=options.threads)
+            return settings
         found = differences({name: getattr(before, name) for name in asked}, asked, {})
         if found:
             raise ArgumentError(
                 f"{self._folder} was made with other settings ({'; '.join(found)}). Name "
                 "another folder, or leave them out."
             )
-        return before
+        return self._moved(before, files)
 
-    def _extract(self) -> Photos:
+    def _moved(self, settings: Settings, files: Sequence[str]) -> Settings:
+        """The settings, with the given folder as the photos' where none is left in the former one.
+
+        Raises ArgumentError where none of the map's photos is in it either.
+        """
+        store = Store.find(self._folder / "features.covis")
+        if store is None or not self._record.contents:
+            return settings
+        there = any(os.path.isfile(path) for path in store.column(store.files, "path"))
+        if there and os.path.isdir(settings.photos):
+            return settings
+        known = set(self._record.contents.values())
+        if not there and not any(file_content(path) in known for path in files):
+            raise ArgumentError(
+                f"{self._given}: none of the {len(known)} photos that {self._folder} was made of "
+                f"is there, nor in {settings.photos} any more; name a new folder for a new map."
+            )
+        return replace(settings, photos=str(self._given))
+
+    def _extract(self, files: list[str]) -> Photos:
+        """Features of new and changed photos; those whose files are gone go from the store."""
         settings, options = self._settings, self._options
+        path = self._folder / "features.covis"
         index = Index(
-            self._folder / "features.covis",
+            path,
             features=settings.features,
             max_keypoints=settings.max_keypoints,
             max_size=settings.max_size or 0,
             threads=options.threads,
         )
-        apart = [self._folder, *([Path(settings.masks)] if settings.masks else [])]
-        files = [
-            path
-            for path in walk_pictures([self._given])
-            if not any(Path(path).is_relative_to(other) for other in apart)
-        ]
+        store, times = Store.find(path), inode_times(files)
+        if store is not None and (stale := list(secretly_changed(store, self._record.times))):
+            index.remove(stale)
         done = 0
 
         def tell(path: str, why: str) -> None:
@@ -246,90 +239,138 @@ class _Build:
             done += 1
             self._report("features", done, len(files))
 
-        if not files:
-            raise ArgumentError(f"{self._given}: no pictures in it.")
         added = index.add(files, report=tell, engine=options.engine, address=options.address)
         self._summary.failed = added.failed
-        if not (self._folder / "covis.json").exists():
-            settings.save(self._folder)
+        index.remove(missing=True)
+        kept = set(index.store.column(index.store.files, "path"))
+        times = {**self._record.times, **times}
+        self._record.times = {path: time for path, time in times.items() if path in kept}
         photos = Photos(index, settings.photos)
         if len(photos) < 2:
             raise ArgumentError(f"{self._given}: one photo makes no map; add more.")
         self._summary.photos = len(photos)
         return photos
 
-    def _import(self) -> Path:
-        """The database's path; a copy of the given one where there is none yet."""
-        path, given = self._folder / "database.db", self._options.database
-        if given is not None and not path.exists():
-            if not given.is_file():
-                raise ArgumentError(not_there(given, "database"))
-            partial = path.with_suffix(".partial")
-            shutil.copyfile(given, partial)
-            with Database(partial) as copied:
-                copied.clear_features()
-            partial.rename(path)
-        return path
+    def _check_given(self, files: dict[str, str]) -> None:
+        """Read the given model, if there is one, and check it or the database. files: by name."""
+        options = self._options
+        self._known: pycolmap.Reconstruction | None = None
+        if options.model is not None:
+            self._known = read_model(Path(options.model))
+            cameras = {image.name: image.camera for image in self._known.images.values()}
+            sizes = {name: (camera.width, camera.height) for name, camera in cameras.items()}
+            self._check_fits(Path(options.model), sizes, files)
+        elif options.database is not None and not self._database.exists():
+            self._check_fits(Path(options.database), photo_sizes(Path(options.database)), files)
+
+    def _import(self, files: dict[str, str]) -> None:
+        """Take over the given database, where there is none yet. files: by name."""
+        given = self._options.database
+        if given is None or self._database.exists():
+            return
+        partial = self._database.with_suffix(PARTIAL)
+        for left in self._folder.glob(f"{partial.name}*"):  # Its journal would be taken for ours.
+            left.unlink()
+        shutil.copyfile(given, partial)
+        with Database(partial) as copied:
+            copied.clear_features()
+            copied.add_missing_rigs()
+            copied.update([name for name in copied.images if name not in files], {})
+        partial.rename(self._database)
+
+    def _check_fits(
+        self, source: Path, sizes: dict[str, tuple[int, int]], files: dict[str, str]
+    ) -> None:
+        """Whether a database or a model, the sizes of its photos by name, is of these files."""
+        mine = [name for name in sorted(sizes) if name in files]
+        if not mine:
+            some_name = f", such as {min(sizes)}" if sizes else ""
+            raise ArgumentError(
+                f"{source} has none of the photos in {self._given}: its names{some_name}, must be "
+                f"paths from there, such as {min(files)}."
+            )
+        for name in mine:
+            with suppress(ImageError):
+                size = as_in_map(read_photo_info(Path(files[name]), None)).size
+                if size != sizes[name]:
+                    raise ArgumentError(
+                        f"{source}: the camera of {name} has {'x'.join(map(str, sizes[name]))} "
+                        f"pixels, the photo {'x'.join(map(str, size))}; use the photos that it "
+                        "was made of."
+                    )
+        self._summary.left_out = [name for name in sorted(sizes) if name not in files]
+
+    def _take_changes(self, database: Database, photos: Photos) -> None:
+        """Drop from the database and the models what is gone or changed; rename what is renamed."""
+        contents: dict[str, str | None] = {
+            name: self._record.contents.get(number, "" if database.has_keypoints(name) else None)
+            for name, number in database.images.items()
+        }
+        changes = find_changes(contents, photos.contents)
+        database.update([*changes.gone, *changes.changed], changes.renamed)
+        update_models(self._folder / "sparse", database.images)
+        failed = {os.path.relpath(path, self._root) for path in self._summary.failed}
+        self._summary.gone = [name for name in changes.gone if name not in failed]
+        self._summary.changed, self._summary.renamed = changes.changed, changes.renamed
 
     def _add_photos(self, database: Database, photos: Photos) -> list[PhotoInfo]:
         """Photos, cameras and keypoints that the database does not have; what the files say."""
         options = self._options
-        root = Path(self._settings.photos)
-        shots = [
+        root = self._root
+        infos = [
             as_in_map(read_photo_info(root / name, photos.focal_lengths[name]))
             for name in photos.names
         ]
         sharing = "shared" if options.camera_params is not None else options.sharing
-        groups = share_cameras(shots, sharing)
-        sizes = {shot.size for shot in shots}
+        groups = share_cameras(infos, sharing)
+        sizes = {info.size for info in infos}
         if options.camera_params is not None and len(sizes) > 1:
             raise ArgumentError(
                 f"--camera-params is for one camera, but the photos have {len(sizes)} sizes; "
                 "leave it out, or map those of one size."
             )
-        colmap = need_pycolmap()
         with database.transaction():
-            self._add_posed(database)
+            self._add_posed(database, photos)
             cameras = {
                 group: database.camera_id(name)
                 for group, name in zip(groups, photos.names, strict=True)
                 if name in database.images
             }
-            for group, name, shot in zip(groups, photos.names, shots, strict=True):
+            for group, name, info in zip(groups, photos.names, infos, strict=True):
                 if group not in cameras:
-                    camera = make_camera(colmap, shot, options.camera_model, options.camera_params)
+                    camera = make_camera(info, options.camera_model, options.camera_params)
                     cameras[group] = database.add_camera(camera)
                 if name not in database.images:
                     database.add_photo(name, cameras[group])
-                if database.keypoints(name) is None and not self._settings.semi_dense:
+                if not database.has_keypoints(name) and not self._settings.semi_dense:
                     (features,) = photos.features([name])
                     database.write_keypoints(name, map_keypoints(photos, name, features))
-        return shots
+        self._record.contents = {
+            database.images[name]: photos.contents[name] for name in photos.names
+        }
+        self._record.save(self._folder)
+        return infos
 
-    def _add_posed(self, database: Database) -> None:
+    def _add_posed(self, database: Database, photos: Photos) -> None:
         """The photos and cameras of the model to start from, where the database lacks them."""
-        if self._options.model is None:
+        model = self._known
+        if model is None:
             return
-        colmap = need_pycolmap()
-        try:
-            model = colmap.Reconstruction(str(self._options.model))
-        except (ValueError, RuntimeError, OSError) as error:
-            raise ArgumentError(f"{self._options.model}: not a COLMAP model ({error}).") from None
         ids: dict[int, int] = {}
         for image in model.images.values():
-            if image.name not in database.images:
+            if image.name in photos.contents and image.name not in database.images:
                 if image.camera_id not in ids:
                     ids[image.camera_id] = database.add_camera(model.camera(image.camera_id))
                 database.add_photo(image.name, ids[image.camera_id])
 
-    def _pairs(self, photos: Photos, shots: Sequence[PhotoInfo]) -> list[Pair]:
+    def _pairs(self, photos: Photos, infos: Sequence[PhotoInfo]) -> list[Pair]:
         options, count = self._options, len(photos)
         kind = options.pairs
         if kind == "auto":
             kind = "exhaustive" if count <= EXHAUSTIVE_UP_TO else "retrieval"
         if isinstance(kind, Path):
             places = {name: place for place, name in enumerate(photos.names)}
-            found = pairing.listed(kind, Path(self._settings.photos), places)
+            found = pairing.listed(kind, self._root, places)
         elif kind == "exhaustive":
             found = pairing.exhaustive(count)
         elif kind == "retrieval":
@@ -340,7 +381,7 @@ class _Build:
             )
             found = pairing.unique([*pairing.sequential(count, options.overlap), *loops])
         else:
-            positions = pairing.earth_centred([shot.place for shot in shots])
+            positions = pairing.earth_centred([info.place for info in infos])
             found = pairing.near(positions, options.distance, options.neighbours)
             if not len(found):
                 raise ArgumentError(
@@ -368,6 +409,7 @@ class _Build:
         if not new:
             return
         task, options = self._task(database), self._options
+        self._unmapped.touch()
         self._report("matches", 0, len(new))
         if self._settings.semi_dense:
             names = {number: name for name, number in ids.items()}
@@ -421,7 +463,7 @@ class _Build:
         worker = Worker(replace(task, settings=replace(task.settings, matcher="nearest")))
         for (pair, found), sides_of in zip(matches, places, strict=True):
             indices = one_to_one(np.column_stack(sides_of), found.scores)
-            yield pair, worker.verify(pair, keypoints[pair[0]], keypoints[pair[1]], indices)
+            yield pair, worker.verify_pair(pair, keypoints[pair[0]], keypoints[pair[1]], indices)
 
     def _coarseness(self, database: Database) -> dict[str, float]:
         """By photo, see `Settings.coarseness`."""
@@ -439,13 +481,15 @@ class _Build:
         self._summary.pairs, self._summary.verified = len(inliers), len(verified)
         self._summary.alone = [name for name in photos.names if database.images[name] not in paired]
 
-    def _map(self, database: Database, photos: Photos) -> list[Any]:
+    def _map(self, database: Database, photos: Photos) -> list[pycolmap.Reconstruction]:
         colmap, options = need_pycolmap(), self._options
         sparse = self._folder / "sparse"
-        before = [] if options.afresh else sorted(sparse.glob("[0-9]*"), key=lambda p: int(p.name))
-        if before and not self._summary.new_pairs:
+        before = [] if options.afresh else model_folders(sparse)
+        if before and not self._unmapped.exists():
             return [colmap.Reconstruction(str(path)) for path in before]
-        refine = options.camera_params is None if options.refine is None else options.refine
+        refine = options.refine_cameras
+        if refine is None:
+            refine = options.camera_params is None
         mapping = Mapping(
             options.mapper,
             refine,
@@ -453,25 +497,32 @@ class _Build:
             options.seed,
             options.threads,
             MIN_INLIERS,
-            frozenset() if before or options.model is None else _posed_names(options.model),
+            frozenset() if before else self._posed_names(),
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)
             models += [colmap.Reconstruction(str(path)) for path in before[1:]]
-        if options.align:
-            with self._timed("align"):
+        if options.refine_keypoints:
+            with self._timed("keypoints"):
                 for model in models:
-                    self._align(database, model, mapping)
+                    self._refine_keypoints(database, model, mapping)
         with self._timed("colours"):
             for model in models:
                 colour_points(
                     model, Path(self._settings.photos), self._settings.max_size, options.threads
                 )
         write_models(models, sparse)
+        self._unmapped.unlink(missing_ok=True)
         return models
 
-    def _run_mapper(self, photos: Photos, mapping: Mapping, extended: Path | None) -> list[Any]:
-        root, database = Path(self._settings.photos), self._folder / "database.db"
+    def _posed_names(self) -> frozenset[str]:
+        images = self._known.images.values() if self._known is not None else ()
+        return frozenset(image.name for image in images if image.has_pose)
+
+    def _run_mapper(
+        self, photos: Photos, mapping: Mapping, extended: Path | None
+    ) -> list[pycolmap.Reconstruction]:
+        root, database = self._root, self._database
         total = len(photos) - len(self._summary.alone)
         self._report("map", 0, total)
         work = self._folder / "mapping.partial"
@@ -481,7 +532,7 @@ class _Build:
         if extended is None and poses is not None:
             extended = work / "triangulated"
             extended.mkdir()
-            triangulate(database, root, extended, poses, mapping).write(str(extended))
+            triangulate(database, root, extended, Path(poses), mapping).write(str(extended))
         try:
             return run_mapper(
                 database,
@@ -494,20 +545,24 @@ class _Build:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _align(self, database: Database, model: Any, mapping: Mapping) -> None:
-        """Align a model's keypoints, and move those of the database along."""
-        root = Path(self._settings.photos)
-        moved = align_keypoints(
-            model, root, mapping, lambda done, total: self._report("align", done, total)
+    def _refine_keypoints(
+        self, database: Database, model: pycolmap.Reconstruction, mapping: Mapping
+    ) -> None:
+        """Refine a model's keypoints, and move those of the database along."""
+        moved = refine_keypoints(
+            model,
+            self._root,
+            mapping,
+            lambda done, total: self._report("keypoints", done, total),
         )
         with database.transaction():
             for name, (places, positions) in moved.items():
                 keypoints = database.keypoints(name)
-                assert keypoints is not None
-                keypoints[places] = positions
-                database.write_keypoints(name, keypoints)
+                if keypoints is not None:
+                    keypoints[places] = positions
+                    database.write_keypoints(name, keypoints)
 
-    def _describe(self, models: Sequence[Any], photos: Photos) -> None:
+    def _describe(self, models: Sequence[pycolmap.Reconstruction], photos: Photos) -> None:
         summary = self._summary
         summary.models = [model.num_reg_images() for model in models]
         if not models:
@@ -529,13 +584,3 @@ class _Build:
         began = time.perf_counter()
         yield
         self._summary.seconds[stage] = time.perf_counter() - began
-
-
-def _posed_names(model: Path) -> frozenset[str]:
-    images = need_pycolmap().Reconstruction(str(model)).images.values()
-    return frozenset(image.name for image in images if image.has_pose)
-
-
-def _some(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:8])
-    return listed if len(names) <= 8 else f"{listed} and {len(names) - 8} more"

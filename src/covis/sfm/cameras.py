@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from covis.geometry.camera import FOCAL_PER_SIDE
 from covis.images.decode import read_samples
 from covis.images.exif import PhotoInfo
 from covis.images.orientation import UPRIGHT, Orientation
+from covis.sfm.map import need_pycolmap
 from covis.types import BoolArray, Matrix
+
+if TYPE_CHECKING:
+    import pycolmap
 
 Sharing = Literal["auto", "shared", "per-image"]
 
@@ -40,49 +44,58 @@ def as_in_map(shot: PhotoInfo) -> PhotoInfo:
     return replace(shot, size=map_from_upright(shot.orientation.exif).of_size(upright))
 
 
-def share_cameras(shots: Sequence[PhotoInfo], sharing: Sharing) -> list[int]:
+def share_cameras(photos: Sequence[PhotoInfo], sharing: Sharing) -> list[int]:
     """For each photo which camera took it, counted from 0 in the order they occur.
 
     "shared": one for each size. "per-image": one for each photo. "auto": one for each body, size
     and focal length; photos whose EXIF tells nothing share one if all of these are of one size,
     as those of a video are, and have one each if not.
     """
-    silent = {shot.size for shot in shots if not shot.body}
+    silent = {photo.size for photo in photos if not photo.body}
     cameras: dict[Any, int] = {}
 
-    def key(place: int, shot: PhotoInfo) -> Any:
+    def key(place: int, photo: PhotoInfo) -> Any:
         if sharing == "shared":
-            return shot.size
-        if sharing == "per-image" or (not shot.body and len(silent) > 1):
+            return photo.size
+        if sharing == "per-image" or (not photo.body and len(silent) > 1):
             return place
-        return shot.body, shot.size, shot.focal and round(shot.focal, 3)
+        return photo.body, photo.size, photo.focal and round(photo.focal, 3)
 
-    return [cameras.setdefault(key(*each), len(cameras)) for each in enumerate(shots)]
+    return [cameras.setdefault(key(*each), len(cameras)) for each in enumerate(photos)]
 
 
-def make_camera(colmap: Any, shot: PhotoInfo, model: str, params: Sequence[float] | None) -> Any:
-    """A `pycolmap.Camera` for a photo.
+def make_camera(photo: PhotoInfo, model: str, params: Sequence[float] | None) -> pycolmap.Camera:
+    """The camera of a photo.
 
     model: COLMAP's name. params: in COLMAP's order; None for EXIF's focal length or, without
     one, 1.2 longer sides, the principal point in the middle and no distortion.
 
-    Raises ArgumentError for an unknown model, or params that it does not have.
+    Raises ArgumentError as `check_camera` does.
     """
-    width, height = shot.size
-    if model not in colmap.CameraModelId.__members__ or model == "INVALID":
-        known = ", ".join(name for name in colmap.CameraModelId.__members__ if name != "INVALID")
-        raise ArgumentError(f"no camera model '{model}'; there are: {known}.")
-    focal = shot.focal or FOCAL_PER_SIDE * max(width, height)
-    camera = colmap.Camera.create_from_model_name(0, model, focal, width, height)
-    camera.has_prior_focal_length = shot.focal is not None or params is not None
+    check_camera(model, params)
+    width, height = photo.size
+    focal = photo.focal or FOCAL_PER_SIDE * max(width, height)
+    camera = need_pycolmap().Camera.create_from_model_name(0, model, focal, width, height)
+    camera.has_prior_focal_length = photo.focal is not None or params is not None
     if params is not None:
-        if len(params) != len(camera.params) or not all(math.isfinite(value) for value in params):
-            raise ArgumentError(
-                f"the camera model {model} has {len(camera.params)} parameters "
-                f"({camera.params_info}), not {len(params)}."
-            )
         camera.params = list(params)
     return camera
+
+
+def check_camera(model: str, params: Sequence[float] | None) -> None:
+    """Raise ArgumentError for an unknown model, or params (None for unknown) that it has not."""
+    colmap = need_pycolmap()
+    known = [name for name in colmap.CameraModelId.__members__ if name != "INVALID"]
+    if model not in known:
+        raise ArgumentError(f"no camera model '{model}'; there are: {', '.join(known)}.")
+    camera = colmap.Camera.create_from_model_name(0, model, 1.0, 2, 2)
+    if params is not None and (
+        len(params) != len(camera.params) or not all(math.isfinite(value) for value in params)
+    ):
+        raise ArgumentError(
+            f"the camera model {model} has {len(camera.params)} parameters "
+            f"({camera.params_info}), not {len(params)}."
+        )
 
 
 def read_mask(path: Path, keypoints: Matrix, size: tuple[int, int]) -> BoolArray:

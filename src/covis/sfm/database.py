@@ -4,17 +4,21 @@ writes them. What belongs together is written whole or not at all, also where it
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from covis.errors import CovisError
+from covis.errors import ArgumentError, CovisError
+from covis.messages import not_there
 from covis.sfm.map import need_pycolmap
 from covis.sfm.two_view_verification import Verified
 from covis.types import Matrix
+
+if TYPE_CHECKING:
+    import pycolmap
 
 MIN_INLIERS = 15
 """COLMAP's mappers do not use pairs with fewer."""
@@ -31,13 +35,25 @@ class Database:
         self.path = path
         self._colmap = need_pycolmap()
         try:
-            self._rows = self._colmap.Database.open(str(path))
-            found = self._rows.read_all_images()
+            self._open()
         except (RuntimeError, ValueError, OSError) as error:
             reason = (str(error).splitlines() or ["unknown"])[0]
             raise CovisError(f"{path}: not a COLMAP database ({reason[:200]}).") from None
+
+    def _open(self) -> None:
+        self._rows = self._colmap.Database.open(str(self.path))
+        found = self._rows.read_all_images()
         self.images: dict[str, int] = {image.name: image.image_id for image in found}
         self._cameras: dict[str, int] = {image.name: image.camera_id for image in found}
+
+    def _images_of(self, pair: int) -> tuple[int, int]:
+        """The ids of a pair's photos, from the pair's."""
+        first, second = self._colmap.pair_id_to_image_pair(pair)
+        return first, second
+
+    def _sqlite(self, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+        """SQLite's own connection, for what pycolmap has no words for."""
+        return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True)
 
     def __enter__(self) -> Self:
         return self
@@ -54,28 +70,79 @@ class Database:
         """The id of the camera that took a photo."""
         return self._cameras[name]
 
-    def cameras(self) -> dict[int, Any]:
-        """All cameras, `pycolmap.Camera`, by id."""
+    def cameras(self) -> dict[int, pycolmap.Camera]:
+        """All cameras by id."""
         return {camera.camera_id: camera for camera in self._rows.read_all_cameras()}
 
-    def add_camera(self, camera: Any) -> int:
+    def add_camera(self, camera: pycolmap.Camera) -> int:
         """Add a camera, and COLMAP's rig that has only it; returns its id."""
         camera.camera_id = self._rows.write_camera(camera)
+        self._add_rig(camera)
+        return int(camera.camera_id)
+
+    def _add_rig(self, camera: pycolmap.Camera) -> None:
         rig = self._colmap.Rig()
         rig.add_ref_sensor(camera.sensor_id)
         self._rows.write_rig(rig)
-        return int(camera.camera_id)
 
     def add_photo(self, name: str, camera_id: int) -> None:
         """Add a photo, and COLMAP's frame that has only it."""
         image = self._colmap.Image(name=name, camera_id=camera_id)
         image.image_id = self._rows.write_image(image)
-        sensor = self._colmap.sensor_t(self._colmap.SensorType.CAMERA, camera_id)
+        self._add_frame(image)
+        self.images[name], self._cameras[name] = image.image_id, camera_id
+
+    def _add_frame(self, image: pycolmap.Image) -> None:
+        sensor = self._colmap.sensor_t(self._colmap.SensorType.CAMERA, image.camera_id)
         frame = self._colmap.Frame()
         frame.rig_id = self._rows.read_rig_with_sensor(sensor).rig_id
         frame.add_data_id(image.data_id)
         self._rows.write_frame(frame)
-        self.images[name], self._cameras[name] = image.image_id, camera_id
+
+    def add_missing_rigs(self) -> None:
+        """A rig for each camera and a frame for each photo without, as before COLMAP 3.12."""
+        camera_sensor = self._colmap.SensorType.CAMERA
+        with self.transaction():
+            rigs = self._rows.read_all_rigs()
+            known = {rig.ref_sensor_id for rig in rigs}
+            known |= {sensor for rig in rigs for sensor in rig.non_ref_sensors}
+            for number, camera in self.cameras().items():
+                if self._colmap.sensor_t(camera_sensor, number) not in known:
+                    self._add_rig(camera)
+            frames = self._rows.read_all_frames()
+            framed = {data.id for frame in frames for data in frame.data_ids}
+            for image in self._rows.read_all_images():
+                if image.image_id not in framed:
+                    self._add_frame(image)
+
+    def update(self, removed: Collection[str], renamed: Mapping[str, str]) -> None:
+        """Remove photos with all that was made of them, then rename others; all or nothing.
+
+        renamed: new names by former ones, which may be one another's. Cameras that no photo has
+        any more go.
+        """
+        if not removed and not renamed:
+            return
+        gone = {self.images[name]: self._cameras[name] for name in removed}
+        # Python's SQLite and pycolmap's are two; both at once would undo each other's locks.
+        self._rows.close()
+        with closing(self._sqlite("rw")) as rows, rows:
+            _delete_images(rows, gone, int(self._colmap.SensorType.CAMERA))
+            for table in ("matches", "two_view_geometries"):
+                pairs = [pair for (pair,) in rows.execute(f"SELECT pair_id FROM {table}")]
+                stale = [(p,) for p in pairs if not gone.keys().isdisjoint(self._images_of(p))]
+                rows.executemany(f"DELETE FROM {table} WHERE pair_id = ?", stale)
+            # Names are unique at every moment, so those that are exchanged pass through others.
+            for name in (lambda new: f"/{new}"), (lambda new: new):
+                rows.executemany(
+                    "UPDATE images SET name = ? WHERE image_id = ?",
+                    [(name(new), self.images[old]) for old, new in renamed.items()],
+                )
+        self._open()
+
+    def has_keypoints(self, name: str) -> bool:
+        """Whether any were written for a photo, were it none."""
+        return bool(self._rows.exists_keypoints(self.images[name]))
 
     def keypoints(self, name: str) -> Matrix | None:
         """(N, 2), in the file's frame; None where none were written."""
@@ -119,11 +186,11 @@ class Database:
 
     def inliers(self) -> dict[tuple[int, int], int]:
         """How many matches of each pair of image ids are verified; pairs without are there."""
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as rows:
+        with closing(self._sqlite("ro")) as rows:
             found = rows.execute("SELECT pair_id, rows FROM two_view_geometries").fetchall()
-        return {tuple(self._colmap.pair_id_to_image_pair(pair)): count for pair, count in found}
+        return {self._images_of(pair): count for pair, count in found}
 
-    def _geometry(self, found: Verified) -> Any:
+    def _geometry(self, found: Verified) -> pycolmap.TwoViewGeometry:
         colmap = self._colmap
         geometry = colmap.TwoViewGeometry()
         if found.kind == "none" or found.matrix is None:
@@ -139,3 +206,58 @@ class Database:
         rotation = colmap.Rotation3d(found.rotation_1from0)
         geometry.cam2_from_cam1 = colmap.Rigid3d(rotation, found.translation_1from0)
         return geometry
+
+
+def photo_sizes(path: Path) -> dict[str, tuple[int, int]]:
+    """(width, height) of a database's photos, as their cameras have it, by name.
+
+    Nothing is written beside it. Raises ArgumentError where there is no database.
+    """
+    if not path.is_file():
+        raise ArgumentError(not_there(path, "database"))
+    try:
+        address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(address, uri=True)) as rows:
+            found = rows.execute(
+                "SELECT name, width, height FROM images JOIN cameras USING (camera_id)"
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise ArgumentError(f"{path}: not a COLMAP database ({error}).") from None
+    return {name: (width, height) for name, width, height in found}
+
+
+def _delete_images(rows: sqlite3.Connection, gone: Mapping[int, int], sensor_type: int) -> None:
+    """Delete images, given with their cameras' ids, their frames, and cameras of theirs alone."""
+    frames = set()
+    for number in gone:
+        mine = "data_id = ? AND sensor_type = ?", (number, sensor_type)
+        frames |= set(rows.execute(f"SELECT frame_id FROM frame_data WHERE {mine[0]}", mine[1]))
+        rows.execute(f"DELETE FROM frame_data WHERE {mine[0]}", mine[1])
+        rows.execute(
+            "DELETE FROM pose_priors WHERE corr_data_id = ? AND corr_sensor_type = ?",
+            (number, sensor_type),
+        )
+        for table in ("keypoints", "descriptors", "images"):
+            rows.execute(f"DELETE FROM {table} WHERE image_id = ?", (number,))
+    rows.executemany(
+        "DELETE FROM frames WHERE frame_id = ? AND frame_id NOT IN "
+        "(SELECT frame_id FROM frame_data)",
+        frames,
+    )
+    for camera in set(gone.values()):
+        (used,) = rows.execute(
+            "SELECT count(*) FROM images WHERE camera_id = ?", (camera,)
+        ).fetchone()
+        if used:
+            continue
+        rows.execute(
+            "DELETE FROM rigs WHERE ref_sensor_id = ? AND ref_sensor_type = ? AND rig_id NOT IN "
+            "(SELECT rig_id FROM frames UNION SELECT rig_id FROM rig_sensors)",
+            (camera, sensor_type),
+        )
+        rows.execute(
+            "DELETE FROM cameras WHERE camera_id = ?1 AND camera_id NOT IN "
+            "(SELECT ref_sensor_id FROM rigs WHERE ref_sensor_type = ?2 UNION "
+            "SELECT sensor_id FROM rig_sensors WHERE sensor_type = ?2)",
+            (camera, sensor_type),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import replacing
 from covis.types import Matrix
+
+if TYPE_CHECKING:
+    import pycolmap
 
 ExportName = Literal["ply", "text", "binary", "nerfstudio"]
 
@@ -34,7 +37,9 @@ _NERFSTUDIO_MODELS = {
 """By COLMAP's model: Nerfstudio's, and the names of the distortion parameters in order."""
 
 
-def export_model(model: Any, photos: Path, folder: Path, kind: ExportName) -> Path:
+def export_model(
+    model: pycolmap.Reconstruction, photos: Path, folder: Path, kind: ExportName
+) -> Path:
     """Write a `pycolmap.Reconstruction` into a folder; returns the file, or the folder.
 
     photos: the folder that the photos' names are relative to.
@@ -67,7 +72,7 @@ def export_model(model: Any, photos: Path, folder: Path, kind: ExportName) -> Pa
     return path
 
 
-def nerfstudio(model: Any, photos: Path, folder: Path) -> dict[str, Any]:
+def nerfstudio(model: pycolmap.Reconstruction, photos: Path, folder: Path) -> dict[str, Any]:
     """What transforms.json says of a model's photos: intrinsics and poses of each.
 
     `transform_matrix` takes points of the camera, whose x points right, y up and z backwards, to
@@ -102,7 +107,7 @@ def nerfstudio(model: Any, photos: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _intrinsics(camera: Any) -> dict[str, Any]:
+def _intrinsics(camera: pycolmap.Camera) -> dict[str, Any]:
     name = camera.model_name
     if name not in _NERFSTUDIO_MODELS:
         raise ArgumentError(
@@ -123,7 +128,7 @@ def _intrinsics(camera: Any) -> dict[str, Any]:
     }
 
 
-def coloured_points(model: Any) -> tuple[Matrix, NDArray[np.uint8]]:
+def coloured_points(model: pycolmap.Reconstruction) -> tuple[Matrix, NDArray[np.uint8]]:
     """(N, 3) positions and (N, 3) RGB of a model's points."""
     points = list(model.points3D.values())
     positions = np.array([point.xyz for point in points], np.float64).reshape(-1, 3)

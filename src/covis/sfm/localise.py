@@ -25,10 +25,9 @@ from covis.features import Extractor
 from covis.geometry.absolute_pose import (
     EXIF_DEVIATION,
     AbsolutePose,
-    CalibratedCamera,
     estimate_absolute_pose,
 )
-from covis.geometry.camera import Camera
+from covis.geometry.camera import CalibratedCamera, Camera
 from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.search.pooling import global_vector
@@ -90,7 +89,7 @@ class Localisation:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and words, ready for JSON; without a pose, null."""
         estimate = self.estimate
-        pose, lens = estimate.pose, estimate.lens
+        pose, camera = estimate.pose, estimate.camera
         return {
             "query": self.name,
             "located": self.found,
@@ -106,10 +105,10 @@ class Localisation:
             "covariance": None if estimate.covariance is None else estimate.covariance.tolist(),
             "confidence": estimate.confidence,
             "camera": {
-                "model": lens.model,
-                "width": lens.width,
-                "height": lens.height,
-                "params": list(lens.params),
+                "model": camera.model,
+                "width": camera.width,
+                "height": camera.height,
+                "params": list(camera.params),
                 "focal": self.focal_source,
                 "focal_deviation": estimate.focal_deviation,
             },
@@ -205,13 +204,13 @@ class Locator:
         self,
         query: Source,
         *,
-        lens: CalibratedCamera | None = None,
+        camera: CalibratedCamera | None = None,
         focal: float | None = None,
         seed: int = 0,
     ) -> Localisation:
         """Where a photo was taken.
 
-        query: what `load_image` takes. lens: its camera, of the file's pixels. focal: or only its
+        query: what `load_image` takes. camera: its camera, of the file's pixels. focal: or only its
         focal length in pixels. Without both, that of EXIF is taken, and adjusted a little; where
         there is none it is estimated. seed: of the robust estimation.
 
@@ -228,7 +227,7 @@ class Locator:
             began = now
 
         image = load_image(query, max_size=self._extract.max_size)
-        chosen, deviation, source = _camera(image, lens, focal)
+        chosen, deviation, source = _camera(image, camera, focal)
         passed("decode")
         features = self._extract(image)
         passed("extract")
@@ -323,7 +322,7 @@ def locate(
     query: Source,
     model: Map | str | os.PathLike[str],
     *,
-    lens: CalibratedCamera | None = None,
+    camera: CalibratedCamera | None = None,
     focal: float | None = None,
     matcher: str = DEFAULT_MATCHER,
     full_depth: bool = False,
@@ -335,23 +334,23 @@ def locate(
     find = Locator(
         model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
     )
-    return find(query, lens=lens, focal=focal, seed=seed)
+    return find(query, camera=camera, focal=focal, seed=seed)
 
 
 def _camera(
-    image: Image, lens: CalibratedCamera | None, focal: float | None
+    image: Image, camera: CalibratedCamera | None, focal: float | None
 ) -> tuple[CalibratedCamera, float, str]:
     """The query's camera, how far off its focal length may be, and where that came from."""
     size = map_from_upright(image.orientation).of_size((image.width, image.height))
-    if lens is not None and focal is not None:
+    if camera is not None and focal is not None:
         raise ArgumentError("give a query's whole camera or its focal length, not both.")
-    if lens is not None:
-        if (lens.width, lens.height) != size:
+    if camera is not None:
+        if (camera.width, camera.height) != size:
             raise ArgumentError(
                 f"{image.name} is {size[0]}x{size[1]}, but the camera given for it takes "
-                f"{lens.width}x{lens.height}."
+                f"{camera.width}x{camera.height}."
             )
-        return lens, 0.0, "given"
+        return camera, 0.0, "given"
     known = focal if focal is not None else image.focal_length
     if known is not None and not (math.isfinite(known) and known > 0):
         raise ArgumentError(f"a focal length must be a positive number of pixels, not {known}.")

@@ -3,6 +3,8 @@
 MODEL/
     covis.json        what the map was made with: `Settings`
     features.covis    the store of all photos, see `covis.Index`
+    photos.json       the contents of the photos when they were last looked at
+    unmapped          there while matches wait to be mapped
     semi_dense/       semi-dense features, where the matcher needs them
     database.db       COLMAP's database: cameras, keypoints, matches, two-view geometries
     sparse/0/ ...     COLMAP's models, binary, the one with the most photos first
@@ -21,7 +23,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,16 +177,13 @@ class Map:
         settings = Settings.find(folder)
         if settings is None:
             raise ArgumentError(f"{folder}: no map there; make one: covis map PHOTOS -o {folder}.")
-        colmap = need_pycolmap()
+        need_pycolmap()
         model = folder / "sparse" / "0"
         if not model.is_dir():
             raise ArgumentError(
                 f"{folder} has no model yet: run covis map {settings.photos} -o {folder} again."
             )
-        try:
-            reconstruction = colmap.Reconstruction(str(model))
-        except (ValueError, RuntimeError, OSError) as error:
-            raise CovisError(f"{model}: not a COLMAP model ({_line(error)}).") from None
+        reconstruction = read_model(model)
         return cls(folder, settings, Index(folder / "features.covis"), reconstruction)
 
     @cached_property
@@ -254,7 +254,15 @@ NEAR = 2.0
 """Pixels between a keypoint and the point of a semi-dense map that it is taken for."""
 
 
-def need_pycolmap() -> Any:
+def read_model(folder: Path) -> pycolmap.Reconstruction:
+    """COLMAP's model in a folder. Raises ArgumentError where there is none."""
+    try:
+        return need_pycolmap().Reconstruction(str(folder))
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ArgumentError(f"{folder}: not a COLMAP model ({_line(error)}).") from None
+
+
+def need_pycolmap() -> ModuleType:
     """The module. Raises CovisError where it is not installed."""
     try:
         import pycolmap

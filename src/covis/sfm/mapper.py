@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
 
 from covis.errors import CovisError
 from covis.sfm.map import need_pycolmap
+
+if TYPE_CHECKING:
+    import pycolmap
 
 MapperName = Literal["incremental", "global"]
 
@@ -53,8 +57,8 @@ def run_mapper(
     *,
     extended: Path | None = None,
     report: Callable[[int], None] | None = None,
-) -> list[Any]:
-    """Models, `pycolmap.Reconstruction`, the one with the most photos first.
+) -> list[pycolmap.Reconstruction]:
+    """Models, the one with the most photos first.
 
     work: an empty folder for what the mapper writes. extended: a model to start from; then there
         is one model. report: called with the number of photos that are placed so far.
@@ -82,12 +86,13 @@ def run_mapper(
                     _put_back(colmap, found, colmap.Reconstruction(str(extended)))
         except (RuntimeError, ValueError) as error:
             raise CovisError(f"{database}: the mapper failed ({_line(error)}).") from error
-    models = [model for model in found.values() if model.num_reg_images() >= LEAST_PHOTOS]
-    return sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    return largest_first(found.values())
 
 
-def incremental_options(colmap: Any, options: Mapping) -> Any:
-    """`pycolmap.IncrementalPipelineOptions`."""
+def incremental_options(
+    colmap: ModuleType, options: Mapping
+) -> pycolmap.IncrementalPipelineOptions:
+    """COLMAP's options for its incremental mapper. colmap: the module."""
     settings = colmap.IncrementalPipelineOptions()
     settings.random_seed = options.seed
     settings.num_threads = options.threads or -1
@@ -111,8 +116,8 @@ def incremental_options(colmap: Any, options: Mapping) -> Any:
     return settings
 
 
-def global_options(colmap: Any, options: Mapping) -> Any:
-    """`pycolmap.GlobalPipelineOptions`."""
+def global_options(colmap: ModuleType, options: Mapping) -> pycolmap.GlobalPipelineOptions:
+    """COLMAP's options for its global mapper. colmap: the module."""
     settings = colmap.GlobalPipelineOptions()
     settings.random_seed = options.seed
     settings.num_threads = options.threads or -1
@@ -123,7 +128,9 @@ def global_options(colmap: Any, options: Mapping) -> Any:
     return settings
 
 
-def triangulate(database: Path, photos: Path, work: Path, poses: Path, options: Mapping) -> Any:
+def triangulate(
+    database: Path, photos: Path, work: Path, poses: Path, options: Mapping
+) -> pycolmap.Reconstruction:
     """A model with the poses of the one in `poses`, its points seen by the database's keypoints.
 
     Raises CovisError where that model cannot be read or has no photo of the database.
@@ -138,7 +145,9 @@ def triangulate(database: Path, photos: Path, work: Path, poses: Path, options: 
             raise CovisError(f"{poses}: this model cannot be extended ({_line(error)}).") from error
 
 
-def _put_back(colmap: Any, found: dict[int, Any], before: Any) -> None:
+def _put_back(
+    colmap: ModuleType, found: dict[int, pycolmap.Reconstruction], before: pycolmap.Reconstruction
+) -> None:
     """Move models to where their photos were before: the mapper leaves the frame of axes free."""
     for model in found.values():
         moved = colmap.align_reconstructions_via_proj_centers(model, before, 1e9)
@@ -146,7 +155,9 @@ def _put_back(colmap: Any, found: dict[int, Any], before: Any) -> None:
             model.transform(moved)
 
 
-def _posed(colmap: Any, database: Path, model: Any) -> Any:
+def _posed(
+    colmap: ModuleType, database: Path, model: pycolmap.Reconstruction
+) -> pycolmap.Reconstruction:
     """The photos of a database that have a pose in a model, with that, and nothing else of it."""
     posed = colmap.Reconstruction()
     poses = {
@@ -169,7 +180,7 @@ def _posed(colmap: Any, database: Path, model: Any) -> Any:
     return posed
 
 
-def write_models(models: list[Any], sparse: Path) -> None:
+def write_models(models: list[pycolmap.Reconstruction], sparse: Path) -> None:
     """Write models as sparse/0, sparse/1, ..., in the place of those that are there."""
     fresh = sparse.with_name(f"{sparse.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -181,10 +192,44 @@ def write_models(models: list[Any], sparse: Path) -> None:
         fresh.rename(sparse)
 
 
+def model_folders(sparse: Path) -> list[Path]:
+    """The models that `write_models` wrote, in their order."""
+    return sorted(sparse.glob("[0-9]*"), key=lambda path: int(path.name))
+
+
+def update_models(sparse: Path, images: dict[str, int]) -> None:
+    """Take photos out of the models that a database no longer has, and rename renamed ones.
+
+    images: the ids of the database's photos by name. Models that are left with too few photos go.
+    """
+    colmap = need_pycolmap()
+    names = {number: name for name, number in images.items()}
+    models, changed = [], False
+    for folder in model_folders(sparse):
+        model = colmap.Reconstruction(str(folder))
+        for image in list(model.images.values()):
+            name = names.get(image.image_id)
+            changed |= name != image.name
+            if name is not None:
+                image.name = name
+            elif image.has_pose:
+                model.deregister_frame(image.frame_id)
+        model.update_point_3d_errors()
+        models.append(model)
+    if changed:
+        write_models(largest_first(models), sparse)
+
+
+def largest_first(models: Iterable[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+    """Models that are worth keeping, the one with the most photos first."""
+    kept = [model for model in models if model.num_reg_images() >= LEAST_PHOTOS]
+    return sorted(kept, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+
+
 class quiet:
     """COLMAP's log goes to the terminal; in a `with` block of this only its errors do."""
 
-    def __init__(self, colmap: Any) -> None:
+    def __init__(self, colmap: ModuleType) -> None:
         self._logging = colmap.logging
 
     def __enter__(self) -> None:

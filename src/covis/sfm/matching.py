@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from covis.sfm.map import Photos, Settings
 from covis.sfm.two_view_verification import Verified, verify_pair
 from covis.types import BoolArray, Features, Matches, Matrix
 
+if TYPE_CHECKING:
+    import pycolmap
+
 KEPT_IN_MEMORY = 256
 """Photos whose features stay in memory, 1 MB each with 4096 keypoints."""
 SHARE = 1024
@@ -38,13 +41,13 @@ Pair = tuple[str, str]
 class Task:
     """What a worker has to know to match pairs of a map's photos.
 
-    folder: the map's. cameras: `pycolmap.Camera` by id. camera_of: the id by photo.
+    folder: the map's. cameras: by id. camera_of: the id by photo.
     least: pairs with fewer verified matches have no geometry. threads: of a matcher.
     """
 
     folder: Path
     settings: Settings
-    cameras: Mapping[int, Any]
+    cameras: Mapping[int, pycolmap.Camera]
     camera_of: Mapping[str, int]
     least: int
     seed: int
@@ -67,9 +70,9 @@ class Worker:
         found = self._match(features0, features1)
         assert found.indices is not None
         indices = np.column_stack([kept0[found.indices[:, 0]], kept1[found.indices[:, 1]]])
-        return self.verify(pair, points0, points1, indices)
+        return self.verify_pair(pair, points0, points1, indices)
 
-    def verify(
+    def verify_pair(
         self, pair: Pair, points0: Matrix, points1: Matrix, indices: NDArray[np.int64]
     ) -> Verified:
         """What a pair's matches agree with; points in the files' frames."""

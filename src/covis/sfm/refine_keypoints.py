@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -29,6 +30,9 @@ from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import need_pycolmap
 from covis.sfm.mapper import Mapping, quiet
 from covis.types import BoolArray, FloatArray, Matrix
+
+if TYPE_CHECKING:
+    import pycolmap
 
 RADIUS = 7
 """Of a patch, in pixels of the photo that features were found in."""
@@ -68,7 +72,7 @@ class _Seen:
 
     ids: Indices
     positions: Matrix
-    images: list[Any]
+    images: list[pycolmap.Image]
     point: Indices
     image: Indices
     index: Indices
@@ -76,13 +80,13 @@ class _Seen:
     coarseness: Matrix
 
 
-def align_keypoints(
-    model: Any,
+def refine_keypoints(
+    model: pycolmap.Reconstruction,
     photos: Path,
     options: Mapping,
     report: Callable[[int, int], None] | None = None,
 ) -> dict[str, tuple[Indices, Matrix]]:
-    """Move the keypoints of a `pycolmap.Reconstruction` and adjust it to them, in place.
+    """Move the keypoints of a model and adjust it to them, in place.
 
     photos: the folder that the photos' names are relative to. report: called with how many
         photos are done, and of how many.
@@ -104,7 +108,7 @@ def align_keypoints(
     return found
 
 
-def _observations(model: Any, options: Mapping) -> _Seen:
+def _observations(model: pycolmap.Reconstruction, options: Mapping) -> _Seen:
     ids = np.array(sorted(model.points3D), np.int64)
     images = [model.image(i) for i in sorted(model.images) if model.image(i).has_pose]
     place = {image.image_id: at for at, image in enumerate(images)}
@@ -362,11 +366,11 @@ def _grey(path: Path, coarseness: float) -> Grey:
     return np.asarray(cv2.GaussianBlur(finer, (0, 0), 0.8 * coarseness), np.uint16)
 
 
-def _adjust(model: Any, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
+def _adjust(model: pycolmap.Reconstruction, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
     """Adjust the model to what is sure; what is not follows after."""
     colmap = need_pycolmap()
     count = np.bincount(seen.point, sure, len(seen.ids))
-    doubtful: dict[int, Any] = {}
+    doubtful: dict[int, pycolmap.Point3D] = {}
     dropped: list[tuple[int, int, int, float]] = []
     for point in np.flatnonzero(count < 2):
         number = int(seen.ids[point])
@@ -394,7 +398,7 @@ def _adjust(model: Any, seen: _Seen, sure: BoolArray, options: Mapping) -> None:
     model.update_point_3d_errors()
 
 
-def _bundle(colmap: Any, model: Any, options: Mapping) -> None:
+def _bundle(colmap: ModuleType, model: pycolmap.Reconstruction, options: Mapping) -> None:
     settings = colmap.BundleAdjustmentOptions()
     settings.refine_focal_length = settings.refine_extra_params = options.refine
     settings.ceres.loss_function_type = colmap.LossFunctionType.SOFT_L1

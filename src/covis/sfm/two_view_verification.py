@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.geometry import Camera, estimate_geometry
 from covis.types import BoolArray, Matrix
+
+if TYPE_CHECKING:
+    import pycolmap
 
 Indices = NDArray[np.int64]
 
@@ -42,8 +45,8 @@ def verify_pair(
     keypoints0: Matrix,
     keypoints1: Matrix,
     indices: Indices,
-    camera0: Any,
-    camera1: Any,
+    camera0: pycolmap.Camera,
+    camera1: pycolmap.Camera,
     *,
     least: int,
     seed: int = 0,
@@ -51,7 +54,7 @@ def verify_pair(
     """Estimate the geometry of a pair.
 
     keypoints0, keypoints1: (N, 2), in the files' frames. indices: (K, 2), the best match first.
-    camera0, camera1: `pycolmap.Camera`. An essential matrix is estimated where both focal lengths
+    camera0, camera1: an essential matrix is estimated where both focal lengths
         are known beforehand, by EXIF or by the user, else a fundamental matrix.
     least: with fewer inliers there is no geometry.
     """
@@ -104,7 +107,7 @@ def sampson(points0: Matrix, points1: Matrix, fundamental: Matrix) -> Matrix:
     return np.abs((x1 * lines1).sum(1)) / np.sqrt(np.maximum(slopes, 1e-300))
 
 
-def _undistorted(points: Matrix, camera: Any) -> tuple[Matrix, Camera]:
+def _undistorted(points: Matrix, camera: pycolmap.Camera) -> tuple[Matrix, Camera]:
     """Where a pinhole camera of the same focal length would have seen them, and that camera."""
     focal = camera.mean_focal_length()
     rays = np.asarray(camera.cam_from_img(points), np.float64).reshape(-1, 2)

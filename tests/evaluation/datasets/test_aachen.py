@@ -16,7 +16,8 @@ from covis.evaluation.datasets.aachen import (
     write_submission,
 )
 from covis.evaluation.metrics.localisation import localisation_errors
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 
 DAY = "query/day/nexus4/IMG_1.jpg SIMPLE_RADIAL 1600 1200 1469.2 800 600 -0.0353\n"
 NIGHT = "# a comment\nquery/night/nexus5x/IMG_2.jpg SIMPLE_RADIAL 1600 1200 1223.4 800 600 0.01\n\n"

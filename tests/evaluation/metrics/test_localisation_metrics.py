@@ -14,7 +14,7 @@ from covis.evaluation.metrics.localisation import (
     localisation_errors,
     umeyama,
 )
-from covis.geometry.absolute_pose import Pose
+from covis.geometry.pose import Pose
 
 
 def looking(degrees, position):

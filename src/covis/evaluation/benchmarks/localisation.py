@@ -20,7 +20,8 @@ from covis.evaluation.datasets import aachen
 from covis.evaluation.datasets.seven_scenes import Frame, Scene, read_scene
 from covis.evaluation.metrics.localisation import LocalisationResult, localisation_errors
 from covis.evaluation.tables import Row
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 
 MAX_KEYPOINTS = 4096
 PROTOCOLS = {
@@ -163,18 +164,17 @@ def _locate(
     settings: Settings,
     tick: Callable[[int], None],
 ) -> tuple[dict[str, Pose | None], str]:
-    from covis.sfm.build import Options, build_map
-    from covis.sfm.localise import Locator
+    from covis.sfm import Locator, MapOptions, build_map
 
     build_map(
         photos,
         folder,
-        Options(
+        options=MapOptions(
             features=settings.features,
             max_keypoints=settings.max_keypoints or MAX_KEYPOINTS,
             max_size=settings.max_size,
             model=poses,
-            refine=False,
+            refine_cameras=False,
             threads=settings.threads,
         ),
     )
@@ -187,7 +187,7 @@ def _locate(
     found: dict[str, Pose | None] = {}
     models = set()
     for done, (name, path, lens) in enumerate(queries, 1):
-        located = locate(path, lens=lens)
+        located = locate(path, camera=lens)
         models.add(located.model)
         found[name] = located.estimate.pose
         tick(done)

@@ -24,7 +24,8 @@ import numpy as np
 from covis.errors import ArgumentError
 from covis.evaluation.metrics.localisation import LocalisationResult
 from covis.files.atomic import replacing
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 
 IMAGES = "images/images_upright"
 MODEL = "3D-models/aachen_v_1_1"

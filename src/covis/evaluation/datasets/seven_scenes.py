@@ -24,7 +24,8 @@ import numpy as np
 from covis.errors import ArgumentError, ImageError
 from covis.evaluation.datasets.pairs import HALF_PIXEL
 from covis.geometry import Camera
-from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose import Pose
 from covis.images.decode import read_samples
 from covis.images.exif import read_size
 from covis.types import FloatArray, Matrix

@@ -14,7 +14,7 @@ import numpy as np
 
 from covis.errors import ArgumentError
 from covis.evaluation.metrics.pose import rotation_error
-from covis.geometry.absolute_pose import Pose
+from covis.geometry.pose import Pose
 from covis.types import Matrix
 
 

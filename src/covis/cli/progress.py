@@ -1,0 +1,58 @@
+"""Progress on a terminal; nothing elsewhere, so that pipes and logs stay clean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+
+class StageBars:
+    """One bar for each stage of some work, with how much of it is done a second.
+
+    >>> with StageBars() as bars:
+    ...     bars("features", 1, 2)
+    ...     bars("features", 2, 2)
+    """
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.console: Console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description:>10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._bars.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Show that so much of a stage is done. total: None where it is not known."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
+        task = self._tasks[stage]
+        self._bars.update(task, completed=min(done, total or done), total=total)
+        speed = next(each.speed for each in self._bars.tasks if each.id == task)
+        self._bars.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+    def say(self, line: str) -> None:
+        """Write a line to the error output, above the bars."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

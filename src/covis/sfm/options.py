@@ -1,0 +1,192 @@
+"""How a map is made, and what became of its photos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from covis.errors import ArgumentError
+from covis.messages import counted
+from covis.options import Options, choice, flag, number, optional, text, whole_number
+from covis.sfm.cameras import Sharing
+from covis.sfm.mapper import MapperName
+
+PairsName = Literal["auto", "exhaustive", "sequential", "retrieval", "gps"]
+EngineName = Literal["local", "ray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(Options):
+    """How a map is made. None leaves a value to covis.
+
+    features, max_keypoints, matcher: see `Extractor` and `Matcher`. max_size: photos are shrunk
+        to this longest side, in pixels; 0 for never. masks: a folder of masks as COLMAP has them.
+        None, for each of these: what the map was made with; for a new one "xfeat", 4,096,
+        "nearest", 1,600 and no masks.
+    pairs: "exhaustive"; "sequential", each photo with the `overlap` next ones by name, and loop
+        closures by retrieval; "retrieval", each with its `neighbours` most similar ones; "gps",
+        each with its `neighbours` nearest ones within `distance` metres; "auto", exhaustive for
+        few photos and retrieval for many; or a file that lists them.
+    sharing: which photos have a camera in common: "shared", all of one size; "per-image", none;
+        "auto", those of one body, size and focal length.
+    camera_model, camera_params: COLMAP's name, and its parameters in COLMAP's order, in pixels of
+        the file; with these all photos share that camera.
+    refine_cameras: whether the mapper adjusts cameras; None for yes unless there are params.
+    refine_keypoints: whether keypoints are moved to where photos show the same spot, see
+        `covis.sfm.refine_keypoints`.
+    mapper: pycolmap's incremental or global one. afresh: map from the matches anew, though there
+        is a model already.
+    database, model: an existing COLMAP database or model to start a new map from: of the first
+        cameras and names are kept, of the second poses, too; features and points are made anew.
+    engine: "local", or "ray" to find features and matches on the cluster at `address` (None for
+        this machine).
+    seed: of the robust estimations. threads: processor threads; None for all.
+
+    Raises ArgumentError for a value out of range.
+    """
+
+    features: str | None = None
+    max_keypoints: int | None = None
+    max_size: int | None = None
+    matcher: str | None = None
+    masks: str | os.PathLike[str] | None = None
+    pairs: PairsName | Path = "auto"
+    neighbours: int = 20
+    overlap: int = 10
+    distance: float = 100.0
+    sharing: Sharing = "auto"
+    camera_model: str = "SIMPLE_RADIAL"
+    camera_params: Sequence[float] | None = None
+    refine_cameras: bool | None = None
+    refine_keypoints: bool = True
+    mapper: MapperName = "incremental"
+    afresh: bool = False
+    database: str | os.PathLike[str] | None = None
+    model: str | os.PathLike[str] | None = None
+    engine: EngineName = "local"
+    address: str | None = None
+    seed: int = 0
+    threads: int | None = None
+
+    def checked(self) -> dict[str, Any]:
+        pairs = self.pairs
+        if not isinstance(pairs, Path):
+            pairs = choice("pairs", pairs, get_args(PairsName))
+        if number("distance", self.distance) < 0:
+            raise ArgumentError(f"distance must not be negative, but is {self.distance} m.")
+        return {
+            "features": optional(text, "features", self.features),
+            "max_keypoints": optional(whole_number, "max_keypoints", self.max_keypoints, 1),
+            "max_size": optional(whole_number, "max_size", self.max_size, 0),
+            "matcher": optional(text, "matcher", self.matcher),
+            "masks": _folder("masks", self.masks),
+            "pairs": pairs,
+            "neighbours": whole_number("neighbours", self.neighbours, 1),
+            "overlap": whole_number("overlap", self.overlap, 1),
+            "distance": float(self.distance),
+            "sharing": choice("sharing", self.sharing, get_args(Sharing)),
+            "camera_model": text("camera_model", self.camera_model),
+            "camera_params": self.camera_params
+            and tuple(number("camera_params", each) for each in self.camera_params),
+            "refine_cameras": optional(flag, "refine_cameras", self.refine_cameras),
+            "refine_keypoints": flag("refine_keypoints", self.refine_keypoints),
+            "mapper": choice("mapper", self.mapper, get_args(MapperName)),
+            "afresh": flag("afresh", self.afresh),
+            "database": _folder("database", self.database),
+            "model": _folder("model", self.model),
+            "engine": choice("engine", self.engine, get_args(EngineName)),
+            "seed": whole_number("seed", self.seed, 0),
+            "threads": optional(whole_number, "threads", self.threads, 1),
+        }
+
+
+def _folder(name: str, path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(text(name, path))
+
+
+@dataclass
+class MapSummary:
+    """What became of the photos.
+
+    photos: in the map. registered: with a pose in the largest model. models: how many photos
+    each model has. points, error, track_length: of the largest model; the error is the mean
+    reprojection error in pixels. pairs, verified: matched, and those that agree with a geometry.
+    new_pairs: matched in this run. remade: whether those of before were matched again, and mapped
+    anew, as semi-dense ones must be. failed: files that cannot be used, and why. alone: photos that
+    no verified pair has. unplaced: those that have one, but a pose in no model.
+    gone: photos of before whose files are no longer there; they were dropped. changed: those whose
+    files show something else now; they were made anew. renamed: new names by former ones.
+    left_out: photos of the database or model to start from that are not in the folder.
+    seconds: by stage.
+    """
+
+    photos: int = 0
+    registered: int = 0
+    models: list[int] = field(default_factory=list)
+    points: int = 0
+    error: float = 0.0
+    track_length: float = 0.0
+    pairs: int = 0
+    verified: int = 0
+    new_pairs: int = 0
+    remade: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+    alone: list[str] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def changes(self) -> list[str]:
+        """What became of photos of before, a line each; empty where all are as they were."""
+        lines = []
+        if self.gone:
+            lines.append(f"{counted(len(self.gone), 'photo')} gone, dropped: {some(self.gone)}.")
+        if self.changed:
+            lines.append(
+                f"{counted(len(self.changed), 'photo')} changed, made anew: {some(self.changed)}."
+            )
+        if self.renamed:
+            pairs = [f"{old} is {new}" for old, new in self.renamed.items()]
+            lines.append(f"{counted(len(pairs), 'photo')} renamed: {some(pairs)}.")
+        if self.left_out:
+            lines.append(
+                f"{counted(len(self.left_out), 'photo')} of the database or model not in the "
+                f"folder, left out: {some(self.left_out)}."
+            )
+        return lines
+
+    def advice(self) -> list[str]:
+        """What to try where photos have no pose; empty where all have."""
+        lines = []
+        if self.alone:
+            lines.append(
+                f"{counted(len(self.alone), 'photo')} with no partner: {some(self.alone)}. Take "
+                "more photos between them and the others; or try --pairs exhaustive, "
+                "--matcher lightglue (a new folder)."
+            )
+        if self.unplaced:
+            lines.append(
+                f"{counted(len(self.unplaced), 'photo')} matched but not placed: "
+                f"{some(self.unplaced)}. Too few matches, or views from one spot; try "
+                "--matcher lightglue, "
+                "--max-keypoints 8192 (a new folder)."
+            )
+        if len(self.models) > 1:
+            sizes = ", ".join(map(str, self.models[1:]))
+            lines.append(
+                f"the photos fall into {len(self.models)} models (others of {sizes} photos): "
+                "nothing joins them; photos in between would."
+            )
+        return lines
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of a list, and how many more there are."""
+    listed = ", ".join(names[:8])
+    return listed if len(names) <= 8 else f"{listed} and {len(names) - 8} more"
