@@ -160,6 +160,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
+from covis.training import loop
 from covis.training.recipes import xfeat
 torch.set_num_threads(1)
 @dataclass(frozen=True)
@@ -177,11 +178,11 @@ xfeat.Run.validate = lambda run, net: {"score": run.step / 100}
 def report(line):
     print(line, flush=True)
 photos, out, steps, resume = sys.argv[1:]
-save = xfeat.save_checkpoint
+save = loop.save_checkpoint
 def save_checkpoint(state, path):
     save(state, path)
     print("saved", state["run"]["step"], flush=True)
-xfeat.save_checkpoint = save_checkpoint
+loop.save_checkpoint = save_checkpoint
 print(xfeat.train(
     Path(photos), Path(out), steps=int(steps) or None, resume=resume == "resume", report=report
 ))
