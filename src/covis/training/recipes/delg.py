@@ -363,9 +363,8 @@ class Run(TrainingRun[Batch]):
             for index in range(begin, len(self.photos)):
                 if index % workers.count == workers.rank:
                     for place, change in enumerate(changes):
-                        kept[index, place] = self._pooled(self.photos, index, change, 0, 6, place)[
-                            0
-                        ]
+                        pooled = self._pooled(self.photos, index, change, 0, 6, place)
+                        kept[index, place] = pooled[0]
                 done, stops = index + 1, stopped()
                 if done % 50 == 0 or done == len(self.photos) or stops:
                     report(f"views of {done} of {len(self.photos)} photos")
