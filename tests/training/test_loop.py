@@ -79,7 +79,7 @@ class Line(Run[torch.Tensor]):
         return {"loss": float(loss.detach())}
 
     def candidates(self):
-        error = abs(float(self.net.weight) - 3)
+        error = abs(self.net.weight.item() - 3)
         yield Candidate(self.net, {"error": error, "given_up": 0.0})
 
 
@@ -277,7 +277,7 @@ class Shared(Line):
         return {"loss": float(loss.detach())}
 
     def candidates(self):
-        yield Candidate(self.net, {"error": abs(float(self.net["used"].weight) - 3)})
+        yield Candidate(self.net, {"error": abs(self.net["used"].weight.item() - 3)})
 
 run = Shared()
 try:
