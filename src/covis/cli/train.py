@@ -18,25 +18,35 @@ def _main() -> None:
     pass
 
 
-Photos = Annotated[Path, typer.Option(metavar="DIR", help="A folder of photographs.")]
+Photos = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="A folder of photographs; 48 are held out."),
+]
+Images = Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where weights and the curve go.")]
 Steps = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Updates.", show_default="the recipe's")
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Updates in all; with --resume more than before trains on to so many.",
+        show_default="the recipe's",
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the whole run.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Device = Annotated[
+    str,
+    typer.Option(help="cpu, cuda, cuda:1, ...; under torchrun cuda is a GPU for each process."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
-
-
-def check_device(device: str) -> None:
-    """Raises ArgumentError when PyTorch cannot use it."""
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(f"the device '{device}' cannot be used: {reason}") from None
+Size = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="PX", help="Of what is learnt from.", show_default="the recipe's"),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Pictures an update.", show_default="the recipe's"),
+]
 
 
 @app.command("xfeat")
@@ -52,10 +62,12 @@ def train_xfeat(
     device: Device = "cpu",
     resume: Resume = False,
 ) -> None:
-    """Train XFeat; 'covis weights import' makes a model of the result."""
+    """Train XFeat; 'covis weights import' makes a model of the result.
+
+    'torchrun -m covis train xfeat' uses several GPUs.
+    """
     with options.needing_train_extra():
         from covis.training.recipes.xfeat import train
-    check_device(device)
     best = train(
         photos,
         out,
@@ -97,14 +109,17 @@ def train_lightglue(
     ] = False,
     resume: Resume = False,
 ) -> None:
-    """Train LightGlue; 'covis export lightglue' makes a model of the result."""
+    """Train LightGlue; 'covis export lightglue' makes a model of the result.
+
+    'torchrun -m covis train lightglue' uses several GPUs.
+    """
     if dim % (2 * heads):
         raise ArgumentError(f"--dim {dim} is no multiple of twice --heads {heads}.")
     with options.needing_train_extra():
+        from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lightglue import Recipe, train
-    check_device(device)
     recipe = Recipe(
-        steps=steps or Recipe.steps,
+        steps=planned_steps(out, steps, resume) or Recipe.steps,
         seed=seed,
         dim=dim,
         layers=layers,
@@ -127,7 +142,7 @@ def train_lightglue(
 
 @app.command("delg")
 def train_delg(
-    images: Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures.")],
+    images: Images,
     out: Out,
     labels: Annotated[
         str | None,
@@ -155,7 +170,6 @@ def train_delg(
     """Train descriptors of whole images; 'torchrun -m covis train delg' uses several GPUs."""
     with options.needing_train_extra():
         from covis.training.recipes.delg import train
-    check_device(device)
     bundle = train(
         images,
         out,
@@ -198,14 +212,8 @@ def train_lift(
             show_default="the recipe's",
         ),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="PX", help="Of the views.", show_default="the recipe's"),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Views an update.", show_default="the recipe's"),
-    ] = None,
+    size: Size = None,
+    batch: Batch = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -218,8 +226,8 @@ def train_lift(
     from dataclasses import replace
 
     with options.needing_train_extra():
+        from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lift import load_backbone, recipe_for, train
-    check_device(device)
     net = load_backbone(backbone, layer, facet)
     recipe = recipe_for(net)
     recipe = replace(
@@ -229,7 +237,7 @@ def train_lift(
         seed=seed,
         size=size or recipe.size,
         batch=batch or recipe.batch,
-        steps=steps or recipe.steps,
+        steps=planned_steps(out, steps, resume) or recipe.steps,
     )
     best = train(
         photos,
@@ -251,7 +259,7 @@ def train_lift(
 
 @app.command("detector")
 def train_detector(
-    images: Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures.")],
+    images: Images,
     labels: Annotated[
         Path,
         typer.Option(
@@ -274,14 +282,8 @@ def train_detector(
             show_default="features as they are",
         ),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="PX", help="Of the pictures.", show_default="the recipe's"),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Pictures an update.", show_default="the recipe's"),
-    ] = None,
+    size: Size = None,
+    batch: Batch = None,
     held_out: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Pictures for AP.", show_default="the recipe's"),
@@ -297,9 +299,9 @@ def train_detector(
     """
     with options.needing_train_extra():
         from covis.nets.lift import load_lift
+        from covis.training.checkpoint import planned_steps
         from covis.training.recipes.detector import Recipe, train
         from covis.training.recipes.lift import load_backbone
-    check_device(device)
     net = load_backbone(backbone, layer, facet)
     best = train(
         images,
@@ -308,7 +310,7 @@ def train_detector(
         backbone=net,
         lift=None if lift is None else load_lift(lift, net.kind),
         recipe=Recipe(
-            steps=steps or Recipe.steps,
+            steps=planned_steps(out, steps, resume) or Recipe.steps,
             seed=seed,
             size=size or Recipe.size,
             batch=batch or Recipe.batch,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from covis.errors import TrainingError
 from covis.files.atomic import replacing
 
 CHECKPOINT = "checkpoint.pt"
+BEST = "best.safetensors"
+CURVE = "curve.csv"
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -45,6 +49,36 @@ def to_resume(out: Path, resume: bool) -> dict[str, Any] | None:
     if resume and not checkpoint.exists():
         raise TrainingError(f"{checkpoint}: nothing to resume. Leave --resume out to start.")
     return load_checkpoint(checkpoint) if resume else None
+
+
+def planned_steps(out: Path, steps: int | None, resume: bool) -> int | None:
+    """How many steps a run is to make in all: `steps`, or what it began with where it is resumed;
+    None where neither says.
+
+    Raises TrainingError as `to_resume` does.
+    """
+    if steps is not None or not resume:
+        return steps
+    saved = to_resume(out, resume)
+    return None if saved is None else saved.get("steps")
+
+
+def began_with(
+    out: Path, saved: Mapping[str, Any] | None, recipe: Any, *settings: object
+) -> dict[str, Any]:
+    """What a run's checkpoints hold of its recipe and its other settings, for `fit`'s notes.
+
+    recipe: a dataclass. Raises TrainingError when `saved`, the checkpoint that the run goes on
+    from, holds others; another number of steps is no other setting.
+    """
+    if saved is not None:
+        begun = replace(recipe, steps=saved.get("steps", recipe.steps))
+        if saved.get("began_with") != repr((begun, *settings)):
+            raise TrainingError(
+                f"{out}: this run began with other settings. Give the same options, pictures and "
+                "covis that it began with, or start again with another --out."
+            )
+    return {"began_with": repr((recipe, *settings)), "steps": recipe.steps}
 
 
 def save_weights(net: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:

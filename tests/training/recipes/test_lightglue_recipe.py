@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -281,6 +285,53 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path, photos, teacher):
     assert "nearest_score" in (whole.parent / "curve.csv").read_text()
     loaded = load_official(whole)
     assert (loaded.dim, loaded.layers, loaded.adaptive) == (8, 2, True)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_lightglue_recipe import TINY_RECIPE
+from covis.training.recipes import lightglue
+torch.set_num_threads(1)
+teacher, photos, out = map(Path, sys.argv[2:])
+fit = lightglue.fit
+def keeping(run, *arguments, **options):
+    fit(run, *arguments, **options)
+    torch.save(run.average.state_dict(), out / f"{run.workers.rank}.pt")
+lightglue.fit = keeping
+lightglue.train(photos, out, teacher=teacher, recipe=TINY_RECIPE)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_alike(tmp_path, photos, teacher):
+    """And other than one alone, which sees half as much."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    said = {}
+    for count in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc-per-node={count}", script, Path(__file__).parent]
+        command += [teacher, photos, tmp_path / str(count)]
+        done = subprocess.run(
+            list(map(str, command)),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        said[count] = done.stdout
+    first, second = (torch.load(tmp_path / "2" / f"{rank}.pt") for rank in range(2))
+    alone = torch.load(tmp_path / "1" / "0.pt")
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert any(not torch.equal(value, alone[name]) for name, value in first.items())
+    assert said[2].count("step 6/6") == said[1].count("step 6/6") == 1
+    rows = (tmp_path / "2" / "curve.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "3", "6"]
 
 
 def test_only_confidences_change_in_the_last_stage(photos):

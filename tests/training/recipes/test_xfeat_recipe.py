@@ -22,6 +22,7 @@ from covis.nets.xfeat import load_official  # noqa: E402
 from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from covis.training.data.photos import load_photos  # noqa: E402
 from covis.training.data.synthetic import Difficulty  # noqa: E402
+from covis.training.distributed import Workers  # noqa: E402
 from covis.training.recipes import xfeat  # noqa: E402
 from covis.training.recipes.xfeat import WITH_TEACHER, WITHOUT_TEACHER, Recipe, train  # noqa: E402
 from covis.training.validation import validate  # noqa: E402
@@ -160,6 +161,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
+from covis.training import loop
 from covis.training.recipes import xfeat
 torch.set_num_threads(1)
 @dataclass(frozen=True)
@@ -177,11 +179,11 @@ xfeat.Run.validate = lambda run, net: {"score": run.step / 100}
 def report(line):
     print(line, flush=True)
 photos, out, steps, resume = sys.argv[1:]
-save = xfeat.save_checkpoint
+save = loop.save_checkpoint
 def save_checkpoint(state, path):
     save(state, path)
     print("saved", state["run"]["step"], flush=True)
-xfeat.save_checkpoint = save_checkpoint
+loop.save_checkpoint = save_checkpoint
 print(xfeat.train(
     Path(photos), Path(out), steps=int(steps) or None, resume=resume == "resume", report=report
 ))
@@ -245,6 +247,69 @@ def test_killed_and_resumed_is_undisturbed(photos, tmp_path):
     output = finish(start(photos, tmp_path / "whole", 0, "resume"))
     assert "best.safetensors" in output
     assert (tmp_path / "whole" / "checkpoint.pt").read_bytes() == before
+
+
+def test_resumed_to_more_steps_goes_on(photos, tmp_path):
+    finish(start(photos, tmp_path / "out", 2))
+    output = finish(start(photos, tmp_path / "out", 5, "resume"))
+    assert "going on after step 2 of 5" in output
+    assert "step 5/5" in output
+    assert load_checkpoint(tmp_path / "out" / "checkpoint.pt")["run"]["step"] == 5
+
+
+def test_every_process_draws_pairs_of_its_own(photos):
+    stages = tuple(replace(stage, size=64, pairs=1) for stage in WITHOUT_TEACHER)
+    recipe = Recipe(steps=6, held_out=2, stages=stages)
+    first, second, alone = (
+        xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"), workers).batch(3)
+        for workers in (Workers(2, 0), Workers(2, 1), None)
+    )
+    np.testing.assert_array_equal(first[0].views, alone[0].views)
+    assert (first[0].views != second[0].views).any()
+
+
+TOGETHER = """
+import os
+fit = xfeat.fit
+def keeping(run, *arguments, **options):
+    fit(run, *arguments, **options)
+    torch.save(run.average.state_dict(), Path(sys.argv[2]) / f"{os.environ['RANK']}.pt")
+xfeat.fit = keeping
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_alike(photos, tmp_path):
+    """And other than one alone, which sees half as much."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("def report", f"{TOGETHER}def report"))
+    said = {}
+    for count in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [
+            f"--nproc-per-node={count}",
+            script,
+            photos,
+            tmp_path / str(count),
+            "3",
+            "start",
+        ]
+        done = subprocess.run(
+            list(map(str, command)),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        said[count] = done.stdout
+    first, second = (torch.load(tmp_path / "2" / f"{rank}.pt") for rank in range(2))
+    alone = torch.load(tmp_path / "1" / "0.pt")
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert any(not torch.equal(value, alone[name]) for name, value in first.items())
+    assert said[2].count("step 3/3") == said[1].count("step 3/3") == 1
+    assert said[2].count("saved") == said[1].count("saved")
 
 
 def test_blends_lie_between_the_end_of_imitation_and_the_last_weights(photos):

@@ -6,16 +6,12 @@ resumed sees the same views, and ends with the same weights, as one that was not
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,17 +33,13 @@ from covis.nets.delg import (
 )
 from covis.nets.xfeat import SIZE_MULTIPLE, XFeat
 from covis.runtime.bundle import find_bundle
-from covis.training.checkpoint import (
-    CHECKPOINT,
-    load_checkpoint,
-    save_checkpoint,
-    to_resume,
-    write_curve,
-)
+from covis.training.checkpoint import BEST, load_checkpoint, save_checkpoint, to_resume
 from covis.training.data.image_labels import LabelledPhotos, read_csv, read_folders, read_unlabelled
 from covis.training.data.photos import read_photo
 from covis.training.data.views import CROP, HARD, SAME, Change, render_view
-from covis.training.distributed import Workers, own_device
+from covis.training.distributed import Report, Workers, join
+from covis.training.loop import Candidate, fit, rendered, stop_signals
+from covis.training.loop import Run as TrainingRun
 from covis.training.losses.delg import (
     ATTENTION_WEIGHT,
     RECONSTRUCTION_WEIGHT,
@@ -141,8 +133,11 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-class Run:
+class Run(TrainingRun[Batch]):
     """One training run: the network, the classifiers, the optimiser, and where it stands."""
+
+    metric = "recall@1"
+    keeps_start = True
 
     def __init__(
         self,
@@ -152,6 +147,7 @@ class Run:
         device: torch.device,
         workers: Workers | None = None,
     ) -> None:
+        super().__init__(device, workers)
         if len(photos) < 2 * recipe.held_out:
             raise TrainingError(
                 f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation, "
@@ -160,13 +156,8 @@ class Run:
         order = np.random.default_rng(recipe.seed).permutation(len(photos))
         self.held_out = photos.only(np.sort(order[: recipe.held_out]))
         self.photos = photos.only(np.sort(order[recipe.held_out :]))
-        self.recipe, self.device = recipe, device
-        self.workers = workers or Workers()
-        if recipe.batch % self.workers.count:
-            raise TrainingError(
-                f"{self.workers.count} processes cannot share {recipe.batch} photos an update "
-                "evenly; start another number of them."
-            )
+        self.recipe: Recipe = recipe
+        self.workers.check_shares(recipe.batch, "photos")
         torch.manual_seed(recipe.seed)
         self.delg = delg.to(device)
         classes = len(self.photos.classes)
@@ -193,27 +184,21 @@ class Run:
         """[N, K, C] float16: the views of each photo that the recipe keeps, pooled."""
         self.held: dict[int, Tensor] = {}
         """Pooled views for validation, where nothing below the whitening layer learns."""
-        self.step = 0
-        self.best = float("-inf")
-        self.curve: list[dict[str, float]] = []
 
     def state(self) -> dict[str, Any]:
-        return {
+        return super().state() | {
             "delg": self.delg.state_dict(),
             "losses": self.losses.state_dict(),
             "scale": self.scale.detach(),
             "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "curve": self.curve,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.delg.load_state_dict(state["delg"])
         self.losses.load_state_dict(state["losses"])
         self.scale.data.copy_(state["scale"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
 
     def batch(self, step: int) -> Batch:
         """This process' share of a step's views: a function of the seed and the step alone."""
@@ -258,15 +243,9 @@ class Run:
         photo, other = _readable(photos, index), _readable(photos, int(rng.integers(len(photos))))
         return render_view(photo, other, size, change, rng, grey=self.delg.backbone.grey)
 
-    def batches(self, ahead: int = 3) -> Iterator[Batch]:
-        """Batches from the present step to the last, rendered ahead in threads."""
-        steps = iter(range(self.step, self.recipe.steps))
-        with ThreadPoolExecutor(2) as pool:
-            queue = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
-            while queue:
-                batch = queue.popleft().result()
-                queue.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
-                yield batch
+    def batches(self) -> Iterator[Batch]:
+        """This process' batches from the present step to the last, rendered ahead."""
+        return rendered(self.batch, range(self.step, self.recipe.steps))
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the losses by name."""
@@ -276,12 +255,10 @@ class Run:
         losses = self._losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
-        learnt = [p for p in self.learnt if p.grad is not None]
-        self.workers.average([p.grad for p in learnt if p.grad is not None])
-        nn.utils.clip_grad_norm_(learnt, self.recipe.clip)
+        self.workers.average_gradients(self.learnt)
+        nn.utils.clip_grad_norm_(self.learnt, self.recipe.clip)
         self.optimiser.step()
-        # What the batch norms saw differs between the processes; a resumed run knows one of them.
-        self.workers.average([b for b in self.delg.buffers() if b.is_floating_point()])
+        self.workers.average_norms(self.delg)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
@@ -328,6 +305,15 @@ class Run:
         with torch.inference_mode():
             return self.delg.head.pool(self._deep(photos, index, change, *seed))
 
+    def begin(self, report: Report) -> None:
+        if self.recipe.start_views:
+            report(f"looking at {self.recipe.start_views} views for the head to start from")
+            self.start_head()
+
+    def prepare(self, out: Path, report: Report) -> None:
+        if self.recipe.kept:
+            self.keep_views(out / f"views-{self.workers.rank}.pt", report)
+
     def start_head(self) -> None:
         """Begin with the directions that views' features have most of, and with the principal
         components of pooled views, each scaled to the same variance."""
@@ -351,8 +337,11 @@ class Run:
         pooled = [self._pooled(self.photos, *arguments) for arguments in look]
         whiten(self.delg.head.whiten, torch.cat(pooled))
 
-    def keep_views(self, path: Path, report: Any = print) -> None:
-        """Make the views that the recipe keeps. `path` takes what is done, for after a kill."""
+    def keep_views(self, path: Path, report: Report = print) -> None:
+        """Make the views that the recipe keeps. `path` takes what is done, for after a kill.
+
+        On SIGINT and SIGTERM what is done is kept, and KeyboardInterrupt is raised.
+        """
         self.delg.eval()
         recipe, workers = self.recipe, self.workers
         changes = [
@@ -368,14 +357,22 @@ class Run:
             saved = load_checkpoint(path)
             if torch.equal(saved["directions"], directions):
                 kept, begin = saved["kept"], saved["done"]
-        for index in range(begin, len(self.photos)):
-            if index % workers.count == workers.rank:
-                for place, change in enumerate(changes):
-                    kept[index, place] = self._pooled(self.photos, index, change, 0, 6, place)[0]
-            done = index + 1
-            if done % 200 == 0 or done == len(self.photos):
-                save_checkpoint({"kept": kept, "done": done, "directions": directions}, path)
-                report(f"views of {done} of {len(self.photos)} photos")
+        if begin < len(self.photos):
+            report(f"making {len(changes)} views of each of {len(self.photos)} photos")
+        with stop_signals() as stopped:
+            for index in range(begin, len(self.photos)):
+                if index % workers.count == workers.rank:
+                    for place, change in enumerate(changes):
+                        pooled = self._pooled(self.photos, index, change, 0, 6, place)
+                        kept[index, place] = pooled[0]
+                done, stops = index + 1, stopped()
+                if done % 50 == 0 or done == len(self.photos) or stops:
+                    report(f"views of {done} of {len(self.photos)} photos")
+                if done % 200 == 0 or done == len(self.photos) or stops:
+                    save_checkpoint({"kept": kept, "done": done, "directions": directions}, path)
+                if stops:
+                    report("stopped; add --resume to the same command to go on")
+                    raise KeyboardInterrupt
         # What the others made is zero here.
         whole = kept.float().to(self.device)
         workers.average([whole])
@@ -392,6 +389,13 @@ class Run:
                 self.held[salt] = pooled
         with torch.inference_mode():
             return self.delg.head.describe(pooled)
+
+    def candidates(self) -> Iterator[Candidate]:
+        yield Candidate(self.delg, self.validate())
+
+    def save(self, net: nn.Module, path: Path) -> None:
+        with replacing(path) as file:
+            file.write(save_tensors(self.delg.learnt_state()))
 
     def validate(self) -> dict[str, float]:
         """Recall of held-out photos by hard views of them, among as they are and distractors."""
@@ -471,7 +475,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     device: str = "cpu",
-    report: Any = print,
+    report: Report = print,
 ) -> Path:
     """Train DELG on the pictures under `images`; returns the bundle's folder.
 
@@ -489,78 +493,32 @@ def train(
     it began otherwise; BundleError when `start` does not load.
     """
     out = Path(out)
+    where, workers = join(device)
     saved = to_resume(out, resume)
     if saved is not None:
-        steps, seed = saved["steps"], saved["seed"]
+        steps, seed = steps or saved["steps"], saved["seed"]
     recipe = LIGHT if backbone == "xfeat" else PUBLISHED
     if backbone == "xfeat" and labels is not None:
         recipe = LIGHT_LABELLED
     recipe = replace(recipe, seed=seed, steps=recipe.steps if steps is None else steps)
-    began = repr((recipe, backbone, str(start), str(labels)))
-    if saved is not None and saved["began"] != began:
+    others = backbone, str(start), str(labels)
+    if saved is not None and saved["began"] != repr(
+        (replace(recipe, steps=saved["steps"]), *others)
+    ):
         raise TrainingError(
             f"{out}: this run began otherwise. Go on with the covis and the options it began "
             "with, or start again with another --out."
         )
     photos = _read(Path(images), labels)
+    report = workers.once(report)
     report(f"{len(photos)} photos, {len(photos.classes)} classes")
-    cv2.setNumThreads(1)
-    where = own_device(device)
-    workers = Workers.join(where)
     torch.manual_seed(seed)
-    delg = build(backbone, start)
-    run = Run(photos, recipe, delg, where, workers)
-    if saved is not None:
-        run.restore(saved["run"])
-    elif recipe.start_views:
-        run.start_head()
-    first = workers.rank == 0
-    out.mkdir(parents=True, exist_ok=True)
-
-    def measure() -> None:
-        result = run.validate()
-        report(f"step {run.step}: {result}")
-        run.curve.append({"step": run.step, **result})
-        if result["recall@1"] > run.best:
-            run.best = result["recall@1"]
-            with replacing(out / "best.safetensors") as file:
-                file.write(save_tensors(delg.learnt_state()))
-        write_curve(run.curve, out / "curve.csv")
-
-    def keep() -> None:
-        save_checkpoint(
-            {"run": run.state(), "steps": recipe.steps, "seed": seed, "began": began},
-            out / CHECKPOINT,
-        )
-
-    if first and saved is None:
-        keep()
-    if recipe.kept:
-        run.keep_views(out / f"views-{workers.rank}.pt", report)
-    if first and run.step == 0:
-        measure()
-    sums: dict[str, float] = {}
-    since, counted = time.monotonic(), 0
-    for batch in run.batches():
-        for name, value in run.train_step(batch).items():
-            sums[name] = sums.get(name, 0.0) + value
-        counted += 1
-        last = run.step == recipe.steps
-        if not first:
-            continue
-        if run.step % 50 == 0 or last:
-            speed = counted / (time.monotonic() - since)
-            text = " ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
-            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
-            since, sums, counted = time.monotonic(), {}, 0
-        if run.step % recipe.validate_every == 0 or last:
-            measure()
-            since = time.monotonic()
-        if run.step % recipe.checkpoint_every == 0 or last:
-            keep()
-    if first:
-        delg.load_learnt(out / "best.safetensors")
-        _write_bundle(delg.cpu(), out, run)
+    run = Run(photos, recipe, build(backbone, start), where, workers)
+    notes = {"steps": recipe.steps, "seed": seed, "began": repr((recipe, *others))}
+    fit(run, out, saved=saved, notes=notes, report=report)
+    if workers.leads:
+        run.delg.load_learnt(out / BEST)
+        _write_bundle(run.delg.cpu(), out, run)
     return out / "bundle"
 
 

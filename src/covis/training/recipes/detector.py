@@ -9,7 +9,6 @@ and resumed ends with the same weights as one that was not.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from covis.errors import BundleError, TrainingError
 from covis.evaluation.datasets.boxes import Detections, LabelledImage, average_precision, read_yolo
@@ -31,14 +30,11 @@ from covis.nets.detector import Detector, Predictions
 from covis.nets.lift import FeatureKind, LiFT
 from covis.nets.pyramid import feature_maps, pyramid_strides
 from covis.nets.weights import load_strictly, read_state_dict
-from covis.training.checkpoint import (
-    CHECKPOINT,
-    save_checkpoint,
-    save_weights,
-    to_resume,
-    write_curve,
-)
-from covis.training.distributed import Workers, own_device
+from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
+from covis.training.data.held_out import hold_out
+from covis.training.distributed import Report, Workers, join
+from covis.training.loop import Candidate, fit, rendered
+from covis.training.loop import Run as TrainingRun
 from covis.training.schedule import Stage, stage_at
 from covis.types import Source
 
@@ -200,8 +196,15 @@ def detections(found: Predictions, index: int, limit: int = 100) -> Detections:
     return Detections(boxes[order], classes[order], values[order].astype(np.float64))
 
 
-class Run:
+Batch = tuple[Tensor, list[Tensor], list[Tensor]]
+"""B pictures [B, 3, S, S] in 0..1, and for each its boxes [M, 4] in pixels of it and their labels
+[M], numbered without gaps."""
+
+
+class Run(TrainingRun[Batch]):
     """One training run: the detector, its optimiser, and where it stands."""
+
+    metric = "ap50"
 
     def __init__(
         self,
@@ -213,28 +216,19 @@ class Run:
         device: torch.device,
         workers: Workers | None = None,
     ) -> None:
+        super().__init__(device, workers)
         pictures = list(read_yolo(images, labels))
-        if len(pictures) <= recipe.held_out:
-            raise TrainingError(
-                f"{images}: {len(pictures)} pictures are too few: {recipe.held_out} are kept for "
-                "validation. Give a folder with more."
-            )
+        self.held_out, self.pictures = hold_out(
+            pictures, recipe.held_out, recipe.seed, things="pictures", folder=images
+        )
         if recipe.size % backbone.multiple:
             raise TrainingError(
                 f"pictures of {recipe.size} pixels do not fit {backbone.kind.backbone}: give a "
                 f"multiple of {backbone.multiple}."
             )
-        self.workers = workers or Workers()
-        if recipe.batch % self.workers.count:
-            raise TrainingError(
-                f"{self.workers.count} processes cannot share {recipe.batch} pictures an update "
-                "evenly; start another number of them."
-            )
+        self.workers.check_shares(recipe.batch, "pictures")
         if lift is not None:
             lift.check(backbone.kind)
-        order = np.random.default_rng(recipe.seed).permutation(len(pictures))
-        self.held_out = [pictures[i] for i in order[: recipe.held_out]]
-        self.pictures = [pictures[i] for i in order[recipe.held_out :]]
         classes = sorted({int(label) for each in pictures for label in each.labels})
         if not any(len(each.boxes) for each in self.held_out):
             raise TrainingError(
@@ -250,7 +244,7 @@ class Run:
             width=recipe.width,
             depth=recipe.depth,
         )
-        self.recipe, self.device = recipe, device
+        self.recipe: Recipe = recipe
         self.backbone = backbone.to(device)
         self.lift = None if lift is None else lift.to(device).eval()
         torch.manual_seed(recipe.seed)
@@ -258,28 +252,24 @@ class Run:
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=recipe.stages[0].rate, weight_decay=recipe.decay
         )
-        self.step = 0
-        self.best = -1.0
-        self.curve: list[dict[str, float]] = []
 
     def state(self) -> dict[str, Any]:
-        return {
+        return super().state() | {
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "curve": self.curve,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
 
-    def batch(self, step: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """This process' share of a step's pictures, half of them mirrored: [B, 3, S, S] in 0..1,
-        and for each its boxes [M, 4] in pixels of it and their labels [M], numbered without gaps.
-        """
+    def batches(self) -> Iterator[Batch]:
+        """This process' batches from the present step to the last, made ahead."""
+        return rendered(self.batch, range(self.step, self.recipe.steps))
+
+    def batch(self, step: int) -> Batch:
+        """This process' share of a step's pictures, half of them mirrored."""
         rng = np.random.default_rng((self.recipe.seed, step))
         drawn = rng.integers(0, len(self.pictures), self.recipe.batch)
         mirrored = rng.random(self.recipe.batch) < 0.5
@@ -306,8 +296,8 @@ class Run:
         found: Predictions = self.net(maps)
         return found
 
-    def train_step(self, batch: tuple[Tensor, list[Tensor], list[Tensor]]) -> float:
-        """One update. Returns the loss."""
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One update. Returns the loss by name."""
         images, boxes, labels = batch
         recipe = self.recipe
         _, rate = stage_at(recipe.stages, self.step, recipe.steps, recipe.warmup)
@@ -317,10 +307,16 @@ class Run:
         loss = loss_of(self.predict(images), boxes, labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.workers.average([p.grad for p in self.net.parameters() if p.grad is not None])
+        self.workers.average_gradients(self.net.parameters())
         self.optimiser.step()
         self.step += 1
-        return float(loss.detach())
+        return {"loss": float(loss.detach())}
+
+    def candidates(self) -> Iterator[Candidate]:
+        yield Candidate(self.net, self.validate())
+
+    def save(self, net: nn.Module, path: Path) -> None:
+        save_weights(net, path, {MADE_AS: json.dumps(asdict(self.made))})
 
     @torch.inference_mode()
     def detect(self, pictures: list[LabelledImage]) -> Iterator[Detections]:
@@ -406,7 +402,7 @@ def train(
     recipe: Recipe | None = None,
     resume: bool = False,
     device: str = "cpu",
-    report: Any = print,
+    report: Report = print,
 ) -> Path:
     """Train a detector on pictures with boxes; returns the best weights' path.
 
@@ -418,46 +414,12 @@ def train(
     given, there is none to resume or it began otherwise; ArgumentError as `read_yolo` does.
     """
     out = Path(out)
+    where, workers = join(device)
     saved = to_resume(out, resume)
-    recipe = recipe or Recipe()
-    cv2.setNumThreads(1)
-    where = own_device(device)
-    run = Run(images, labels, recipe, backbone, lift, where, Workers.join(where))
-    began_with = repr((recipe, run.made, len(run.pictures)))
-    if saved is not None:
-        if saved["began_with"] != began_with:
-            raise TrainingError(
-                f"{out}: this run began with other settings. Give the same options, pictures and "
-                "covis that it began with, or start again with another --out."
-            )
-        run.restore(saved["run"])
-    out.mkdir(parents=True, exist_ok=True)
-    first = run.workers.rank == 0
-    if first:
-        count = sum(len(each.boxes) for each in run.pictures)
-        classes = len(run.made.classes)
-        report(f"{len(run.pictures)} pictures with {count} objects; classes: {classes}")
-    total, counted, began = 0.0, 0, time.monotonic()
-    while run.step < recipe.steps:
-        total += run.train_step(run.batch(run.step))
-        counted += 1
-        last = run.step == recipe.steps
-        if not first:
-            continue
-        if run.step % 50 == 0 or last:
-            speed = counted / (time.monotonic() - began)
-            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) loss {total / counted:.4f}")
-            total, counted, began = 0.0, 0, time.monotonic()
-        if run.step % recipe.validate_every == 0 or last:
-            result = run.validate()
-            report(f"step {run.step}: {result}")
-            run.curve.append({"step": run.step, **result})
-            if result["ap50"] > run.best:
-                run.best = result["ap50"]
-                metadata = {MADE_AS: json.dumps(asdict(run.made))}
-                save_weights(run.net, out / "best.safetensors", metadata)
-            write_curve(run.curve, out / "curve.csv")
-            began = time.monotonic()
-        if run.step % recipe.checkpoint_every == 0 or last:
-            save_checkpoint({"run": run.state(), "began_with": began_with}, out / CHECKPOINT)
-    return out / "best.safetensors"
+    run = Run(images, labels, recipe or Recipe(), backbone, lift, where, workers)
+    notes = began_with(out, saved, run.recipe, run.made, len(run.pictures))
+    report = workers.once(report)
+    count = sum(len(each.boxes) for each in run.pictures)
+    report(f"{len(run.pictures)} pictures with {count} objects; classes: {len(run.made.classes)}")
+    fit(run, out, saved=saved, notes=notes, report=report)
+    return out / BEST

@@ -9,13 +9,9 @@ a run that was killed and resumed ends with the same weights as one that was not
 from __future__ import annotations
 
 import shutil
-import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.export.lift import export_lift
@@ -34,15 +30,12 @@ from covis.images.picture_files import pictures_below
 from covis.nets.dense import Backbone, Facet, XFeatMap, load_vit
 from covis.nets.lift import LiFT, enlarge, load_lift, metadata
 from covis.runtime.bundle import find_bundle, installed_bundle
-from covis.training.checkpoint import (
-    CHECKPOINT,
-    save_checkpoint,
-    save_weights,
-    to_resume,
-    write_curve,
-)
+from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
+from covis.training.data.held_out import hold_out
 from covis.training.data.photos import read_photo
-from covis.training.distributed import Workers, own_device
+from covis.training.distributed import Report, Workers, join
+from covis.training.loop import Candidate, fit, in_words, rendered
+from covis.training.loop import Run as TrainingRun
 from covis.training.schedule import Stage, stage_at
 
 Loss = Literal["cosine", "l1", "l2"]
@@ -138,8 +131,11 @@ def halve(images: Tensor, halving: Halving) -> Tensor:
     return F.avg_pool2d(images, 2) if halving == "mean" else images[..., ::2, ::2]
 
 
-class Run:
+class Run(TrainingRun[Batch]):
     """One training run: the module, its optimiser, and where it stands."""
+
+    metric = "once"
+    lower_is_better = True
 
     def __init__(
         self,
@@ -152,48 +148,32 @@ class Run:
         workers: Workers | None = None,
     ) -> None:
         """cache: an existing folder to keep features in; None to keep none."""
+        super().__init__(device, workers)
         paths = pictures_below(photos)
-        if len(paths) <= recipe.held_out:
-            raise TrainingError(
-                f"{photos}: {len(paths)} photos are too few: {recipe.held_out} are kept for "
-                "validation. Give a folder with more."
-            )
+        self.held_out, self.photos = hold_out(paths, recipe.held_out, recipe.seed, folder=photos)
         if recipe.size % (4 * backbone.multiple):
             raise TrainingError(
                 f"views of {recipe.size} pixels do not fit {backbone.kind.backbone}: give a "
                 f"multiple of {4 * backbone.multiple}."
             )
-        self.workers = workers or Workers()
-        if recipe.batch % self.workers.count:
-            raise TrainingError(
-                f"{self.workers.count} processes cannot share {recipe.batch} views an update "
-                "evenly; start another number of them."
-            )
-        order = np.random.default_rng(recipe.seed).permutation(len(paths))
-        self.held_out = [paths[i] for i in order[: recipe.held_out]]
-        self.photos = [paths[i] for i in order[recipe.held_out :]]
-        self.recipe, self.device, self.cache = recipe, device, cache
+        self.workers.check_shares(recipe.batch, "views")
+        self.recipe: Recipe = recipe
+        self.cache = cache
         self.backbone = backbone.to(device)
         torch.manual_seed(recipe.seed)
         self.net = LiFT(backbone.kind, recipe.residual).to(device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=recipe.stages[0].rate)
-        self.step = 0
-        self.best = float("inf")
-        self.curve: list[dict[str, float]] = []
 
     def state(self) -> dict[str, Any]:
-        return {
+        return super().state() | {
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "curve": self.curve,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
 
     def bytes_to_keep(self) -> int:
         """What the features of all views take on the disk."""
@@ -235,16 +215,11 @@ class Run:
             "more. Give larger photos, or smaller views with --size."
         )
 
-    def batches(self, ahead: int = 3) -> Iterator[Batch]:
-        """Batches from the present step to the last, rendered ahead in threads."""
-        steps = iter(range(self.step, self.recipe.steps))
-        with ThreadPoolExecutor(2) as pool:
-            queue = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
-            while queue:
-                numbers, views = queue.popleft().result()
-                queue.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
-                images = self._normalised(views)
-                yield Batch(images, self.features(numbers, images))
+    def batches(self) -> Iterator[Batch]:
+        """This process' batches from the present step to the last, rendered ahead."""
+        for numbers, views in rendered(self.batch, range(self.step, self.recipe.steps)):
+            images = self._normalised(views)
+            yield Batch(images, self.features(numbers, images))
 
     def _normalised(self, views: NDArray[np.uint8]) -> Tensor:
         images = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float() / 255
@@ -295,8 +270,8 @@ class Run:
                 np.save(file, found, allow_pickle=False)
         return found
 
-    def train_step(self, batch: Batch) -> float:
-        """One update. Returns the loss."""
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One update. Returns the loss by name."""
         recipe = self.recipe
         _, rate = stage_at(recipe.stages, self.step, recipe.steps, recipe.warmup)
         for group in self.optimiser.param_groups:
@@ -316,12 +291,21 @@ class Run:
             loss = loss + distance(self.net.lift(image, features), target, recipe.loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.workers.average([p.grad for p in self.net.parameters() if p.grad is not None])
+        self.workers.average_gradients(self.net.parameters())
         self.optimiser.step()
-        # What the batch norms saw differs between the processes; a resumed run knows one of them.
-        self.workers.average([b for b in self.net.buffers() if b.is_floating_point()])
+        self.workers.average_norms(self.net)
         self.step += 1
-        return float(loss.detach())
+        return {"loss": float(loss.detach())}
+
+    def candidates(self) -> Iterator[Candidate]:
+        yield Candidate(self.net, self.validate())
+
+    def save(self, net: nn.Module, path: Path) -> None:
+        save_weights(net, path, metadata(self.net))
+
+    def prepare(self, out: Path, report: Report) -> None:
+        if self.workers.leads and self.step == 0:
+            report(f"step 0: {in_words(self.validate())}")
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -402,7 +386,7 @@ def train(
     recipe: Recipe | None = None,
     resume: bool = False,
     device: str = "cpu",
-    report: Any = print,
+    report: Report = print,
 ) -> Path:
     """Train LiFT on the photographs under `photos`; returns the best weights' path.
 
@@ -415,70 +399,41 @@ def train(
     given, there is none to resume or it began otherwise.
     """
     out = Path(out)
+    where, workers = join(device)
     saved = to_resume(out, resume)
     recipe = recipe or recipe_for(backbone)
-    began_with = repr((recipe, backbone.kind))
-    if saved is not None and saved["began_with"] != began_with:
-        raise TrainingError(
-            f"{out}: this run began with other settings. Give the same options and covis that it "
-            "began with, or start again with another --out."
-        )
-    cv2.setNumThreads(1)
-    where = own_device(device)
-    run = Run(Path(photos), recipe, backbone, where, workers=Workers.join(where))
-    if saved is not None:
-        run.restore(saved["run"])
+    notes = began_with(out, saved, recipe, backbone.kind)
+    run = Run(Path(photos), recipe, backbone, where, workers=workers)
     out.mkdir(parents=True, exist_ok=True)
     needed = run.bytes_to_keep()
     keeps = shutil.disk_usage(out).free > ROOM * needed if saved is None else saved["keeps"]
     if keeps:
         run.cache = out / f"features-{run.views_id()}"
         run.cache.mkdir(exist_ok=True)
-    first = run.workers.rank == 0
-    if first:
-        kept = "kept" if keeps else "not kept, the disk is too full"
-        report(f"{len(run.photos)} photos; features of {needed / 2**30:.1f} GiB are {kept}")
-    if first and run.step == 0:
-        report(f"step 0: {run.validate()}")
+    report = workers.once(report)
+    kept = "kept" if keeps else "not kept, the disk is too full"
+    report(f"{len(run.photos)} photos; features of {needed / 2**30:.1f} GiB are {kept}")
+    fit(run, out, saved=saved, notes=notes | {"keeps": keeps}, report=report)
+    if workers.leads and isinstance(backbone, XFeatMap):
+        _write_bundle(run, backbone, out)
+    return out / BEST
 
-    total, counted, began = 0.0, 0, time.monotonic()
-    for batch in run.batches():
-        total += run.train_step(batch)
-        counted += 1
-        if not first:
-            continue
-        last = run.step == recipe.steps
-        if run.step % 50 == 0 or last:
-            speed = counted / (time.monotonic() - began)
-            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) loss {total / counted:.4f}")
-            total, counted, began = 0.0, 0, time.monotonic()
-        if run.step % recipe.validate_every == 0 or last:
-            result = run.validate()
-            report(f"step {run.step}: {result}")
-            run.curve.append({"step": run.step, **result})
-            if result["once"] < run.best:
-                run.best = result["once"]
-                save_weights(run.net, out / "best.safetensors", metadata(run.net))
-            write_curve(run.curve, out / "curve.csv")
-            began = time.monotonic()
-        if run.step % recipe.checkpoint_every == 0 or last:
-            state = {"run": run.state(), "began_with": began_with, "keeps": keeps}
-            save_checkpoint(state, out / CHECKPOINT)
-    if first and isinstance(backbone, XFeatMap):
-        notes = {
-            "photos": len(run.photos),
-            "updates": recipe.steps,
-            "seed": recipe.seed,
-            "backbone": str(backbone.kind),
-        }
-        export_lift(
-            load_lift(out / "best.safetensors", backbone.kind),
-            backbone.cpu(),
-            out / "bundle",
-            name=out.resolve().name,
-            licence="yours",
-            source="covis train lift",
-            training=notes,
-            metrics=min(run.curve, key=lambda row: row["once"]),
-        )
-    return out / "best.safetensors"
+
+def _write_bundle(run: Run, backbone: XFeatMap, out: Path) -> None:
+    """The best weights and the backbone as a model."""
+    notes = {
+        "photos": len(run.photos),
+        "updates": run.recipe.steps,
+        "seed": run.recipe.seed,
+        "backbone": str(backbone.kind),
+    }
+    export_lift(
+        load_lift(out / BEST, backbone.kind),
+        backbone.cpu(),
+        out / "bundle",
+        name=out.resolve().name,
+        licence="yours",
+        source="covis train lift",
+        training=notes,
+        metrics=min(run.curve, key=lambda row: row["once"]),
+    )

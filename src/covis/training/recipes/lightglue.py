@@ -9,35 +9,30 @@ step), as in `covis.training.recipes.xfeat`.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.features import Extractor
 from covis.matching.nearest import mutual_nearest
 from covis.nets.lightglue import LightGlue, load_official
-from covis.training.checkpoint import (
-    CHECKPOINT,
-    save_checkpoint,
-    save_weights,
-    to_resume,
-    write_curve,
-)
+from covis.training.checkpoint import BEST, began_with, to_resume
+from covis.training.data.held_out import hold_out
 from covis.training.data.labelled_pairs import LabelledPair, render_labelled
 from covis.training.data.photos import load_photos
 from covis.training.data.scenes import Scenes
 from covis.training.data.synthetic import Difficulty
+from covis.training.distributed import Report, Workers, join
+from covis.training.loop import Candidate, fit
+from covis.training.loop import Run as TrainingRun
 from covis.training.losses.lightglue import (
     Trace,
     assignment_loss,
@@ -176,8 +171,10 @@ def as_nearest_neighbour(net: LightGlue) -> None:
             nn.init.constant_(head.matchability.bias, 2.0)
 
 
-class Run:
+class Run(TrainingRun[Batch]):
     """One training run: the network, its average, the optimisers, and where it stands."""
+
+    metric = "score"
 
     def __init__(
         self,
@@ -188,18 +185,11 @@ class Run:
         device: torch.device,
         *,
         scenes: Scenes | None = None,
-        rank: int = 0,
-        ranks: int = 1,
+        workers: Workers | None = None,
     ) -> None:
-        if len(photos) <= recipe.held_out:
-            raise TrainingError(
-                f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
-                "Give a folder with more."
-            )
-        order = np.random.default_rng(recipe.seed).permutation(len(photos))
-        self.held_out = [photos[i] for i in order[: recipe.held_out]]
-        self.photos = [photos[i] for i in order[recipe.held_out :]]
-        self.recipe, self.device, self.rank, self.ranks = recipe, device, rank, ranks
+        super().__init__(device, workers)
+        self.held_out, self.photos = hold_out(photos, recipe.held_out, recipe.seed)
+        self.recipe: Recipe = recipe
         most = max(VALIDATION_KEYPOINTS, *(stage.keypoints for stage in recipe.stages))
         # Even the weakest peaks, so that every view has as many features as are asked for.
         self.scenes = scenes
@@ -239,34 +229,28 @@ class Run:
             torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0),
         )
         self.tuning = torch.optim.AdamW([p for _, p in learnt], betas=(0.9, 0.98), weight_decay=0.0)
-        self.step = 0
-        self.best = float("-inf")
-        self.curve: list[dict[str, float]] = []
         self._validation: list[LabelledPair] = []
 
     def state(self) -> dict[str, Any]:
-        return {
+        return super().state() | {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [o.state_dict() for o in (*self.imitating, self.tuning)],
-            "step": self.step,
-            "best": self.best,
-            "curve": self.curve,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(
             (*self.imitating, self.tuning), state["optimisers"], strict=True
         ):
             optimiser.load_state_dict(saved)
-        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
 
     def render(self, step: int) -> list[LabelledPair]:
         """The pairs that are new at `step`, which may lie before the first."""
         stage, _ = self.recipe.at(max(step, 0))
-        rng = np.random.default_rng((self.recipe.seed, self.rank, step + REUSE * GAP))
+        rng = np.random.default_rng((self.recipe.seed, self.workers.rank, step + REUSE * GAP))
         pairs = []
         for _ in range(max(stage.pairs // REUSE, 1)):
             # Depth maps have gaps; what is rendered keeps the labels clean.
@@ -311,10 +295,7 @@ class Run:
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
-        if self.ranks > 1:
-            for parameter in self.net.parameters():
-                if parameter.grad is not None:
-                    distributed.all_reduce(parameter.grad, distributed.ReduceOp.AVG)
+        self.workers.average_gradients(self.net.parameters())
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         for optimiser in optimisers:
             optimiser.step()
@@ -371,6 +352,9 @@ class Run:
             here, _ = best_partners(self.average.assignment(index), x)
             losses.append(confidence_loss(self.net.confidence(index), x, here, final))
         return {"confidence": torch.stack(losses).mean()}
+
+    def candidates(self) -> Iterator[Candidate]:
+        yield Candidate(self.average, self.validate(self.average))
 
     def validate(self, net: LightGlue) -> dict[str, float]:
         """Match pairs of held-out photos, the same every time.
@@ -429,7 +413,7 @@ def train(
     recipe: Recipe | None = None,
     resume: bool = False,
     device: str = "cpu",
-    report: Any = print,
+    report: Report = print,
 ) -> Path:
     """Train LightGlue for `features` on the photographs under `photos`; returns the best
     weights' path.
@@ -444,57 +428,22 @@ def train(
     the teacher do not load.
     """
     out = Path(out)
+    where, workers = join(device)
     recipe = recipe or Recipe()
     if teacher is None:
         recipe = replace(recipe, stages=WITHOUT_TEACHER)
-    began_with = repr((recipe, features, teacher is not None, scenes is not None))
     saved = to_resume(out, resume)
-    if saved is not None and saved["began_with"] != began_with:
-        raise TrainingError(
-            f"{out}: this run began with other settings. Give the same options and covis that it "
-            "began with, or start again with another --out."
-        )
-    cv2.setNumThreads(1)
-    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if ranks > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    notes = began_with(out, saved, recipe, features, teacher is not None, scenes is not None)
+    report = workers.once(report)
+    report(f"reading the photos under {photos}")
     run = Run(
         list(load_photos(photos)),
         recipe,
         features,
         None if teacher is None else load_official(teacher),
-        torch.device(device),
+        where,
         scenes=None if scenes is None else Scenes(scenes),
-        rank=rank,
-        ranks=ranks,
+        workers=workers,
     )
-    if saved is not None:
-        run.restore(saved["run"])
-    out.mkdir(parents=True, exist_ok=True)
-
-    sums: dict[str, float] = {}
-    began, counted = time.monotonic(), 0
-    for batch in run.batches():
-        for name, value in run.train_step(batch).items():
-            sums[name] = sums.get(name, 0.0) + value
-        counted += 1
-        if rank:
-            continue
-        last = run.step == recipe.steps
-        if run.step % 50 == 0 or last:
-            speed = counted / (time.monotonic() - began)
-            text = " ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
-            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
-            began, sums, counted = time.monotonic(), {}, 0
-        if run.step % recipe.validate_every == 0 or last:
-            result = run.validate(run.average)
-            report(f"step {run.step}: {result}")
-            run.curve.append({"step": run.step, **result})
-            if result["score"] > run.best:
-                run.best = result["score"]
-                save_weights(run.average, out / "best.safetensors")
-            write_curve(run.curve, out / "curve.csv")
-            began = time.monotonic()
-        if run.step % recipe.checkpoint_every == 0 or last:
-            save_checkpoint({"run": run.state(), "began_with": began_with}, out / CHECKPOINT)
-    return out / "best.safetensors"
+    fit(run, out, saved=saved, notes=notes, report=report)
+    return out / BEST

@@ -8,12 +8,8 @@ resumed sees the same pairs, and ends with the same weights, as one that was not
 from __future__ import annotations
 
 import copy
-import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +22,13 @@ from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
-from covis.training.checkpoint import (
-    CHECKPOINT,
-    save_checkpoint,
-    save_weights,
-    to_resume,
-    write_curve,
-)
+from covis.training.checkpoint import BEST, to_resume
+from covis.training.data.held_out import hold_out
 from covis.training.data.photos import load_photos
 from covis.training.data.synthetic import Difficulty, Pair, render_pair
+from covis.training.distributed import Report, Workers, join
+from covis.training.loop import Candidate, fit, rendered
+from covis.training.loop import Run as TrainingRun
 from covis.training.losses.xfeat import (
     descriptor_loss,
     imitation_loss,
@@ -42,6 +36,7 @@ from covis.training.losses.xfeat import (
     offset_loss,
     reliability_loss,
 )
+from covis.training.schedule import stage_at
 from covis.training.validation import validate
 
 IMITATION_WEIGHTS = {
@@ -111,17 +106,7 @@ class Recipe:
 
     def at(self, step: int) -> tuple[Stage, float]:
         """The stage that `step` falls into and the learning rate there."""
-        begin = 0
-        for index, stage in enumerate(self.stages):
-            last = index == len(self.stages) - 1
-            end = self.steps if last else begin + round(stage.share * self.steps)
-            if step < end:
-                progress = (step - begin) / max(end - begin, 1)
-                fall = 0.5 * (1 + np.cos(np.pi * progress))
-                rate = stage.final_rate + (stage.rate - stage.final_rate) * fall
-                return stage, float(rate * min(1.0, (step + 1) / max(self.warmup, 1)))
-            begin = end
-        raise ValueError(f"step {step} lies beyond the recipe's {self.steps}")
+        return stage_at(self.stages, step, self.steps, self.warmup)
 
 
 def _ready(net: XFeat, device: torch.device) -> XFeat:
@@ -129,8 +114,10 @@ def _ready(net: XFeat, device: torch.device) -> XFeat:
     return net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class Run:
+class Run(TrainingRun[list[Pair]]):
     """One training run: the network, its average, the optimiser, and where it stands."""
+
+    metric = "score"
 
     def __init__(
         self,
@@ -138,16 +125,11 @@ class Run:
         recipe: Recipe,
         teacher: XFeat | None,
         device: torch.device,
+        workers: Workers | None = None,
     ) -> None:
-        if len(photos) <= recipe.held_out:
-            raise TrainingError(
-                f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
-                "Give a folder with more."
-            )
-        order = np.random.default_rng(recipe.seed).permutation(len(photos))
-        self.held_out = [photos[i] for i in order[: recipe.held_out]]
-        self.photos = [photos[i] for i in order[recipe.held_out :]]
-        self.recipe, self.device = recipe, device
+        super().__init__(device, workers)
+        self.held_out, self.photos = hold_out(photos, recipe.held_out, recipe.seed)
+        self.recipe: Recipe = recipe
         torch.manual_seed(recipe.seed)
         self.net = _ready(XFeat(), device)
         self.average = _ready(XFeat(), device).eval()
@@ -162,47 +144,36 @@ class Run:
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=1e-3, weight_decay=recipe.weight_decay
         )
-        self.step = 0
-        self.best = float("-inf")
-        self.curve: list[dict[str, float]] = []
         self.anchor: dict[str, Tensor] | None = None
         """The average at the end of imitation."""
 
     def state(self) -> dict[str, Any]:
-        return {
+        return super().state() | {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "curve": self.curve,
             "anchor": self.anchor,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best = state["step"], state["best"]
-        self.curve, self.anchor = state["curve"], state["anchor"]
+        self.anchor = state["anchor"]
 
     def batch(self, step: int) -> list[Pair]:
-        """The pairs of a step: a function of the seed and the step alone."""
+        """This process' own pairs of a step: a function of the seed, the step and its rank."""
         stage, _ = self.recipe.at(step)
-        rng = np.random.default_rng((self.recipe.seed, step))
+        # Zeros at the end change no generator: the first process draws what a lone one does.
+        rng = np.random.default_rng((self.recipe.seed, step, 0, self.workers.rank))
         return [
             render_pair(self.photos, stage.size, stage.difficulty, rng) for _ in range(stage.pairs)
         ]
 
-    def batches(self, ahead: int = 3) -> Iterator[list[Pair]]:
-        """Batches from the present step to the last, rendered ahead in threads."""
-        steps = iter(range(self.step, self.recipe.steps))
-        with ThreadPoolExecutor(2) as pool:
-            queue = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
-            while queue:
-                pairs = queue.popleft().result()
-                queue.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
-                yield pairs
+    def batches(self) -> Iterator[list[Pair]]:
+        """This process' batches from the present step to the last, rendered ahead."""
+        return rendered(self.batch, range(self.step, self.recipe.steps))
 
     def train_step(self, pairs: list[Pair]) -> dict[str, float]:
         """One update. Returns the losses by name."""
@@ -221,8 +192,10 @@ class Run:
         total = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
+        self.workers.average_gradients(self.net.parameters())
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         self.optimiser.step()
+        self.workers.average_norms(self.net)
         self._follow()
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
@@ -269,7 +242,7 @@ class Run:
     def _correspondence_losses(
         self, stage: Stage, pairs: list[Pair], output: XFeatOutput, offsets_of: int = 192
     ) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.recipe.seed, self.step, 1))
+        rng = np.random.default_rng((self.recipe.seed, self.step, 1, self.workers.rank))
         sums: dict[str, list[Tensor]] = {"descriptors": [], "confidence": [], "offsets": []}
         fine: list[tuple[Tensor, Tensor, Tensor]] = []
         for index, pair in enumerate(pairs):
@@ -311,6 +284,15 @@ class Run:
     def validate(self, net: XFeat) -> dict[str, float]:
         """Measure `net` on held-out photos, the same pairs every time."""
         return validate(net, self.held_out, MILD, self.recipe.seed, self.recipe.validation_pairs)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """The average, and at the end its blends."""
+        nets = [(1.0, self.average)]
+        if self.step == self.recipe.steps:
+            nets += self.blends()
+        for share, net in nets:
+            name = f"{share:.0%} of the last weights"
+            yield Candidate(net, {"share": share, **self.validate(net)}, name)
 
     def blends(self) -> Iterator[tuple[float, XFeat]]:
         """Networks between the end of imitation and the present average, by the latter's share.
@@ -376,7 +358,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     device: str = "cpu",
-    report: Any = print,
+    report: Report = print,
 ) -> Path:
     """Train XFeat on the photographs under `photos`; returns the best weights' path.
 
@@ -389,9 +371,10 @@ def train(
     does not load.
     """
     out = Path(out)
+    where, workers = join(device)
     saved = to_resume(out, resume)
     if saved is not None:
-        steps, seed = saved["steps"], saved["seed"]
+        steps, seed = steps or saved["steps"], saved["seed"]
         if saved["taught"] != (teacher is not None):
             raise TrainingError(
                 f"{out}: this run began {'with' if saved['taught'] else 'without'} a teacher and "
@@ -402,58 +385,20 @@ def train(
         seed=seed,
         stages=WITHOUT_TEACHER if teacher is None else WITH_TEACHER,
     )
-    if saved is not None and saved["recipe"] != repr(recipe):
+    if saved is not None and saved["recipe"] != repr(replace(recipe, steps=saved["steps"])):
         raise TrainingError(
             f"{out}: this run began with another recipe. Go on with the covis it began with, or "
             "start again with another --out."
         )
-    cv2.setNumThreads(1)
-    run = Run(
-        list(load_photos(photos)),
-        recipe,
-        None if teacher is None else load_official(teacher),
-        torch.device(device),
-    )
-    if saved is not None:
-        run.restore(saved["run"])
-    out.mkdir(parents=True, exist_ok=True)
-
-    def save() -> None:
-        save_checkpoint(
-            {
-                "run": run.state(),
-                "steps": recipe.steps,
-                "seed": seed,
-                "taught": teacher is not None,
-                "recipe": repr(recipe),
-            },
-            out / CHECKPOINT,
-        )
-
-    sums: dict[str, float] = {}
-    began, counted = time.monotonic(), 0
-    for pairs in run.batches():
-        for name, value in run.train_step(pairs).items():
-            sums[name] = sums.get(name, 0.0) + value
-        counted += 1
-        last = run.step == recipe.steps
-        if run.step % 50 == 0 or last:
-            row = {name: value / counted for name, value in sums.items()}
-            speed = counted / (time.monotonic() - began)
-            text = " ".join(f"{name} {value:.4f}" for name, value in row.items())
-            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
-            began, sums, counted = time.monotonic(), {}, 0
-        if run.step % recipe.validate_every == 0 or last:
-            candidates = [(1.0, run.average), *(run.blends() if last else [])]
-            for share, net in candidates:
-                result = run.validate(net)
-                report(f"step {run.step}, {share:.0%} of the last weights: {result}")
-                run.curve.append({"step": run.step, "share": share, **result})
-                if result["score"] > run.best:
-                    run.best = result["score"]
-                    save_weights(net, out / "best.safetensors")
-            write_curve(run.curve, out / "curve.csv")
-            began = time.monotonic()
-        if run.step % recipe.checkpoint_every == 0 or last:
-            save()
-    return out / "best.safetensors"
+    report = workers.once(report)
+    report(f"reading the photos under {photos}")
+    taught = None if teacher is None else load_official(teacher)
+    notes = {
+        "steps": recipe.steps,
+        "seed": seed,
+        "taught": teacher is not None,
+        "recipe": repr(recipe),
+    }
+    run = Run(list(load_photos(photos)), recipe, taught, where, workers)
+    fit(run, out, saved=saved, notes=notes, report=report)
+    return out / BEST
