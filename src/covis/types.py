@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from covis.errors import CovisError
 from covis.files.atomic import read_arrays, write_arrays
+from covis.options import GeometryKind as GeometryKind
 
 if TYPE_CHECKING:
     from covis.images.decode import Source
@@ -24,7 +25,6 @@ FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
 
-GeometryKind = Literal["homography", "fundamental", "essential", "none"]
 VerdictLabel = Literal["same", "different", "unsure"]
 
 DRAWN_SIZE = 1600

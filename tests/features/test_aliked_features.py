@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from covis import Extractor, load_image
 from covis.errors import ArgumentError
 from covis.features.aliked import BLOCK, Aliked, keypoints
+from covis.runtime.bundle import Bundle
 
 quick = settings(max_examples=15, deadline=None)
 sizes = st.tuples(st.integers(1, 150), st.integers(1, 150))
@@ -35,15 +38,10 @@ class PlainDescriptors:
         return [np.array(rows, np.float32)]
 
 
-class NamedBundle:
-    name = "plain"
-
-
 @pytest.fixture(scope="module")
 def plain():
-    net = Aliked.__new__(Aliked)
-    net.bundle, net._detect, net._describe = NamedBundle(), PlainMaps(), PlainDescriptors()
-    return net
+    graphs = {"detect": PlainMaps(), "describe": PlainDescriptors()}
+    return Aliked(Bundle("plain", "aliked", {}, "-", "-", Path()), graphs=graphs)
 
 
 def noise(height, width, seed=0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from covis import Extractor, load_image
 from covis.features import xfeat
 from covis.features.xfeat import XFeat, best_cells, peaks, sample_descriptors
+from covis.runtime.bundle import Bundle
 from covis.types import Image
 
 quick = settings(max_examples=25, deadline=None)
@@ -36,16 +38,14 @@ class PlainNetwork:
         return [np.ascontiguousarray(made[name], np.float32) for name in outputs]
 
 
-class NamedBundle:
-    name = "plain"
+def plain_xfeat():
+    bundle = Bundle("plain", "xfeat", {}, "-", "-", Path())
+    return XFeat(bundle, graphs={"detect": PlainNetwork()})
 
 
 @pytest.fixture(scope="module")
 def plain():
-    net = XFeat.__new__(XFeat)
-    net.bundle, net._detect = NamedBundle(), PlainNetwork()
-    net._outputs = ["keypoints", "features", "reliability"]
-    return net
+    return plain_xfeat()
 
 
 def noise(height, width, seed=0):
@@ -452,9 +452,7 @@ def test_fit_is_opencv_linear():
 def test_masks_of_an_image_reach_the_network():
     mask = np.zeros((64, 64), bool)
     mask[:, :32] = True
-    net = XFeat.__new__(XFeat)
-    net.bundle, net._detect = NamedBundle(), PlainNetwork()
-    net._outputs = ["keypoints", "features", "reliability"]
+    net = plain_xfeat()
     image = Image(noise(64, 64), 640, 640, mask=mask)
     (found,) = net.sparse([image], 100, 0.0)
     assert len(found) > 0

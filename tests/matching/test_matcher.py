@@ -117,7 +117,7 @@ def noise(size, seed=0):
 
 
 def test_semi_dense(random_bundle, home, monkeypatch):
-    monkeypatch.setattr("covis.matching.matcher.MIN_CONFIDENCE", 0.0)
+    monkeypatch.setattr("covis.matching.semi_dense.MIN_CONFIDENCE", 0.0)
     extract = Extractor("random", semi_dense=True, max_keypoints=200)
     one, two = extract(noise((96, 128))), extract(noise((100, 90), 1))
     matches = Matcher("semi-dense")(one, two)

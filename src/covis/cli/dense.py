@@ -81,7 +81,7 @@ def match_command(
         None if points is None else read_points(points),
         model=model,
         lifts=lifts,
-        max_size=max_size or None,
+        max_size=max_size,
         threads=threads,
     )
     if output is not None:
@@ -142,11 +142,11 @@ def propagate_command(
     from covis.dense.masks import fit, read_mask, write_mask
     from covis.draw.pictures import draw_labels, save_picture
 
-    clip = Frames.open(frames, max_size or None)
+    clip = Frames.open(frames, max_size)
     labels, palette = read_mask(mask)
     if out.resolve() == frames.resolve():
         raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
-    describe = DenseExtractor(model, lifts=lifts, max_size=max_size or None, threads=threads)
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
     described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
     carried = propagate((seen for *_, seen in kept), labels, threads=threads)
     console = Console(stderr=True)
@@ -211,9 +211,9 @@ def discover_command(
     from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
-    describe = DenseExtractor(model, lifts=lifts, max_size=None, threads=threads)
+    describe = DenseExtractor(model, lifts=lifts, max_size=0, threads=threads)
     side = DISCOVER_CELLS * describe.stride if max_size is None else max_size
-    features = describe(load_image(image, max_size=side or None))
+    features = describe(load_image(image, max_size=side))
     found = discover(features, tau)
     if output is not None:
         shown = load_image(image, max_size=DRAWN_SIZE)
@@ -260,10 +260,10 @@ def show_command(
     from covis.images.decode import load_image
 
     def described(times: int | None) -> DenseFeatures:
-        describe = DenseExtractor(model, lifts=times, max_size=max_size or None, threads=threads)
+        describe = DenseExtractor(model, lifts=times, max_size=max_size, threads=threads)
         return describe(loaded)
 
-    loaded = load_image(image, max_size=max_size or None)
+    loaded = load_image(image, max_size=max_size)
     place = None
     if point is not None:
         (place,) = within([read_point(point)], loaded.width, loaded.height, loaded.name)

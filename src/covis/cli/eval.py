@@ -19,7 +19,7 @@ def command(
         Path | None,
         typer.Argument(metavar="DATA", help="Its folder; leave it out to see where to get it."),
     ] = None,
-    features: options.Features = "xfeat",
+    features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
     full_depth: options.FullDepth = False,
     estimator: Annotated[

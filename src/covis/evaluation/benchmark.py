@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from covis.errors import ArgumentError
-from covis.matching.matcher import DEFAULT_MATCHER
+from covis.options import DEFAULT_FEATURES, DEFAULT_MATCHER
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Settings:
     large: with what the usual protocol leaves out for its size, where there is such a thing.
     """
 
-    features: str = "xfeat"
+    features: str = DEFAULT_FEATURES
     matcher: str = DEFAULT_MATCHER
     full_depth: bool = False
     max_keypoints: int | None = None

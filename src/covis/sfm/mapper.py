@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any, Literal
 
 from covis.errors import CovisError
+from covis.options import thread_count
 from covis.sfm.map import need_pycolmap
 
 MapperName = Literal["incremental", "global"]
@@ -90,7 +91,7 @@ def incremental_options(colmap: Any, options: Mapping) -> Any:
     """`pycolmap.IncrementalPipelineOptions`."""
     settings = colmap.IncrementalPipelineOptions()
     settings.random_seed = options.seed
-    settings.num_threads = options.threads or -1
+    settings.num_threads = thread_count(options.threads)
     settings.min_num_matches = options.least_inliers
     settings.min_model_size = LEAST_PHOTOS
     settings.ba_refine_focal_length = options.refine
@@ -101,7 +102,7 @@ def incremental_options(colmap: Any, options: Mapping) -> Any:
     settings.fix_existing_frames = bool(options.fixed)
     mapper = settings.mapper
     mapper.random_seed = options.seed
-    mapper.num_threads = options.threads or -1
+    mapper.num_threads = thread_count(options.threads)
     mapper.abs_pose_refine_focal_length = options.refine
     mapper.abs_pose_refine_extra_params = options.refine
     mapper.init_max_error *= options.typical_coarseness
@@ -114,7 +115,7 @@ def global_options(colmap: Any, options: Mapping) -> Any:
     """`pycolmap.GlobalPipelineOptions`."""
     settings = colmap.GlobalPipelineOptions()
     settings.random_seed = options.seed
-    settings.num_threads = options.threads or -1
+    settings.num_threads = thread_count(options.threads)
     settings.min_num_matches = options.least_inliers
     adjustment = settings.mapper.bundle_adjustment
     adjustment.refine_focal_length = options.refine
