@@ -80,12 +80,27 @@ def match(
         full_depth=full_depth,
         seed=seed,
     )
+    runtime = RuntimeOptions(threads=threads)
+    masks, cameras = (mask0, mask1), (camera0, camera1)
+    return _match_images((image0, image1), options, runtime, masks, cameras)
+
+
+def _match_images(
+    images: tuple[Source, Source],
+    options: MatchOptions,
+    runtime: RuntimeOptions,
+    masks: tuple[MaskSource | None, MaskSource | None],
+    cameras: tuple[Camera | None, Camera | None],
+) -> Matches:
+    """See `match`; everything for image 0, then for image 1."""
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        extract, find = open_pipeline(options, RuntimeOptions(threads=threads))
+        extract, find = open_pipeline(options, runtime)
     with _timed(seconds, "decode"):
-        loaded0 = load_image(image0, max_size=extract.max_size, mask=mask0)
-        loaded1 = load_image(image1, max_size=extract.max_size, mask=mask1)
+        loaded0, loaded1 = (
+            load_image(image, max_size=extract.max_size, mask=mask)
+            for image, mask in zip(images, masks, strict=True)
+        )
     with _timed(seconds, "extract"):
         features0, features1 = extract.batch([loaded0, loaded1])
 
@@ -104,14 +119,16 @@ def match(
                 features0,
                 features1,
                 kind,
-                camera0=camera0,
-                camera1=camera1,
+                camera0=cameras[0],
+                camera1=cameras[1],
                 focal0=loaded0.focal_length,
                 focal1=loaded1.focal_length,
                 seed=options.seed,
             )
 
-    found = match_turned(timed_find, features0, features1, turned1, check, geometry, rotate)
+    found = match_turned(
+        timed_find, features0, features1, turned1, check, options.geometry, options.rotate
+    )
     return replace(found, seconds=seconds, licence=joint_licence(extract, found))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.contracts import assert_sound
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -46,22 +47,6 @@ def plain():
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-def assert_sound(features, image, limit):
-    """What `Features` promises of any extraction."""
-    assert len(features) <= limit
-    assert features.keypoints.shape == (len(features), 2)
-    assert features.scores.shape == (len(features),)
-    assert features.descriptors.shape[0] == len(features)
-    for name in ("keypoints", "scores", "descriptors"):
-        array = getattr(features, name)
-        assert array.dtype == np.float32, name
-        assert np.isfinite(array).all(), name
-    assert (features.width, features.height) == (image.width, image.height)
-    assert (features.keypoints >= 0).all()
-    assert (features.keypoints < [image.width, image.height]).all()
-    assert (np.diff(features.scores) <= 0).all()
 
 
 @quick

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.contracts import assert_sound
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -50,24 +51,6 @@ def plain():
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-def assert_sound(features, image, limit):
-    """What `Features` promises of any extraction."""
-    assert len(features) <= limit
-    assert features.keypoints.shape == (len(features), 2)
-    assert features.scores.shape == (len(features),)
-    assert features.descriptors.shape[0] == len(features)
-    for name in ("keypoints", "scores", "descriptors", "pixel_sizes", "scales", "orientations"):
-        array = getattr(features, name)
-        if array is not None:
-            assert array.dtype == np.float32, name
-            assert array.flags.c_contiguous, name
-            assert np.isfinite(array).all(), name
-    assert (features.width, features.height) == (image.width, image.height)
-    assert (features.keypoints >= 0).all()
-    assert (features.keypoints < [image.width, image.height]).all()
-    assert (np.diff(features.scores) <= 0).all()
 
 
 # Any size.
@@ -424,12 +407,6 @@ def test_max_size_keeps_full_coordinates(random_bundle):
     assert (features.width, features.height) == (640, 480)
     assert features.keypoints.max() > 500
     assert (features.keypoints < [640, 480]).all()
-
-
-def test_same_picture_same_features(random_bundle):
-    made = [Extractor(str(random_bundle.folder), threshold=0.0)(noise(96, 128)) for _ in range(2)]
-    for one, two in zip(fields(made[0]), fields(made[1]), strict=True):
-        np.testing.assert_array_equal(one, two)
 
 
 def test_views_of_arrays(random_bundle):

@@ -15,7 +15,7 @@ from covis.types import Features, Image
 class LocalFeatures(Protocol):
     """A network's class for one bundle, made of (bundle, runtime), or a method without weights.
 
-    THRESHOLD: least score of a keypoint, where nobody asks for another.
+    THRESHOLD: the threshold where nobody asks for another.
     """
 
     THRESHOLD: float
@@ -25,8 +25,9 @@ class LocalFeatures(Protocol):
     ) -> list[Features]:
         """The features of each image, as if it were alone: best first, none masked.
 
-        Keypoints are in full-size pixels, the top-left pixel's centre at (0.5, 0.5), and have
-        scores above the threshold. An image without texture has none.
+        Keypoints are in full-size pixels, the top-left pixel's centre at (0.5, 0.5); descriptors
+        have unit length. threshold: on the method's own scale, what a keypoint must be above.
+        An image without texture has none, and its arrays are empty.
         """
 
 
