@@ -42,8 +42,9 @@ from covis.evaluation.benchmarks.pf_willow import PF_WILLOW
 from covis.evaluation.datasets.boxes import localised, read_yolo_folder
 from covis.evaluation.tables import Row, figures_table, markdown, rows_json
 from covis.images.decode import load_image
+from covis.options import RuntimeOptions, cpu_threads
 from covis.runtime.bundle import Bundle, find_bundle
-from covis.runtime.onnx import OnnxGraph, cpu_threads
+from covis.runtime.onnx import open_graphs
 
 DATA = common.DATA / "dense"
 AGAINST = (("+ LiFT once", "+ bilinear x 2"), ("+ LiFT twice", "+ bilinear x 4"))
@@ -167,7 +168,7 @@ def cost_of_xfeat(arguments: argparse.Namespace) -> list[float]:
 
 def graphs_of(bundle: Bundle, arguments: argparse.Namespace) -> list[Callable[[], object]]:
     """What runs the backbone, and what lifts its features."""
-    backbone, lift = (OnnxGraph(bundle.graph(role), arguments.threads) for role in GRAPHS)
+    backbone, lift = open_graphs(bundle, GRAPHS, RuntimeOptions(threads=arguments.threads)).values()
     pixels = np.random.default_rng(0).integers(0, 256, (COST_SIZE, COST_SIZE, 3), np.uint8)
     image, features = backbone(["image", "features"], pixels=pixels)
     return [
@@ -219,7 +220,7 @@ def run_speed(arguments: argparse.Namespace) -> list[Row]:
     rows = []
     for lifts in range(2):
         describe = DenseExtractor(
-            arguments.model, lifts=lifts, max_size=None, threads=arguments.threads
+            arguments.model, lifts=lifts, max_size=0, threads=arguments.threads
         )
         describe(frames[0])
         began, busy = time.perf_counter(), time.process_time()

@@ -186,8 +186,8 @@ def photos() -> None:
     import cv2
 
     from covis.demo import render_demo
-    from covis.features.extractor import DEFAULT_MAX_SIZE
     from covis.images.decode import load_image
+    from covis.options import DEFAULT_MAX_SIZE
 
     with tempfile.TemporaryDirectory() as folder:
         demo = render_demo((4000, 3000))

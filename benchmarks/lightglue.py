@@ -41,11 +41,12 @@ import numpy as np
 from covis.export.lightglue import made_up_pair
 from covis.matching.lightglue import LightGlue
 from covis.nets import lightglue
+from covis.options import RuntimeOptions
 from covis.runtime.bundle import Bundle
 net = lightglue.LightGlue(256)
 pair = made_up_pair(net, (4096, 4096), np.random.default_rng(0))
 print("before", re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1], "kB")
-match = LightGlue.open(Bundle.read(Path(sys.argv[1])), full=True, threads=2)
+match = LightGlue.open(Bundle.read(Path(sys.argv[1])), full=True, runtime=RuntimeOptions(threads=2))
 match(*pair)
 """
 
@@ -59,6 +60,7 @@ def speed(rounds: int, threads: int, folder: Path) -> None:
     from covis.export.lightglue import export_lightglue, made_up_pair
     from covis.matching.lightglue import LightGlue
     from covis.nets.lightglue import LightGlue as Net
+    from covis.options import RuntimeOptions
 
     contests = []
     for (input_dim, sizes), points, target in SPEED:
@@ -80,7 +82,7 @@ def speed(rounds: int, threads: int, folder: Path) -> None:
         bundle = export_lightglue(
             net, folder / name, name=name, licence="-", source="random", features=""
         )
-        match = LightGlue.open(bundle, full=True, threads=threads)
+        match = LightGlue.open(bundle, full=True, runtime=RuntimeOptions(threads=threads))
         pair = [
             # kornia refuses points outside the image.
             replace(f, keypoints=f.keypoints.clip(0, np.float32([f.width, f.height])))
@@ -116,11 +118,12 @@ def adaptive(threads: int) -> None:
     from covis import Extractor, Matcher
     from covis.geometry import estimate_geometry
     from covis.matching.lightglue import LightGlue
+    from covis.options import RuntimeOptions
     from covis.runtime.bundle import find_bundle
 
-    extract = functools.cache(Extractor(max_keypoints=KEYPOINTS, max_size=None, threads=threads))
+    extract = functools.cache(Extractor(max_keypoints=KEYPOINTS, max_size=0, threads=threads))
     matchers = [Matcher(SHIPPED, full_depth=full, threads=threads) for full in (False, True)]
-    loop = LightGlue.open(find_bundle(SHIPPED), threads=threads)
+    loop = LightGlue.open(find_bundle(SHIPPED), runtime=RuntimeOptions(threads=threads))
     table = []
     totals: list[list[float]] = []
     for pairs in find_sets(DATA, EASY):

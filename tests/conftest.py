@@ -101,6 +101,20 @@ superpoint_bundle = bundle_of("random_superpoint", "superpoint", "superpoint")
 
 
 @pytest.fixture(scope="session")
+def delg_bundle(random_net, models):
+    """DELG on `random_net` as a bundle in the folder of `models`."""
+    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+    import torch
+
+    from covis.export.delg import export_delg
+    from covis.nets.delg import light_delg
+
+    torch.manual_seed(7)
+    delg = light_delg(random_net).eval()
+    return export_delg(delg, models / "delg", name="delg", licence="-", source="-")
+
+
+@pytest.fixture(scope="session")
 def texture():
     """(480, 640, 3) uint8 with detail at every scale."""
     return draw_texture(480, 640)

@@ -16,7 +16,7 @@ from covis.types import Verdict
 
 def test_known_homography(known_pair, warp):
     first, second, matrix = known_pair
-    found = match(first, second, "sift", geometry="homography", max_keypoints=2000)
+    found = match(first, second, features="sift", geometry="homography", max_keypoints=2000)
     error = np.linalg.norm(warp(matrix, found.points0) - found.points1, axis=1)
     assert found.inliers.sum() >= 300
     assert np.median(error) < 0.5
@@ -33,7 +33,7 @@ def test_known_homography(known_pair, warp):
 
 def test_shrunk_images_give_full_size_points(known_pair, warp):
     first, second, matrix = known_pair
-    found = match(first, second, "sift", geometry="homography", max_size=320)
+    found = match(first, second, features="sift", geometry="homography", max_size=320)
     error = np.linalg.norm(warp(matrix, found.points0) - found.points1, axis=1)
     assert found.points0.max() > 400
     assert np.median(error[found.inliers]) < 0.8
@@ -41,7 +41,7 @@ def test_shrunk_images_give_full_size_points(known_pair, warp):
 
 def test_same_call_same_answer(known_pair):
     first, second, _ = known_pair
-    one, two = (match(first, second, "sift", max_keypoints=500, seed=4) for _ in range(2))
+    one, two = (match(first, second, features="sift", max_keypoints=500, seed=4) for _ in range(2))
     np.testing.assert_array_equal(one.points0, two.points0)
     np.testing.assert_array_equal(one.scores, two.scores)
     np.testing.assert_array_equal(one.geometry.matrix, two.geometry.matrix)
@@ -50,7 +50,7 @@ def test_same_call_same_answer(known_pair):
 @pytest.mark.parametrize("geometry", ["none", "homography", "fundamental", "essential"])
 def test_nothing_in_common_is_an_answer(geometry):
     blank = np.full((50, 60), 128, np.uint8)
-    found = match(blank, blank, "sift", geometry=geometry)
+    found = match(blank, blank, features="sift", geometry=geometry)
     assert len(found) == 0
     assert found.points0.shape == found.points1.shape == (0, 2)
     assert found.inliers.shape == (0,)
@@ -61,10 +61,10 @@ def test_masks(known_pair):
     first, second, _ = known_pair
     left = np.zeros(first.shape[:2], bool)
     left[:, :320] = True
-    found = match(first, second, "sift", geometry="none", mask_a=left)
+    found = match(first, second, features="sift", geometry="none", mask0=left)
     assert len(found) > 50
     assert found.points0[:, 0].min() >= 319
-    nothing = match(first, second, "sift", mask_b=np.ones(second.shape[:2], bool))
+    nothing = match(first, second, features="sift", mask1=np.ones(second.shape[:2], bool))
     assert len(nothing) == 0
 
 
@@ -73,7 +73,9 @@ def test_a_bundle_by_its_folder(random_bundle, tmp_path, monkeypatch, matcher):
     """One call finds the refinement of a bundle that is not installed."""
     monkeypatch.setenv("COVIS_HOME", str(tmp_path))
     picture = np.random.default_rng(0).integers(0, 256, (64, 96)).astype(np.uint8)
-    found = match(picture, picture, str(random_bundle.folder), matcher, "none")
+    found = match(
+        picture, picture, features=str(random_bundle.folder), matcher=matcher, geometry="none"
+    )
     assert found.model == "random"
     assert found.licence == "-"
 
@@ -91,7 +93,7 @@ class Turned:
         width, height = (30, 40) if turn in (90, 270) else (40, 30)
         return Features(nothing.reshape(0, 2), nothing, nothing.reshape(0, 8), width, height, "m")
 
-    def find(self, features_a, features_b):
+    def find(self, features0, features1):
         points = np.full((9, 2), 1.5, np.float32)
         return Matches(points, points, points[:, 0], indices=np.zeros((9, 2), np.int64))
 
@@ -154,7 +156,7 @@ def test_rotate_rescues_a_turned_picture(known_pair, warp, times):
     mask[:, :200] = True
     turned, mask = (np.rot90(picture, times) for picture in (second, mask))
     found = match(
-        first, turned, geometry="homography", max_keypoints=1000, rotate="auto", mask_b=mask
+        first, turned, geometry="homography", max_keypoints=1000, rotate="auto", mask1=mask
     )
     assert found.turn == 90 * times  # NumPy turned it the other way.
     height, width = second.shape[:2]
@@ -185,19 +187,19 @@ def test_exceptions(tmp_path, monkeypatch):
     monkeypatch.setenv("COVIS_HOME", str(tmp_path))
     picture = np.zeros((40, 40), np.uint8)
     with pytest.raises(ImageError, match="no such file"):
-        match("nowhere.jpg", picture, "sift")
+        match("nowhere.jpg", picture, features="sift")
     with pytest.raises(BundleError, match="no model named 'nonsense'"):
-        match(picture, picture, "nonsense")
+        match(picture, picture, features="nonsense")
     with pytest.raises(ArgumentError, match="no matcher 'magic'"):
-        match(picture, picture, "sift", "magic")
+        match(picture, picture, features="sift", matcher="magic")
     with pytest.raises(ArgumentError, match="no rotate 'sideways'; there are: none, auto"):
-        match(picture, picture, "sift", rotate="sideways")
+        match(picture, picture, features="sift", rotate="sideways")
     with pytest.raises(BundleError, match="no LightGlue weights are installed for 'sift'"):
-        match("nowhere.jpg", picture, "sift", "lightglue")
-    with pytest.raises(ArgumentError, match="SIFT has no semi-dense features"):
-        match(picture, picture, "sift", "semi-dense")
+        match("nowhere.jpg", picture, features="sift", matcher="lightglue")
+    with pytest.raises(ArgumentError, match="'sift' has no semi-dense features"):
+        match(picture, picture, features="sift", matcher="semi-dense")
     with pytest.raises(ArgumentError, match="max_keypoints"):
-        match(picture, picture, "sift", max_keypoints=0)
+        match(picture, picture, features="sift", max_keypoints=0)
 
 
 def test_public_names():

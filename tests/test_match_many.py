@@ -19,10 +19,11 @@ from helpers.textures import soft_noise
 
 from covis.errors import ArgumentError, CovisError
 from covis.features.extractor import Extractor
-from covis.match_many import PairResult, Settings, Summary, match_many
+from covis.match_many import PairResult, Summary, match_many
+from covis.options import MatchOptions
 from covis.types import Features, Matches, Verdict
 
-SIFT = Settings("sift", max_keypoints=200)
+SIFT = MatchOptions(features="sift", max_keypoints=200)
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:
@@ -49,7 +50,7 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run(pictures: list[Path], out: Path, settings: Settings = SIFT, **options: bool) -> Summary:
+def run(pictures: list[Path], out: Path, settings: MatchOptions = SIFT, **options: bool) -> Summary:
     return match_many(combinations(pictures, 2), out, settings, **options)
 
 
@@ -78,8 +79,8 @@ def test_every_pair_has_its_matches_and_its_line(pictures: list[Path], tmp_path:
 def test_a_pair_is_matched_as_by_itself(pictures: list[Path], tmp_path: Path) -> None:
     from covis import match
 
-    run(pictures, tmp_path / "out", Settings("sift", geometry="essential"))
-    alone = match(pictures[0], pictures[3], "sift", geometry="essential")
+    run(pictures, tmp_path / "out", MatchOptions(features="sift", geometry="essential"))
+    alone = match(pictures[0], pictures[3], features="sift", geometry="essential")
     stored = Matches.load(tmp_path / "out" / "matches" / rows(tmp_path / "out")[2]["file"])
     np.testing.assert_array_equal(stored.points1, alone.points1)
     np.testing.assert_array_equal(stored.inliers, alone.inliers)
@@ -148,14 +149,14 @@ def test_damaged_results_are_made_again(pictures: list[Path], tmp_path: Path) ->
 @pytest.mark.parametrize(
     "other",
     [
-        Settings("sift", max_keypoints=100),
-        Settings("sift", max_keypoints=200, seed=1),
-        Settings("sift", max_keypoints=200, rotate="auto"),
+        MatchOptions(features="sift", max_keypoints=100),
+        MatchOptions(features="sift", max_keypoints=200, seed=1),
+        MatchOptions(features="sift", max_keypoints=200, rotate="auto"),
     ],
     ids=["max_keypoints", "seed", "rotate"],
 )
 def test_exception_for_other_settings(
-    other: Settings, pictures: list[Path], tmp_path: Path
+    other: MatchOptions, pictures: list[Path], tmp_path: Path
 ) -> None:
     run(pictures[:2], tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -204,7 +205,7 @@ def test_turned_pictures_are_extracted_once(
         "__call__",
         lambda self, image: seen.append((image.width, image.height)) or extract(self, image),
     )
-    settings = Settings("sift", max_keypoints=50, rotate="auto")
+    settings = MatchOptions(features="sift", max_keypoints=50, rotate="auto")
     summary = run(pictures, tmp_path / "out", settings)
     assert (summary.done, summary.extracted) == (6, 4)
     assert sorted(seen) == [(120, 160)] * 6 + [(160, 120)] * 7
@@ -222,7 +223,8 @@ import os, signal, sys
 from itertools import combinations
 from pathlib import Path
 from covis.images.picture_files import pictures_to_pair
-from covis.match_many import Settings, match_many
+from covis.match_many import match_many
+from covis.options import MatchOptions
 
 moment, replaces = int(sys.argv[3]), 0
 replace = Path.replace
@@ -234,7 +236,7 @@ def counting(self, target):
     return replace(self, target)
 Path.replace = counting
 pairs = combinations(pictures_to_pair(Path(sys.argv[1])), 2)
-match_many(pairs, Path(sys.argv[2]), Settings("sift", max_keypoints=200))
+match_many(pairs, Path(sys.argv[2]), MatchOptions(features="sift", max_keypoints=200))
 """
 
 

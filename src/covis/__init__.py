@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from covis.api import match, verify
     from covis.errors import CovisError
+    from covis.export.import_weights import import_weights
     from covis.features import Extractor
     from covis.geometry import Camera, estimate_geometry
     from covis.images.decode import load_image
     from covis.matching import Matcher
+    from covis.options import ExtractorOptions, MatcherOptions, MatchOptions, RuntimeOptions
     from covis.search import Index
     from covis.types import Features, Geometry, Image, Matches
 
@@ -21,11 +23,16 @@ _HOMES = {
     "match": "api",
     "verify": "api",
     "CovisError": "errors",
+    "import_weights": "export.import_weights",
     "Extractor": "features",
     "Camera": "geometry",
     "estimate_geometry": "geometry",
     "load_image": "images",
     "Matcher": "matching",
+    "ExtractorOptions": "options",
+    "MatchOptions": "options",
+    "MatcherOptions": "options",
+    "RuntimeOptions": "options",
     "Index": "search",
     "Features": "types",
     "Geometry": "types",
@@ -37,13 +44,18 @@ __all__ = [
     "Camera",
     "CovisError",
     "Extractor",
+    "ExtractorOptions",
     "Features",
     "Geometry",
     "Image",
     "Index",
+    "MatchOptions",
     "Matcher",
+    "MatcherOptions",
     "Matches",
+    "RuntimeOptions",
     "estimate_geometry",
+    "import_weights",
     "load_image",
     "match",
     "verify",

@@ -6,53 +6,61 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
-from covis.errors import ArgumentError
-from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
+from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.verdict import judge
 from covis.images.decode import load_image
 from covis.images.orientation import TURNS, Orientation
-from covis.matching.matcher import DEFAULT_MATCHER, Matcher
-from covis.types import Features, GeometryKind, MaskSource, Matches, Source
-
-Rotate = Literal["none", "auto"]
+from covis.matching import Matcher, needs_semi_dense
+from covis.options import (
+    DEFAULT_GEOMETRY,
+    DEFAULT_ROTATE,
+    DEFAULT_SEED,
+    GeometryKind,
+    MatchOptions,
+    Rotate,
+    RuntimeOptions,
+    choice,
+)
+from covis.types import Features, MaskSource, Matches, Source
 
 
 def match(
-    a: Source,
-    b: Source,
-    features: str = "xfeat",
-    matcher: str = DEFAULT_MATCHER,
-    geometry: GeometryKind = "fundamental",
-    max_keypoints: int = 4096,
-    max_size: int | None = DEFAULT_MAX_SIZE,
+    image0: Source,
+    image1: Source,
     *,
-    rotate: Rotate = "none",
+    features: str | None = None,
+    matcher: str | None = None,
+    geometry: GeometryKind = DEFAULT_GEOMETRY,
+    max_keypoints: int | None = None,
+    max_size: int | None = None,
+    rotate: Rotate = DEFAULT_ROTATE,
     full_depth: bool = False,
-    mask_a: MaskSource | None = None,
-    mask_b: MaskSource | None = None,
-    camera_a: Camera | None = None,
-    camera_b: Camera | None = None,
-    seed: int = 0,
+    mask0: MaskSource | None = None,
+    mask1: MaskSource | None = None,
+    camera0: Camera | None = None,
+    camera1: Camera | None = None,
+    seed: int = DEFAULT_SEED,
     threads: int | None = None,
 ) -> Matches:
-    """Find the points that two images share.
+    """Find the points that two images share. None leaves a value to covis.
 
-    a, b: paths, arrays (H, W) or (H, W, 3) RGB, PIL images or `Image`s; see `load_image`.
-    features: "xfeat", another bundle's name or folder, or "sift"; see `Extractor`.
-    matcher: "nearest", "semi-dense", "lightglue", or the name or folder of LightGlue weights;
-        see `Matcher`.
+    image0, image1: paths, arrays (H, W) or (H, W, 3) RGB, PIL images or `Image`s; see
+        `load_image`.
+    features: "xfeat" (by default), another bundle's name or folder, or "sift"; see `Extractor`.
+    matcher: "auto" (by default), "nearest", "semi-dense", "lightglue", or the name or folder of
+        LightGlue weights; see `Matcher`.
     geometry: "homography" (a plane, or a camera that only turns), "fundamental" (any scene),
         "essential" (any scene, known cameras; gives the relative pose) or "none".
-    max_keypoints: features an image at most. max_size: larger images are shrunk to this
-        longest side first, in pixels; None for never.
-    rotate: "auto" to try b turned by 90, 180 and 270 degrees as well where the verdict is not
-        "same"; `Matches.turn` says which turn was best.
+    max_keypoints: features an image at most, 4096 by default. max_size: larger images are shrunk
+        to this longest side first, in pixels, 960 by default; 0 for full size.
+    rotate: "auto" to try image 1 turned by 90, 180 and 270 degrees as well where the verdict is
+        not "same"; `Matches.turn` says which turn was best.
     full_depth: let LightGlue run all its layers on all points.
-    mask_a, mask_b: where to find nothing, True or nonzero.
-    camera_a, camera_b: for "essential"; without them the focal length comes from EXIF or is
+    mask0, mask1: where to find nothing, True or nonzero.
+    camera0, camera1: for "essential"; without them the focal length comes from EXIF or is
         guessed, and `Matches.geometry.note` says so.
     seed: of the robust estimation. threads: processor threads, all by default.
 
@@ -62,69 +70,98 @@ def match(
     Raises ImageError when an image cannot be used, ArgumentError on a value out of range,
     BundleError when the model is not there.
     """
+    options = MatchOptions(
+        features=features,
+        matcher=matcher,
+        geometry=geometry,
+        max_keypoints=max_keypoints,
+        max_size=max_size,
+        rotate=rotate,
+        full_depth=full_depth,
+        seed=seed,
+    )
+    runtime = RuntimeOptions(threads=threads)
+    masks, cameras = (mask0, mask1), (camera0, camera1)
+    return _match_images((image0, image1), options, runtime, masks, cameras)
+
+
+def _match_images(
+    images: tuple[Source, Source],
+    options: MatchOptions,
+    runtime: RuntimeOptions,
+    masks: tuple[MaskSource | None, MaskSource | None],
+    cameras: tuple[Camera | None, Camera | None],
+) -> Matches:
+    """See `match`; everything for image 0, then for image 1."""
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        extract = Extractor(
-            features,
-            max_keypoints=max_keypoints,
-            max_size=max_size,
-            semi_dense=matcher == "semi-dense",
-            threads=threads,
-        )
-        find = Matcher(matcher, features=extract.source, full_depth=full_depth, threads=threads)
-        find.bundle(extract.model)
+        extract, find = open_pipeline(options, runtime)
     with _timed(seconds, "decode"):
-        image_a = load_image(a, max_size=max_size, mask=mask_a)
-        image_b = load_image(b, max_size=max_size, mask=mask_b)
+        loaded0, loaded1 = (
+            load_image(image, max_size=extract.max_size, mask=mask)
+            for image, mask in zip(images, masks, strict=True)
+        )
     with _timed(seconds, "extract"):
-        features_a, features_b = extract.batch([image_a, image_b])
+        features0, features1 = extract.batch([loaded0, loaded1])
 
-    def turned_b(turn: int) -> Features:
+    def turned1(turn: int) -> Features:
         with _timed(seconds, "extract"):
-            return extract(Orientation(turn).of_picture(image_b))
+            return extract(Orientation(turn).of_picture(loaded1))
 
-    def timed_find(features_a: Features, features_b: Features) -> Matches:
+    def timed_find(features0: Features, features1: Features) -> Matches:
         with _timed(seconds, "match"):
-            return find(features_a, features_b)
+            return find(features0, features1)
 
     def check(found: Matches, kind: GeometryKind) -> Matches:
         with _timed(seconds, "geometry"):
             return verify(
                 found,
-                features_a,
-                features_b,
+                features0,
+                features1,
                 kind,
-                camera_a=camera_a,
-                camera_b=camera_b,
-                focal_a=image_a.focal_length,
-                focal_b=image_b.focal_length,
-                seed=seed,
+                camera0=cameras[0],
+                camera1=cameras[1],
+                focal0=loaded0.focal_length,
+                focal1=loaded1.focal_length,
+                seed=options.seed,
             )
 
-    found = match_turned(timed_find, features_a, features_b, turned_b, check, geometry, rotate)
+    found = match_turned(
+        timed_find, features0, features1, turned1, check, options.geometry, options.rotate
+    )
     return replace(found, seconds=seconds, licence=joint_licence(extract, found))
+
+
+def open_pipeline(
+    options: MatchOptions, runtime: RuntimeOptions | None = None
+) -> tuple[Extractor, Matcher]:
+    """The extractor, and the matcher for its features, both loaded. Raises as they do."""
+    semi_dense = needs_semi_dense(options.matcher)
+    extract = Extractor.from_options(replace(options.extractor, semi_dense=semi_dense), runtime)
+    find = Matcher.from_options(replace(options.matching, features=extract.source), runtime)
+    find.opened(extract.model)
+    return extract, find
 
 
 def match_turned(
     find: Callable[[Features, Features], Matches],
-    features_a: Features,
-    features_b: Features,
-    turned_b: Callable[[int], Features],
+    features0: Features,
+    features1: Features,
+    turned1: Callable[[int], Features],
     check: Callable[[Matches, GeometryKind], Matches],
     geometry: GeometryKind,
     rotate: Rotate,
 ) -> Matches:
-    """Match and verify; where they are not the "same" and `rotate` is "auto", with b turned too.
+    """Match and verify; where not the "same" and `rotate` is "auto", with image 1 turned too.
 
-    find: a `Matcher`. turned_b: a turn in degrees clockwise -> the features of b turned so.
+    find: a `Matcher`. turned1: a turn in degrees clockwise -> the features of image 1 turned so.
     check: fits a geometry of a kind and judges, see `verify`.
 
     Returns the matches of the most probable turn, `Matches.turn`, and of more inliers between
-    equals; their points are those of b as it is. Raises ArgumentError on a `rotate` that there
-    is not.
+    equals; their points are those of image 1 as it is. Raises ArgumentError on a `rotate` that
+    there is not.
     """
-    if rotate not in get_args(Rotate):
-        raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
+    choice("rotate", rotate, get_args(Rotate))
 
     def evidence(found: Matches) -> tuple[bool, float, int]:
         judged = check(found, "fundamental") if geometry == "none" else found
@@ -132,13 +169,13 @@ def match_turned(
         verdict = judged.verdict
         return verdict.label == "same", verdict.probability, int(judged.inliers.sum())
 
-    upright = check(find(features_a, features_b), geometry)
+    upright = check(find(features0, features1), geometry)
     if rotate == "none" or evidence(upright)[0]:
         return upright
     tried = [upright]
     for turn in TURNS:
-        features = turned_b(turn)
-        found = find(features_a, features)
+        features = turned1(turn)
+        found = find(features0, features)
         back = Orientation(turn).inverse
         points1 = back.of_points(found.points1, (features.width, features.height))
         tried.append(check(replace(found, points1=points1, indices=None, turn=turn), geometry))
@@ -154,14 +191,14 @@ def joint_licence(extract: Extractor, found: Matches) -> str:
 
 def verify(
     matches: Matches,
-    features_a: Features,
-    features_b: Features,
+    features0: Features,
+    features1: Features,
     geometry: GeometryKind,
     *,
-    camera_a: Camera | None = None,
-    camera_b: Camera | None = None,
-    focal_a: float | None = None,
-    focal_b: float | None = None,
+    camera0: Camera | None = None,
+    camera1: Camera | None = None,
+    focal0: float | None = None,
+    focal1: float | None = None,
     seed: int = 0,
 ) -> Matches:
     """Fit a geometry to matches and judge the pair. See `match` for the arguments."""
@@ -169,17 +206,17 @@ def verify(
         matches.points0,
         matches.points1,
         geometry,
-        size0=(features_a.width, features_a.height),
-        size1=(features_b.width, features_b.height),
-        camera0=camera_a,
-        camera1=camera_b,
-        focal0=focal_a,
-        focal1=focal_b,
+        size0=(features0.width, features0.height),
+        size1=(features1.width, features1.height),
+        camera0=camera0,
+        camera1=camera1,
+        focal0=focal0,
+        focal1=focal1,
         scores=matches.scores,
         seed=seed,
     )
     found = replace(matches, geometry=model)
-    return replace(found, verdict=judge(found, features_a, features_b))
+    return replace(found, verdict=judge(found, features0, features1))
 
 
 @contextmanager

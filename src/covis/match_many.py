@@ -24,35 +24,19 @@ from pathlib import Path
 
 import numpy as np
 
-from covis.api import Rotate, joint_licence, match_turned, verify
+from covis.api import joint_licence, match_turned, open_pipeline, verify
 from covis.errors import CovisError, ImageError
-from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
 from covis.files.run_folder import run_folder
 from covis.images.decode import load_image
 from covis.images.orientation import Orientation
-from covis.matching import Matcher
-from covis.matching.matcher import DEFAULT_MATCHER
 from covis.messages import not_there
-from covis.types import Features, GeometryKind, Matches
+from covis.options import GeometryKind, MatchOptions, RuntimeOptions
+from covis.types import Features, Matches
 
 KEPT_IN_MEMORY = 32
 """Pictures whose features stay in memory, about 1 MB each."""
 _FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the results depend on; see `covis.match`."""
-
-    features: str = "xfeat"
-    matcher: str = DEFAULT_MATCHER
-    geometry: GeometryKind = "fundamental"
-    max_keypoints: int = 4096
-    max_size: int | None = DEFAULT_MAX_SIZE
-    seed: int = 0
-    rotate: Rotate = "none"
-    full_depth: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,10 +79,10 @@ class Summary:
 def match_many(
     pairs: Iterable[tuple[Path, Path]],
     out: Path,
-    settings: Settings | None = None,
+    options: MatchOptions | None = None,
     *,
     draw: bool = False,
-    threads: int | None = None,
+    runtime: RuntimeOptions | None = None,
     report: Callable[[PairResult], None] | None = None,
 ) -> Summary:
     """Match each pair into the folder `out`; what is there already is not done again.
@@ -107,13 +91,13 @@ def match_many(
     at any moment and called again, it ends with the same files as an undisturbed run; memory
     does not grow with the number of pictures' features.
 
-    draw: draw each pair as well. threads: processor threads, all by default.
+    options: what the results depend on. draw: draw each pair as well. runtime: how many threads.
     report: called with each pair's result.
 
     Raises ArgumentError when `out` holds results of other settings or is in use, CovisError
     when it cannot be written to, BundleError when the model is not there.
     """
-    run = _Run(out, settings or Settings(), draw, threads)
+    run = _Run(out, options or MatchOptions(), draw, runtime)
     folders = ("features", "matches", "drawings") if draw else ("features", "matches")
     with (
         run_folder(out, run.identity, folders, _FOLLOWS),
@@ -134,30 +118,21 @@ def match_many(
 class _Run:
     """The models, and what is known of each picture."""
 
-    def __init__(self, out: Path, settings: Settings, draw: bool, threads: int | None) -> None:
-        self.out, self.settings, self.draw = out, settings, draw
+    def __init__(
+        self, out: Path, options: MatchOptions, draw: bool, runtime: RuntimeOptions | None
+    ) -> None:
+        self.out, self.options, self.draw = out, options, draw
         self.summary = Summary()
-        self._extract = Extractor(
-            settings.features,
-            max_keypoints=settings.max_keypoints,
-            max_size=settings.max_size,
-            semi_dense=settings.matcher == "semi-dense",
-            threads=threads,
-        )
-        self._match = Matcher(
-            settings.matcher,
-            features=self._extract.source,
-            full_depth=settings.full_depth,
-            threads=threads,
-        )
-        lightglue = self._match.bundle(self._extract.model)
-        named = settings.matcher if settings.matcher != "auto" else "nearest"
+        self._extract, self._match = open_pipeline(options, runtime)
+        opened = self._match.opened(self._extract.model)
         self.identity = {
-            **asdict(settings),
+            **asdict(options),
             "features": self._extract.model,
+            "max_keypoints": self._extract.max_keypoints,
+            "max_size": self._extract.max_size or None,
             "weights": self._extract.weights,
-            "matcher": named if lightglue is None else lightglue.name,
-            "matcher_weights": "" if lightglue is None else lightglue.digest(),
+            "matcher": opened.name,
+            "matcher_weights": "" if opened.bundle is None else opened.bundle.digest(),
         }
         kept = ("features", "weights", "max_keypoints", "max_size", "matcher")
         self._key = _digest(json.dumps([self.identity[name] for name in kept]).encode())[:8]
@@ -235,7 +210,7 @@ class _Run:
         except CovisError:
             pass
         try:
-            loaded = load_image(image, max_size=self.settings.max_size)
+            loaded = load_image(image, max_size=self._extract.max_size)
         except ImageError as error:
             raise self._fails(image, str(error)) from None
         features = self._extract(Orientation(turn).of_picture(loaded))
@@ -256,9 +231,9 @@ class _Run:
                 features0,
                 features1,
                 kind,
-                focal_a=focal0,
-                focal_b=focal1,
-                seed=self.settings.seed,
+                focal0=focal0,
+                focal1=focal1,
+                seed=self.options.seed,
             )
 
         found = match_turned(
@@ -267,8 +242,8 @@ class _Run:
             features1,
             lambda turn: self._features(image1, turn)[0],
             check,
-            self.settings.geometry,
-            self.settings.rotate,
+            self.options.geometry,
+            self.options.rotate,
         )
         return replace(found, licence=joint_licence(self._extract, found))
 

@@ -97,11 +97,13 @@ class MatcherOptions(Options):
 
     matcher: "auto" by default, "nearest", "semi-dense", "lightglue", or the name or the folder
         of LightGlue weights.
+    features: the bundle that semi-dense features come from; by default that of their name.
     full_depth: let LightGlue run all its layers on all points.
     min_similarity, max_ratio: of "nearest", see `mutual_nearest`; none by default.
     """
 
     matcher: str | None = None
+    features: str | None = None
     full_depth: bool = False
     min_similarity: float | None = None
     max_ratio: float | None = None
@@ -109,6 +111,7 @@ class MatcherOptions(Options):
     def checked(self) -> dict[str, Any]:
         return {
             "matcher": optional(text, "matcher", self.matcher),
+            "features": optional(text, "features", self.features),
             "full_depth": flag("full_depth", self.full_depth),
             "min_similarity": optional(number, "min_similarity", self.min_similarity),
             "max_ratio": optional(ratio, "max_ratio", self.max_ratio),
@@ -190,9 +193,12 @@ def thread_count(threads: int | None) -> int:
     return min(threads or cpu_threads(), cpu_threads())
 
 
-def given(value: T | None, default: T) -> T:
-    """The value, or where it is left to covis (None), the default."""
-    return default if value is None else value
+def size_limit(max_size: int | None, default: int = DEFAULT_MAX_SIZE) -> int:
+    """The longest side to shrink to, in pixels: the default for None, 0 for full size.
+
+    Raises ArgumentError on anything but a whole number of 0 or more.
+    """
+    return default if max_size is None else whole_number("max_size", max_size, 0)
 
 
 def optional(check: Any, name: str, value: Any, *limits: Any) -> Any:
@@ -223,8 +229,8 @@ def number(name: str, value: Any) -> float:
 
 def ratio(name: str, value: Any) -> float:
     """The value as a float. Raises ArgumentError unless it lies in 0..1 and is above 0."""
-    if not 0 < number(name, value) <= 1:
-        raise ArgumentError(f"{name} must lie in 0..1 and be above 0, not {value}.")
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) <= 1:
+        raise ArgumentError(f"{name} must lie in 0..1 and be above 0, not {_said(value)}.")
     return float(value)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from covis.errors import CovisError
 from covis.files.atomic import read_arrays, write_arrays
+from covis.options import GeometryKind as GeometryKind
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -28,7 +29,6 @@ Source: TypeAlias = "str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | I
 MaskSource: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 """What says where an image is to be ignored, see `load_image`."""
 
-GeometryKind = Literal["homography", "fundamental", "essential", "none"]
 VerdictLabel = Literal["same", "different", "unsure"]
 
 DRAWN_SIZE = 1600

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -12,12 +14,10 @@ import pytest
 from typer.testing import Result
 
 from covis import __version__
-from covis.api import Rotate
-from covis.cli import dense, options
+from covis.cli import dense, match, match_many, options
 from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
 from covis.dense.object_discovery import TAU
-from covis.features.extractor import DEFAULT_MAX_SIZE
-from covis.matching.matcher import DEFAULT_MATCHER
+from covis.options import MatchOptions, Rotate
 from covis.types import GeometryKind
 
 Run = Callable[..., Result]
@@ -103,9 +103,18 @@ def test_what_nobody_expected_keeps_its_traceback(
 
 
 def test_options_offer_what_the_library_takes() -> None:
-    assert get_args(options.RotateChoice) == get_args(Rotate)
-    assert options.DEFAULT_MATCHER == DEFAULT_MATCHER
-    assert get_args(options.GeometryChoice) == get_args(GeometryKind)
-    assert options.DEFAULT_MAX_SIZE == DEFAULT_MAX_SIZE
+    taken = {each.name: each.default for each in fields(MatchOptions)}
+    left_to_covis = {
+        "features": options.DEFAULT_FEATURES,
+        "matcher": options.DEFAULT_MATCHER,
+        "max_keypoints": options.DEFAULT_MAX_KEYPOINTS,
+        "max_size": options.DEFAULT_MAX_SIZE,
+    }
+    for command in (match.command, match_many.command):
+        offered = inspect.signature(command).parameters
+        for name, default in taken.items():
+            assert offered[name].default == (left_to_covis[name] if default is None else default)
+    assert get_args(get_args(options.Rotate)[0]) == get_args(Rotate)
+    assert get_args(get_args(options.Geometry)[0]) == get_args(GeometryKind)
     assert (dense.DEFAULT_DENSE, dense.FINE_DENSE) == (DEFAULT_DENSE, FINE_DENSE)
     assert dense.DEFAULT_TAU == TAU

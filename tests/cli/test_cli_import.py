@@ -184,7 +184,7 @@ def test_exception_without_transformers(covis: Run, monkeypatch: pytest.MonkeyPa
     ("arguments", "words"),
     [
         (["lift.pth"], "lift.pth is a LiFT, which goes in with the network"),
-        (["points.pth", "--layer", "3"], "--lift are for ViTs; these weights are superpoint's"),
+        (["points.pth", "--layer", "3"], "lift are for ViTs; these weights are superpoint's"),
         (["points.pth", "--lift", "lift.pth"], "are for ViTs; these weights are superpoint's"),
         (["some/vit", "--features", "xfeat"], "for LightGlue weights, not for some/vit"),
         (["none.pth"], "none.pth: no such weights file"),

@@ -63,7 +63,7 @@ def test_match_says_how_a_picture_was_turned(covis: Run, monkeypatch: pytest.Mon
     cv2.imwrite("grey.png", np.full((100, 100, 3), 128, np.uint8))
     result = covis("match", "grey.png", "grey.png", "--features", "sift", "--rotate", "auto")
     assert asked == {"rotate": "auto"}
-    assert "B was turned by 270 degrees clockwise to be matched" in result.stdout
+    assert "Image 1 was turned by 270 degrees clockwise to be matched" in result.stdout
 
 
 def test_match_gives_the_pose_for_essential(covis: Run, pair: tuple[Path, Path]) -> None:
@@ -88,7 +88,7 @@ def test_match_takes_masks(covis: Run, pair: tuple[Path, Path]) -> None:
     mask = np.zeros((160, 200), np.uint8)
     mask[:, 100:] = 255
     cv2.imwrite("mask.png", mask)
-    result = covis("match", *pair, "--features", "sift", "--mask-a", "mask.png", "--json")
+    result = covis("match", *pair, "--features", "sift", "--mask0", "mask.png", "--json")
     assert np.max(json.loads(result.stdout)["points0"], axis=0)[0] < 105
 
 
@@ -97,7 +97,7 @@ def test_match_takes_masks(covis: Run, pair: tuple[Path, Path]) -> None:
     [
         (["a.png", "none.png"], "none.png: no such file"),
         (["a.png", "b.png", "-o", "x.abc"], "suffix"),
-        (["a.png", "b.png", "--mask-b", "none.png"], "none.png"),
+        (["a.png", "b.png", "--mask1", "none.png"], "none.png"),
         (["a.png", "b.png", "--matcher", "semi-dense"], "semi-dense"),
         (["a.png", "b.png", "--matcher", "magic"], "no matcher 'magic'; there are: nearest"),
         (["a.png", "b.png", "--matcher", "lightglue"], "no LightGlue weights are installed for"),

@@ -72,7 +72,7 @@ def test_doctor_exits_with_1_and_says_what_is_wrong(
 def test_doctor_checks_that_matches_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
     from covis.api import match
 
-    monkeypatch.setattr("covis.api.match", lambda a, b: match(a, b, "sift"))
+    monkeypatch.setattr("covis.api.match", lambda a, b: match(a, b, features="sift"))
     check = doctor._self_check()
     assert check["model"] == "sift"
     assert 20 <= check["right"] <= check["matches"]

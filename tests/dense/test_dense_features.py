@@ -90,8 +90,8 @@ def test_at_is_bilinear():
 def test_exceptions(bundle, random_bundle):
     with pytest.raises(ArgumentError, match="lifts must be 0 or more, not -1"):
         DenseExtractor(str(bundle.folder), lifts=-1)
-    with pytest.raises(ArgumentError, match="max_size must be 1 or more"):
-        DenseExtractor(str(bundle.folder), max_size=0)
+    with pytest.raises(ArgumentError, match="max_size must be 0 or more"):
+        DenseExtractor(str(bundle.folder), max_size=-1)
     with pytest.raises(ArgumentError, match="'random' is a bundle for xfeat, not for dense"):
         DenseExtractor(str(random_bundle.folder))
 

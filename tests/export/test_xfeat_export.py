@@ -22,6 +22,7 @@ from covis.export.xfeat import (  # noqa: E402
     official_state_dict,
 )
 from covis.nets.xfeat import XFeat  # noqa: E402
+from covis.options import RuntimeOptions  # noqa: E402
 from covis.runtime import Bundle  # noqa: E402
 from covis.runtime.onnx import OnnxGraph  # noqa: E402
 
@@ -223,7 +224,8 @@ def test_search_head_in_one_pass(random_net, random_bundle, texture, home, model
         random_net, models / "search", name="search", licence="-", source="-", search=delg
     )
     assert bundle.settings == {"global_dimension": delg.dimension}
-    both, plain = (OnnxGraph(b.graph("detect"), 1) for b in (bundle, random_bundle))
+    alone = RuntimeOptions(threads=1)
+    both, plain = (OnnxGraph(b.graph("detect"), alone) for b in (bundle, random_bundle))
     for shape in ((1, 64, 96), (2, 96, 32)):
         found = both([*xfeat.DETECT_OUTPUTS, "global"], image=images(shape))
         for one, two in zip(found, plain(xfeat.DETECT_OUTPUTS, image=images(shape)), strict=False):

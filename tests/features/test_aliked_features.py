@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from helpers.contracts import assert_sound
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from covis import Extractor, load_image
 from covis.errors import ArgumentError
 from covis.features.aliked import BLOCK, Aliked, keypoints
+from covis.runtime.bundle import Bundle
 
 quick = settings(max_examples=15, deadline=None)
 sizes = st.tuples(st.integers(1, 150), st.integers(1, 150))
@@ -35,35 +39,14 @@ class PlainDescriptors:
         return [np.array(rows, np.float32)]
 
 
-class NamedBundle:
-    name = "plain"
-
-
 @pytest.fixture(scope="module")
 def plain():
-    net = Aliked.__new__(Aliked)
-    net.bundle, net._detect, net._describe = NamedBundle(), PlainMaps(), PlainDescriptors()
-    return net
+    graphs = {"detect": PlainMaps(), "describe": PlainDescriptors()}
+    return Aliked(Bundle("plain", "aliked", {}, "-", "-", Path()), graphs=graphs)
 
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-def assert_sound(features, image, limit):
-    """What `Features` promises of any extraction."""
-    assert len(features) <= limit
-    assert features.keypoints.shape == (len(features), 2)
-    assert features.scores.shape == (len(features),)
-    assert features.descriptors.shape[0] == len(features)
-    for name in ("keypoints", "scores", "descriptors"):
-        array = getattr(features, name)
-        assert array.dtype == np.float32, name
-        assert np.isfinite(array).all(), name
-    assert (features.width, features.height) == (image.width, image.height)
-    assert (features.keypoints >= 0).all()
-    assert (features.keypoints < [image.width, image.height]).all()
-    assert (np.diff(features.scores) <= 0).all()
 
 
 @quick

@@ -39,7 +39,7 @@ class Network:
 
 
 def extract(tmp_path, pixels, graph, count=1000, threshold=0.5, mask=None):
-    delg = Delg(bundle(tmp_path, receptive_field=FIELD), graph=graph)
+    delg = Delg(bundle(tmp_path, receptive_field=FIELD), graphs={"delg": graph})
     return delg.sparse([load_image(pixels, mask=mask)], count, threshold)[0]
 
 
@@ -120,7 +120,7 @@ def test_suppression_keeps_the_best_of_those_that_overlap(most):
 
 def test_exception_bundle_without_a_field(tmp_path):
     with pytest.raises(BundleError, match="does not say 'receptive_field'"):
-        Delg(bundle(tmp_path), graph=Network())
+        Delg(bundle(tmp_path), graphs={"delg": Network()})
 
 
 def test_exported_delg_through_the_extractor(home, models, texture):
@@ -142,7 +142,7 @@ def test_exported_delg_through_the_extractor(home, models, texture):
     assert made.settings["receptive_field"] == net.backbone.receptive_field()._asdict()
     picture = texture[:150, :210]
     found = covis.Extractor("delg-small", max_keypoints=200)(picture)
-    torch_delg = Delg(made, graph=TorchGraph(DelgGraph(net), DELG_OUTPUTS))
+    torch_delg = Delg(made, graphs={"delg": TorchGraph(DelgGraph(net), DELG_OUTPUTS)})
     expected = torch_delg.sparse([load_image(picture)], 200, 0.0)[0]
     assert len(found) == len(expected) == 200
     assert found.global_descriptor.shape == (12,)

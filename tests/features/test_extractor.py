@@ -18,12 +18,12 @@ def test_exception_max_keypoints(count):
 
 
 def test_exception_max_size():
-    with pytest.raises(ArgumentError, match="max_size must be 1 or more, not 0"):
-        Extractor("sift", max_size=0)
+    with pytest.raises(ArgumentError, match="max_size must be 0 or more, not -1"):
+        Extractor("sift", max_size=-1)
 
 
 def test_exception_semi_dense_sift():
-    with pytest.raises(ArgumentError, match="SIFT has no semi-dense features"):
+    with pytest.raises(ArgumentError, match="'sift' has no semi-dense features"):
         Extractor("sift", semi_dense=True)
 
 

@@ -35,19 +35,8 @@ def test_features(texture):
     found = Extractor("sift", max_keypoints=200)(texture)
     assert len(found) == 200
     assert found.descriptors.shape == (200, 128)
-    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-3)
-    assert (np.diff(found.scores) <= 0).all()
-    for name in ("keypoints", "scores", "descriptors", "scales", "orientations"):
-        assert getattr(found, name).dtype == np.float32
-        assert len(getattr(found, name)) == 200
+    assert len(found.scales) == len(found.orientations) == 200
     assert found.model == "sift"
-    assert found.pixel_sizes is None
-
-
-def test_the_strongest_are_kept(texture):
-    many = Extractor("sift", max_keypoints=400)(texture)
-    few = Extractor("sift", max_keypoints=50)(texture)
-    np.testing.assert_allclose(few.scores, many.scores[:50])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (31, 33), (2, 3)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from covis import Extractor, load_image
 from covis.features.superpoint import SuperPoint, sample_descriptors
+from covis.runtime.bundle import Bundle
 
 quick = settings(max_examples=15, deadline=None)
 sizes = st.tuples(st.integers(1, 150), st.integers(1, 150))
@@ -27,15 +30,10 @@ class PlainNetwork:
         return [scores, np.pad(cells, ((0, 0), (0, 0), (0, 253)))]
 
 
-class NamedBundle:
-    name = "plain"
-
-
 @pytest.fixture(scope="module")
 def plain():
-    net = SuperPoint.__new__(SuperPoint)
-    net.bundle, net._detect = NamedBundle(), PlainNetwork()
-    return net
+    bundle = Bundle("plain", "superpoint", {}, "-", "-", Path())
+    return SuperPoint(bundle, graphs={"detect": PlainNetwork()})
 
 
 def noise(height, width, seed=0):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.contracts import assert_sound
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from covis import Extractor, load_image
 from covis.features import xfeat
 from covis.features.xfeat import XFeat, best_cells, peaks, sample_descriptors
+from covis.runtime.bundle import Bundle
 from covis.types import Image
 
 quick = settings(max_examples=25, deadline=None)
@@ -36,38 +39,18 @@ class PlainNetwork:
         return [np.ascontiguousarray(made[name], np.float32) for name in outputs]
 
 
-class NamedBundle:
-    name = "plain"
+def plain_xfeat():
+    bundle = Bundle("plain", "xfeat", {}, "-", "-", Path())
+    return XFeat(bundle, graphs={"detect": PlainNetwork()})
 
 
 @pytest.fixture(scope="module")
 def plain():
-    net = XFeat.__new__(XFeat)
-    net.bundle, net._detect = NamedBundle(), PlainNetwork()
-    net._outputs = ["keypoints", "features", "reliability"]
-    return net
+    return plain_xfeat()
 
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-def assert_sound(features, image, limit):
-    """What `Features` promises of any extraction."""
-    assert len(features) <= limit
-    assert features.keypoints.shape == (len(features), 2)
-    assert features.scores.shape == (len(features),)
-    assert features.descriptors.shape[0] == len(features)
-    for name in ("keypoints", "scores", "descriptors", "pixel_sizes", "scales", "orientations"):
-        array = getattr(features, name)
-        if array is not None:
-            assert array.dtype == np.float32, name
-            assert array.flags.c_contiguous, name
-            assert np.isfinite(array).all(), name
-    assert (features.width, features.height) == (image.width, image.height)
-    assert (features.keypoints >= 0).all()
-    assert (features.keypoints < [image.width, image.height]).all()
-    assert (np.diff(features.scores) <= 0).all()
 
 
 # Any size.
@@ -426,12 +409,6 @@ def test_max_size_keeps_full_coordinates(random_bundle):
     assert (features.keypoints < [640, 480]).all()
 
 
-def test_same_picture_same_features(random_bundle):
-    made = [Extractor(str(random_bundle.folder), threshold=0.0)(noise(96, 128)) for _ in range(2)]
-    for one, two in zip(fields(made[0]), fields(made[1]), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
 def test_views_of_arrays(random_bundle):
     """Pixels that are not contiguous are the pixels one sees."""
     extract = Extractor(str(random_bundle.folder), threshold=0.0)
@@ -452,9 +429,7 @@ def test_fit_is_opencv_linear():
 def test_masks_of_an_image_reach_the_network():
     mask = np.zeros((64, 64), bool)
     mask[:, :32] = True
-    net = XFeat.__new__(XFeat)
-    net.bundle, net._detect = NamedBundle(), PlainNetwork()
-    net._outputs = ["keypoints", "features", "reliability"]
+    net = plain_xfeat()
     image = Image(noise(64, 64), 640, 640, mask=mask)
     (found,) = net.sparse([image], 100, 0.0)
     assert len(found) > 0

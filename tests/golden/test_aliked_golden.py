@@ -32,11 +32,12 @@ class DescribeOne(torch.nn.Module):
 
 def extractor(path):
     """What runs a bundle, on the network itself."""
-    net, found = load_official(path), Aliked.__new__(Aliked)
-    found.bundle = Named()
-    found._detect = TorchGraph(DetectGraph(net), ["scores", *MAPS])
-    found._describe = TorchGraph(DescribeOne(net), ["descriptors"])
-    return found
+    net = load_official(path)
+    graphs = {
+        "detect": TorchGraph(DetectGraph(net), ["scores", *MAPS]),
+        "describe": TorchGraph(DescribeOne(net), ["descriptors"]),
+    }
+    return Aliked(Named(), graphs=graphs)
 
 
 def peer(name, state=None):

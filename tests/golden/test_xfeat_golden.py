@@ -55,13 +55,13 @@ def images(shared):
 
 @pytest.fixture(scope="module")
 def features(images, bundle):
-    extract = Extractor(str(bundle.folder), max_keypoints=1024, max_size=None)
+    extract = Extractor(str(bundle.folder), max_keypoints=1024, max_size=0)
     return {name: extract(images[name]) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
 def dense(images, bundle):
-    extract = Extractor(str(bundle.folder), max_keypoints=2000, max_size=None, semi_dense=True)
+    extract = Extractor(str(bundle.folder), max_keypoints=2000, max_size=0, semi_dense=True)
     return {name: extract(images[name]) for name in NAMES}
 
 
@@ -310,7 +310,7 @@ def test_official_refinement_has_a_bias(bundle, texture):
     That is in pixels of the network's input, and how the published weights are; the golden
     outputs have it too. Should it ever be corrected for, this is the place to say so.
     """
-    extract = Extractor(str(bundle.folder), max_keypoints=1000, max_size=None, semi_dense=True)
+    extract = Extractor(str(bundle.folder), max_keypoints=1000, max_size=0, semi_dense=True)
     features = extract(texture)
     itself = np.column_stack([np.arange(len(features))] * 2)
     moved, _, kept = Refiner(bundle)(features, features, itself, 0.25)
@@ -324,7 +324,14 @@ def test_official_refinement_has_a_bias(bundle, texture):
 @pytest.mark.parametrize("matcher", ["nearest", "semi-dense"])
 def test_match_finds_a_known_homography(matcher, bundle, home, known_pair, warp):
     first, second, matrix = known_pair
-    found = match(first, second, "official", matcher, "homography", max_keypoints=2000)
+    found = match(
+        first,
+        second,
+        features="official",
+        matcher=matcher,
+        geometry="homography",
+        max_keypoints=2000,
+    )
     assert found.licence == "Apache-2.0"
     assert found.inliers.sum() >= 100
     error = (warp(matrix, found.points0) - found.points1)[found.inliers]

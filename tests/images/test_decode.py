@@ -358,10 +358,15 @@ def test_reduced_decoding_does_not_move_the_picture(tmp_path, width, height, max
     assert np.abs(shift).max() < 0.05
 
 
-@pytest.mark.parametrize("max_size", [0, -5])
-def test_exception_max_size_below_one(max_size):
+@pytest.mark.parametrize("max_size", [-5, 2.5, "9"])
+def test_exception_max_size(max_size):
     with pytest.raises(ArgumentError, match="max_size"):
         load_image(scene(), max_size=max_size)
+
+
+@pytest.mark.parametrize("max_size", [None, 0])
+def test_full_size_is_the_default(max_size):
+    assert load_image(scene(), max_size=max_size).pixels.shape == load_image(scene()).pixels.shape
 
 
 # Masks

@@ -73,36 +73,12 @@ def test_exception_unknown_matcher():
         Matcher("xfeat-covis")
 
 
-def test_exception_options_of_other_matchers():
-    for matcher in ("semi-dense", "lightglue"):
-        with pytest.raises(ArgumentError, match="min_similarity and max_ratio are for"):
-            Matcher(matcher, max_ratio=0.9)
-    for matcher in ("nearest", "semi-dense"):
-        with pytest.raises(ArgumentError, match="full depth is for LightGlue"):
-            Matcher(matcher, full_depth=True)
-
-
 def test_exception_no_weights_for_the_features(tmp_path, monkeypatch):
     monkeypatch.setenv("COVIS_HOME", str(tmp_path))
     with pytest.raises(BundleError, match="no LightGlue weights are installed for 'm'"):
         Matcher("lightglue")(features(3), features(3))
     assert Matcher("auto").bundle("m") is None
     assert Matcher("auto")(features(3), features(3)).model == "m"
-
-
-def test_exception_mixed_models():
-    with pytest.raises(ArgumentError, match="features of 'm' and 'other' cannot be matched"):
-        Matcher()(features(3), features(3, model="other"))
-
-
-def test_exception_kinds_of_features():
-    sparse, dense = features(3), features(3, semi_dense=True)
-    for pair in ((dense, dense), (sparse, dense), (dense, sparse)):
-        with pytest.raises(ArgumentError, match=r"'nearest' needs sparse features"):
-            Matcher("nearest")(*pair)
-    for pair in ((sparse, sparse), (sparse, dense), (dense, sparse)):
-        with pytest.raises(ArgumentError, match=r"'semi-dense' needs semi-dense features"):
-            Matcher("semi-dense")(*pair)
 
 
 def test_exception_the_refinement_is_not_there(tmp_path, monkeypatch):
@@ -117,7 +93,7 @@ def noise(size, seed=0):
 
 
 def test_semi_dense(random_bundle, home, monkeypatch):
-    monkeypatch.setattr("covis.matching.matcher.MIN_CONFIDENCE", 0.0)
+    monkeypatch.setattr("covis.matching.semi_dense.MIN_CONFIDENCE", 0.0)
     extract = Extractor("random", semi_dense=True, max_keypoints=200)
     one, two = extract(noise((96, 128))), extract(noise((100, 90), 1))
     matches = Matcher("semi-dense")(one, two)

@@ -160,7 +160,7 @@ def test_exception_shape():
 @pytest.mark.parametrize("ratio", [0, -0.5, 1.5, float("nan")])
 def test_exception_ratio(ratio):
     x = np.zeros((3, 4), np.float32)
-    with pytest.raises(ArgumentError, match=r"must lie in 0\.\.1"):
+    with pytest.raises(ArgumentError, match=r"max_ratio must lie in 0\.\.1"):
         mutual_nearest(x, x, max_ratio=ratio)
 
 

@@ -22,7 +22,7 @@ import covis
 for name in covis.__all__:
     getattr(covis, name)
 picture = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
-found = covis.match(picture, picture, "sift", geometry="none")
+found = covis.match(picture, picture, features="sift", geometry="none")
 assert len(found) > 0
 """
 

@@ -31,7 +31,7 @@ def command(
         float,
         typer.Option(min=0, max=3, help="How far apart the two views are; 2 is a hard pair."),
     ] = 1.0,
-    features: options.Features = "xfeat",
+    features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
     seed: options.Seed = 0,
     threads: options.Threads = None,
@@ -46,7 +46,14 @@ def command(
     pair = render_demo(seed=seed, baseline=baseline)
     if keep is not None:
         _keep(pair, keep)
-    found = match(pair.image0, pair.image1, features, matcher, seed=seed, threads=threads)
+    found = match(
+        pair.image0,
+        pair.image1,
+        features=features,
+        matcher=matcher,
+        seed=seed,
+        threads=threads,
+    )
     found.draw(pair.image0, pair.image1, output)
     for line in describe(found):
         typer.echo(line)

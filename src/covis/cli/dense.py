@@ -82,7 +82,7 @@ def match_command(
         None if points is None else read_points(points),
         model=model,
         lifts=lifts,
-        max_size=max_size or None,
+        max_size=max_size,
         threads=threads,
     )
     if output is not None:
@@ -144,11 +144,11 @@ def propagate_command(
     from covis.draw.canvas import save_picture
     from covis.draw.dense import draw_labels
 
-    clip = Frames.open(frames, max_size or None)
+    clip = Frames.open(frames, max_size)
     labels, palette = read_mask(mask)
     if out.resolve() == frames.resolve():
         raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
-    describe = DenseExtractor(model, lifts=lifts, max_size=max_size or None, threads=threads)
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
     described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
     carried = propagate((seen for *_, seen in kept), labels, threads=threads)
     console = Console(stderr=True)
@@ -214,9 +214,9 @@ def discover_command(
     from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
-    describe = DenseExtractor(model, lifts=lifts, max_size=None, threads=threads)
+    describe = DenseExtractor(model, lifts=lifts, max_size=0, threads=threads)
     side = DISCOVER_CELLS * describe.stride if max_size is None else max_size
-    features = describe(load_image(image, max_size=side or None))
+    features = describe(load_image(image, max_size=side))
     found = discover(features, tau)
     if output is not None:
         shown = load_image(image, max_size=DRAWN_SIZE)
@@ -264,10 +264,10 @@ def show_command(
     from covis.images.decode import load_image
 
     def described(times: int | None) -> DenseFeatures:
-        describe = DenseExtractor(model, lifts=times, max_size=max_size or None, threads=threads)
+        describe = DenseExtractor(model, lifts=times, max_size=max_size, threads=threads)
         return describe(loaded)
 
-    loaded = load_image(image, max_size=max_size or None)
+    loaded = load_image(image, max_size=max_size)
     place = None
     if point is not None:
         (place,) = within([read_point(point)], loaded.width, loaded.height, loaded.name)

@@ -81,7 +81,7 @@ Out = Annotated[
 def command(
     benchmark: BenchmarkName = None,
     data: Data = None,
-    features: options.Features = "xfeat",
+    features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
     full_depth: options.FullDepth = False,
     estimator: Estimators = None,

@@ -22,32 +22,36 @@ _MODEL_NAMES = {
 
 
 def command(
-    a: Annotated[Path, typer.Argument(help="A picture.")],
-    b: Annotated[Path, typer.Argument(help="Another picture.")],
+    image0: Annotated[Path, typer.Argument(metavar="IMAGE0", help="A picture.")],
+    image1: Annotated[Path, typer.Argument(metavar="IMAGE1", help="Another picture.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Draw the matches into this picture."),
     ] = None,
     as_json: options.AsJson = False,
-    features: options.Features = "xfeat",
+    features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
-    geometry: options.Geometry = "fundamental",
+    geometry: options.Geometry = options.DEFAULT_GEOMETRY,
     max_keypoints: options.MaxKeypoints = options.DEFAULT_MAX_KEYPOINTS,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
-    rotate: options.Rotate = "none",
+    rotate: options.Rotate = options.DEFAULT_ROTATE,
     full_depth: options.FullDepth = False,
-    mask_a: Annotated[
+    mask0: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Find nothing in A where this picture is not black."),
+        typer.Option(
+            metavar="FILE", help="Find nothing in image 0 where this picture is not black."
+        ),
     ] = None,
-    mask_b: Annotated[Path | None, typer.Option(metavar="FILE", help="The same for B.")] = None,
-    seed: options.Seed = 0,
+    mask1: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same for image 1.")
+    ] = None,
+    seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
     """Find the points that two images share."""
     from covis.images.opened import check_picture
 
-    for picture in (a, b):
+    for picture in (image0, image1):
         check_picture(picture)
     if output is not None:
         from covis.draw.canvas import check_drawable
@@ -57,22 +61,22 @@ def command(
     from covis.api import match
 
     found = match(
-        a,
-        b,
-        features,
-        matcher,
-        geometry,
-        max_keypoints,
-        max_size or None,
+        image0,
+        image1,
+        features=features,
+        matcher=matcher,
+        geometry=geometry,
+        max_keypoints=max_keypoints,
+        max_size=max_size,
         rotate=rotate,
         full_depth=full_depth,
-        mask_a=mask_a,
-        mask_b=mask_b,
+        mask0=mask0,
+        mask1=mask1,
         seed=seed,
         threads=threads,
     )
     if output is not None:
-        found.draw(a, b, output)
+        found.draw(image0, image1, output)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return
@@ -98,8 +102,8 @@ def describe(found: Matches) -> list[str]:
         lines.append(f"Verdict: {said[found.verdict.label]}, probability {probability:.3f}.")
     if found.turn:
         lines.append(
-            f"B was turned by {found.turn} degrees clockwise to be matched; its points are those "
-            "of the picture as it is."
+            f"Image 1 was turned by {found.turn} degrees clockwise to be matched; its points are "
+            "those of the picture as it is."
         )
     stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
     lines.append(f"Time: {stages}.")

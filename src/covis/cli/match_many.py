@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,14 +33,14 @@ def command(
         ),
     ] = None,
     draw: Annotated[bool, typer.Option("--draw", help="Draw each pair as well.")] = False,
-    features: options.Features = "xfeat",
+    features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
-    geometry: options.Geometry = "fundamental",
+    geometry: options.Geometry = options.DEFAULT_GEOMETRY,
     max_keypoints: options.MaxKeypoints = options.DEFAULT_MAX_KEYPOINTS,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
-    rotate: options.Rotate = "none",
+    rotate: options.Rotate = options.DEFAULT_ROTATE,
     full_depth: options.FullDepth = False,
-    seed: options.Seed = 0,
+    seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
     """Match many pairs into a folder.
@@ -50,11 +52,9 @@ def command(
     if (folder is None) == (pairs is None):
         raise typer.BadParameter("give either a FOLDER or --pairs FILE.")
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from covis import match_many
     from covis.images.picture_files import pictures_to_pair, read_pairs
+    from covis.options import MatchOptions, RuntimeOptions
 
     if pairs is not None:
         listed = read_pairs(pairs)
@@ -62,9 +62,36 @@ def command(
     else:
         pictures = pictures_to_pair(folder or Path())
         work, total = itertools.combinations(pictures, 2), math.comb(len(pictures), 2)
-    settings = match_many.Settings(
-        features, matcher, geometry, max_keypoints, max_size or None, seed, rotate, full_depth
+    chosen = MatchOptions(
+        features=features,
+        matcher=matcher,
+        geometry=geometry,
+        max_keypoints=max_keypoints,
+        max_size=max_size,
+        rotate=rotate,
+        full_depth=full_depth,
+        seed=seed,
     )
+    with _reporting(total) as report:
+        summary = match_many.match_many(
+            work, out, chosen, draw=draw, runtime=RuntimeOptions(threads=threads), report=report
+        )
+    done = f"{counted(summary.done, 'pair')} matched"
+    before = f" ({summary.reused} of them before)" if summary.reused else ""
+    typer.echo(
+        f"{done}{before}, {summary.skipped} skipped; "
+        f"features of {counted(summary.extracted, 'picture')} found. See {out / 'summary.csv'}."
+    )
+    if summary.skipped:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _reporting(total: int) -> Iterator[Callable[[PairResult], None]]:
+    """A bar on a terminal, and a line for each picture that cannot be used, once."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -77,14 +104,4 @@ def command(
                 told.add(result.skipped)
                 console.out(f"covis: {result.skipped}", highlight=False)
 
-        summary = match_many.match_many(
-            work, out, settings, draw=draw, threads=threads, report=report
-        )
-    done = f"{counted(summary.done, 'pair')} matched"
-    before = f" ({summary.reused} of them before)" if summary.reused else ""
-    typer.echo(
-        f"{done}{before}, {summary.skipped} skipped; "
-        f"features of {counted(summary.extracted, 'picture')} found. See {out / 'summary.csv'}."
-    )
-    if summary.skipped:
-        raise typer.Exit(1)
+        yield report

@@ -11,9 +11,17 @@ import typer
 from covis.cli.progress import StageBars
 from covis.errors import CovisError
 from covis.messages import extra
+from covis.options import DEFAULT_FEATURES as DEFAULT_FEATURES
+from covis.options import DEFAULT_GEOMETRY as DEFAULT_GEOMETRY
+from covis.options import DEFAULT_MATCHER as DEFAULT_MATCHER
+from covis.options import DEFAULT_MAX_KEYPOINTS as DEFAULT_MAX_KEYPOINTS
+from covis.options import DEFAULT_MAX_SIZE as DEFAULT_MAX_SIZE
+from covis.options import DEFAULT_ROTATE as DEFAULT_ROTATE
+from covis.options import DEFAULT_SEED as DEFAULT_SEED
+from covis.options import UNKNOWN_LICENCE as UNKNOWN_LICENCE
+from covis.options import GeometryKind
+from covis.options import Rotate as RotateKind
 
-RotateChoice = Literal["none", "auto"]
-GeometryChoice = Literal["homography", "fundamental", "essential", "none"]
 FacetChoice = Literal["key", "query", "value", "token"]
 
 Features = Annotated[
@@ -34,14 +42,14 @@ FullDepth = Annotated[
     typer.Option("--full-depth", help="Let LightGlue run all its layers on all points: slower."),
 ]
 Rotate = Annotated[
-    RotateChoice,
+    RotateKind,
     typer.Option(
-        help="auto: unless the pictures show the same as they are, try the second one turned by "
+        help="auto: unless the pictures show the same as they are, try image 1 turned by "
         "90, 180 and 270 degrees as well."
     ),
 ]
 Geometry = Annotated[
-    GeometryChoice,
+    GeometryKind,
     typer.Option(
         help="What matches must agree with. homography: a plane, or a camera that only turns; "
         "fundamental: any scene; essential: any scene, gives the relative pose."
@@ -81,13 +89,6 @@ Store = Annotated[str, typer.Argument(metavar="STORE", help=_STORE)]
 To = Annotated[str, typer.Option("--to", metavar="STORE", help=_STORE)]
 From = Annotated[str, typer.Option("--from", metavar="STORE", help=_STORE)]
 In = Annotated[str, typer.Option("--in", metavar="STORE", help=_STORE)]
-
-UNKNOWN_LICENCE = "unknown: ask whoever gave you the file"
-
-DEFAULT_MATCHER = "auto"
-DEFAULT_MAX_SIZE = 960
-DEFAULT_MAX_KEYPOINTS = 4096
-
 
 TRAIN_EXTRA = extra("train")
 _TRAIN_MODULES = ("torch", "onnx", "onnxscript", "safetensors")

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from covis.cli import options
 from covis.errors import ArgumentError, BundleError
-
-if TYPE_CHECKING:
-    from covis.nets.weights import Architecture
-    from covis.runtime import Bundle
-
-WEIGHTS = (".safetensors", ".pt", ".pth")
-RESERVED = ("xfeat", "sift", "nearest", "semi-dense", "lightglue", "auto")
-"""Names that `--features` and `--matcher` give a meaning of their own."""
 
 app = typer.Typer(help="List models; import and export official weights.", no_args_is_help=True)
 
@@ -56,7 +46,12 @@ def import_weights(
         ),
     ],
     name: Annotated[str, typer.Option(help="What to call the model.")],
-    licence: options.Licence = options.UNKNOWN_LICENCE,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            help="The terms the weights come under.", show_default="those of the published ones"
+        ),
+    ] = None,
     features: options.MadeFor = "",
     layer: options.Layer = None,
     facet: options.Facet = None,
@@ -73,116 +68,26 @@ def import_weights(
 ) -> None:
     """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's, LightGlue's or a ViT's,
     with its LiFT."""
-    from covis.runtime import user_models
-    from covis.runtime.bundle import SHIPPED
+    from covis.export.import_weights import import_weights as make_bundle
+    from covis.runtime.architectures import ARCHITECTURES
 
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ArgumentError(f"'{name}' is no name for a model; use letters, digits, '.', '_', '-'.")
-    if name in RESERVED or (SHIPPED / name).exists():
-        raise ArgumentError(f"the name '{name}' is taken by covis itself; use another.")
-    folder = user_models() / name
-    if folder.exists() and not force:
-        raise ArgumentError(f"there is a model '{name}' in {folder}; --force replaces it.")
-    file = Path(weights)
     with options.needing_train_extra():
-        if file.is_file() or file.suffix in WEIGHTS:
-            bundle = _of_file(file, folder, name, licence, features, (layer, facet, lift))
-        elif features:
-            raise ArgumentError(f"--features is for LightGlue weights, not for {weights}.")
-        else:
-            bundle = _dense(weights, folder, name, licence, layer, facet, lift)
-    uses = {"lightglue": "--matcher", "lift": "'covis dense' and --model"}
-    option = uses.get(bundle.architecture, "--features")
-    typer.echo(f"Imported '{bundle.name}' ({bundle.architecture}) into {bundle.folder}.")
-    if bundle.architecture == "lift":
-        typer.echo(f"Features: {bundle.source}.")
-    typer.echo(f"Licence: {bundle.licence}. Use it with {option} {bundle.name}.")
-
-
-def _of_file(
-    file: Path, folder: Path, name: str, licence: str, features: str, for_vits: Sequence[object]
-) -> Bundle:
-    from covis.nets.weights import architecture_of
-
-    architecture = architecture_of(file)
-    if architecture == "lift":
-        raise ArgumentError(
-            f"{file} is a LiFT, which goes in with the network whose features it lifts: "
-            f"'covis weights import facebook/dino-vits16 --lift {file} --name {name}', or another."
-        )
-    if features and architecture != "lightglue":
-        raise ArgumentError(f"--features is for LightGlue weights; these are {architecture}'s.")
-    if any(given is not None for given in for_vits):
-        raise ArgumentError(
-            f"--layer, --facet and --lift are for ViTs; these weights are {architecture}'s."
-        )
-    return _make_bundle(architecture, file, folder, name, licence, features)
-
-
-def _dense(
-    weights: str,
-    folder: Path,
-    name: str,
-    licence: str,
-    layer: int | None,
-    facet: options.FacetChoice | None,
-    lift: Path | None,
-) -> Bundle:
-    from covis.export.lift import export_lift
-    from covis.nets.dense import licence_of, load_vit
-    from covis.nets.lift import load_lift
-
-    backbone = load_vit(weights, layer, facet or "key")
-    if licence == options.UNKNOWN_LICENCE:
-        licence = licence_of(weights) or licence
-        licence += "" if lift is None else f" (ViT); {options.UNKNOWN_LICENCE} (LiFT)"
-    return export_lift(
-        None if lift is None else load_lift(lift, backbone.kind),
-        backbone,
-        folder,
-        name=name,
-        licence=licence,
-        source=f"{backbone.kind}, {'no LiFT' if lift is None else f'LiFT of {lift.name}'}",
-    )
-
-
-def _make_bundle(
-    architecture: Architecture, file: Path, folder: Path, name: str, licence: str, features: str
-) -> Bundle:
-    source = file.name
-    known = licence != options.UNKNOWN_LICENCE
-    if architecture == "aliked":
-        from covis.export import aliked
-        from covis.nets.aliked import load_official as load_aliked
-
-        licence = licence if known else aliked.LICENCE
-        net = load_aliked(file)
-        return aliked.export_aliked(net, folder, name=name, licence=licence, source=source)
-    if architecture == "superpoint":
-        from covis.export import superpoint
-        from covis.nets.superpoint import load_official as load_superpoint
-
-        licence = licence if known else superpoint.LICENCE
-        points = load_superpoint(file)
-        return superpoint.export_superpoint(
-            points, folder, name=name, licence=licence, source=source
-        )
-    if architecture == "lightglue":
-        from covis.export.lightglue import export_lightglue
-        from covis.nets.lightglue import load_official as load_lightglue
-
-        return export_lightglue(
-            load_lightglue(file),
-            folder,
+        bundle = make_bundle(
+            weights,
             name=name,
             licence=licence,
-            source=source,
             features=features,
+            layer=layer,
+            facet=facet,
+            lift=lift,
+            force=force,
         )
-    from covis.export.xfeat import export_xfeat
-    from covis.nets.xfeat import load_official as load_xfeat
-
-    return export_xfeat(load_xfeat(file), folder, name=name, licence=licence, source=source)
+    uses = {"features": "--features", "matcher": "--matcher", "dense": "'covis dense' and --model"}
+    role = ARCHITECTURES[bundle.architecture].role
+    typer.echo(f"Imported '{bundle.name}' ({bundle.architecture}) into {bundle.folder}.")
+    if role == "dense":
+        typer.echo(f"Features: {bundle.source}.")
+    typer.echo(f"Licence: {bundle.licence}. Use it with {uses[role]} {bundle.name}.")
 
 
 @app.command("export")

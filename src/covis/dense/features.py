@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
-from covis.features.extractor import DEFAULT_MAX_SIZE
 from covis.images.decode import load_image
+from covis.options import RuntimeOptions, size_limit
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import FloatArray, Source
@@ -123,7 +123,7 @@ class DenseExtractor:
         model: str = DEFAULT_DENSE,
         *,
         lifts: int | None = None,
-        max_size: int | None = DEFAULT_MAX_SIZE,
+        max_size: int | None = None,
         threads: int | None = None,
     ) -> None:
         """Load the model.
@@ -131,7 +131,8 @@ class DenseExtractor:
         model: the name or the folder of a bundle for dense features.
         lifts: how often the resolution is doubled: a descriptor every 8, 4 or 2 pixels for 0, 1
             or 2, of XFeat. By default 1, or 0 where the model has no LiFT.
-        max_size: larger images are shrunk to this longest side, in pixels; None for never.
+        max_size: larger images are shrunk to this longest side, in pixels, 960 by
+            default; 0 for full size.
         threads: processor threads; all by default.
 
         Raises ArgumentError on a value out of range, or lifts without a LiFT; BundleError when
@@ -139,8 +140,8 @@ class DenseExtractor:
         """
         if lifts is not None and lifts < 0:
             raise ArgumentError(f"lifts must be 0 or more, not {lifts}.")
-        if max_size is not None and max_size < 1:
-            raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
+        self.max_size = size_limit(max_size)
+        runtime = RuntimeOptions(threads=threads)
         bundle = dense_bundle(model)
         if lifts and not has_lift(bundle):
             raise ArgumentError(
@@ -148,14 +149,14 @@ class DenseExtractor:
                 "make the model again by 'covis weights import' with --lift FILE. 'covis train "
                 "lift' trains one."
             )
-        self.lifts, self.max_size = int(has_lift(bundle)) if lifts is None else lifts, max_size
+        self.lifts = int(has_lift(bundle)) if lifts is None else lifts
         self.model, self.licence = bundle.name, bundle.licence
         self.stride: int = bundle.settings["stride"]
         self._multiple: int = bundle.settings["multiple"]
         self._cell: int = bundle.settings.get("cell", self.stride)
         self._unit: bool = bundle.settings.get("unit", True)
-        self._backbone = OnnxGraph(bundle.graph("backbone"), threads)
-        self._lift = OnnxGraph(bundle.graph("lift"), threads) if self.lifts else None
+        self._backbone = OnnxGraph(bundle.graph("backbone"), runtime)
+        self._lift = OnnxGraph(bundle.graph("lift"), runtime) if self.lifts else None
 
     def __call__(self, image: Source) -> DenseFeatures:
         """The dense features of one image: a path, an array, a PIL image or an `Image`.

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import cv2
 
 from covis.errors import ArgumentError, ImageError
-from covis.features.extractor import DEFAULT_MAX_SIZE
 from covis.images.decode import load_image
 from covis.images.picture_files import pictures_in
+from covis.options import size_limit
 from covis.types import Image
 
 T = TypeVar("T")
@@ -31,15 +31,16 @@ class Frames:
     path: Path
     pictures: tuple[Path, ...]
     count: int
-    max_size: int | None
+    max_size: int
 
     @staticmethod
-    def open(path: str | os.PathLike[str], max_size: int | None = DEFAULT_MAX_SIZE) -> Frames:
+    def open(path: str | os.PathLike[str], max_size: int | None = None) -> Frames:
         """path: a folder of pictures, in the order of their names, or a video file.
+        max_size: as `DenseExtractor` takes it.
 
         Raises ArgumentError when there is none, ImageError when it is no video.
         """
-        path = Path(path)
+        path, max_size = Path(path), size_limit(max_size)
         if path.is_dir():
             pictures = tuple(pictures_in(path))
             if not pictures:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from covis.dense.features import DEFAULT_DENSE, DenseExtractor, DenseFeatures
 from covis.errors import ArgumentError
-from covis.features.extractor import DEFAULT_MAX_SIZE
 from covis.images.decode import load_image, to_grey
 from covis.types import FloatArray, Image, Source
 
@@ -53,7 +52,7 @@ def match(
     *,
     model: str = DEFAULT_DENSE,
     lifts: int | None = None,
-    max_size: int | None = DEFAULT_MAX_SIZE,
+    max_size: int | None = None,
     threads: int | None = None,
 ) -> Transfer:
     """Where places of one image lie in another, see `transfer`; for the rest `DenseExtractor`.
@@ -62,12 +61,12 @@ def match(
 
     Raises ArgumentError for a point outside image 0.
     """
-    loaded = load_image(image0, max_size=max_size)
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
+    loaded = load_image(image0, max_size=describe.max_size)
     if points is None:
         found = salient(loaded)
     else:
         found = within(points, loaded.width, loaded.height, loaded.name)
-    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
     landed, cosines = transfer(describe(loaded), describe(image1), found)
     return Transfer(found, landed, cosines, describe.model, describe.licence)
 

@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 
 from covis.dense.features import DenseFeatures
 from covis.errors import ArgumentError
-from covis.runtime.onnx import cpu_threads
+from covis.options import thread_count
 from covis.types import BoolArray, FloatArray
 
 Labels = NDArray[Any]
@@ -102,7 +102,7 @@ def propagate(
     first: _Frame | None = None
     before: deque[_Frame] = deque(maxlen=how.last)
     blas = ThreadpoolController()
-    with ThreadPoolExecutor(threads or cpu_threads()) as pool:
+    with ThreadPoolExecutor(thread_count(threads)) as pool:
         for number, seen in enumerate(features):
             if (seen.height, seen.width) != mask.shape:
                 raise ArgumentError(

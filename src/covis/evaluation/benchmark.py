@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from covis.errors import ArgumentError
 from covis.evaluation.published_results import PublishedResult
 from covis.evaluation.tables import Row
-from covis.matching.matcher import DEFAULT_MATCHER
+from covis.options import DEFAULT_FEATURES, DEFAULT_MATCHER
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Settings:
     large: with what the usual protocol leaves out for its size, where there is such a thing.
     """
 
-    features: str = "xfeat"
+    features: str = DEFAULT_FEATURES
     matcher: str = DEFAULT_MATCHER
     full_depth: bool = False
     max_keypoints: int | None = None

@@ -12,7 +12,7 @@ from covis.evaluation.benchmark import Settings
 from covis.evaluation.datasets.pairs import Pair
 from covis.features import Extractor
 from covis.images.decode import load_image
-from covis.matching import Matcher
+from covis.matching import Matcher, needs_semi_dense
 from covis.types import Features, FloatArray, Matches
 
 KEYPOINTS = {"semi-dense": 10_000}
@@ -31,11 +31,11 @@ class Method:
 
         Raises ArgumentError and BundleError as `Extractor` and `Matcher` do.
         """
-        semi_dense = settings.matcher == "semi-dense"
+        semi_dense = needs_semi_dense(settings.matcher)
         self.extractor = Extractor(
             settings.features,
             max_keypoints=settings.max_keypoints or KEYPOINTS.get(settings.matcher, max_keypoints),
-            max_size=None,
+            max_size=0,
             semi_dense=semi_dense,
             threads=settings.threads,
         )
@@ -49,9 +49,7 @@ class Method:
             max_ratio=ratio,
             threads=settings.threads,
         )
-        bundle = self.matcher.bundle(self.extractor.model)
-        plain = "semi-dense" if semi_dense else "nearest"
-        self.name = f"{self.extractor.model} + {bundle.name if bundle else plain}"
+        self.name = f"{self.extractor.model} + {self.matcher.opened(self.extractor.model).name}"
         if settings.full_depth:
             self.name += ", full depth"
         self.features = lru_cache(KEPT)(self._extract)

@@ -18,7 +18,7 @@ from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.registry import BENCHMARKS
 from covis.evaluation.tables import Row, figures_table, finite
-from covis.features.extractor import DEFAULT_FEATURES
+from covis.features.extractor import ALIASES
 from covis.files.atomic import replacing
 from covis.runtime.bundle import find_bundle, installed_bundle, list_bundles
 
@@ -96,7 +96,7 @@ def models(benchmark: str, settings: Settings) -> dict[str, str]:
     """
     if BENCHMARKS[benchmark].methods == "own":
         return {bundle.name: bundle.digest() for bundle in list_bundles()}
-    features = DEFAULT_FEATURES if settings.features == "xfeat" else settings.features
+    features = ALIASES.get(settings.features, settings.features)
     names = [features, settings.matcher]
     if settings.matcher in ("auto", "lightglue"):
         names[1] = f"lightglue-{features}"

@@ -13,7 +13,6 @@ from covis.export.onnx_graph import write_graph
 from covis.nets.aliked import ALIKED, LEVELS, SIZE_MULTIPLE
 from covis.runtime.bundle import Bundle
 
-LICENCE = "BSD-3-Clause, if these are the published weights"
 """What an import says when it is not told."""
 
 MAPS = [f"map{level}" for level in range(LEVELS)]

@@ -16,6 +16,7 @@ from covis.export.vit import exportable
 from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
 from covis.nets.dense import Backbone, XFeatMap
 from covis.nets.lift import LiFT
+from covis.options import RuntimeOptions
 from covis.runtime.bundle import Bundle
 from covis.runtime.onnx import OnnxGraph
 
@@ -138,7 +139,7 @@ def _check(graph: Path, backbone: Backbone) -> None:
     with torch.inference_mode():
         _, wanted = BackboneGraph(backbone.cpu())(pixels)
     try:
-        (found,) = OnnxGraph(graph, 1)(["features"], pixels=pixels.numpy())
+        (found,) = OnnxGraph(graph, RuntimeOptions(threads=1))(["features"], pixels=pixels.numpy())
     except Exception:  # ONNX Runtime's own exceptions share no base class.
         found = np.zeros(1, np.float32)
     if found.shape != wanted.shape or np.linalg.norm(found - wanted.numpy()) > (

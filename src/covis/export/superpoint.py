@@ -13,7 +13,6 @@ from covis.export.onnx_graph import write_graph
 from covis.nets.superpoint import STRIDE, SuperPoint
 from covis.runtime.bundle import Bundle
 
-LICENCE = "non-commercial research only (Magic Leap's), if these are the published weights"
 """What an import says when it is not told."""
 
 

@@ -6,14 +6,16 @@ the image is the point i + 0.5; the official code reports i: its keypoints are o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
 from covis.features.nms import best_first, bilinear, clear_border, suppress
+from covis.options import RuntimeOptions
 from covis.runtime.bundle import Bundle
-from covis.runtime.onnx import OnnxGraph
+from covis.runtime.graph import Graph
+from covis.runtime.onnx import open_graphs
 from covis.types import Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
@@ -29,10 +31,18 @@ class Aliked:
 
     THRESHOLD = 0.2
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: RuntimeOptions | None = None,
+        *,
+        graphs: Mapping[str, Graph] | None = None,
+    ) -> None:
+        """graphs: what to run in place of the bundle's own, by role."""
         self.bundle = bundle
-        self._detect = OnnxGraph(bundle.graph("detect"), threads)
-        self._describe = OnnxGraph(bundle.graph("describe"), threads)
+        graphs = graphs or open_graphs(bundle, ("detect", "describe"), runtime)
+        self._detect = graphs["detect"]
+        self._describe = graphs["describe"]
 
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float

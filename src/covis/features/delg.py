@@ -6,16 +6,18 @@ its receptive box; the bundle's settings say how large that is and where the fir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import BundleError
+from covis.options import RuntimeOptions
 from covis.runtime.bundle import Bundle
-from covis.runtime.onnx import OnnxGraph
+from covis.runtime.graph import Graph
+from covis.runtime.onnx import open_graphs
 from covis.types import Features, FloatArray, Image
 
 GLOBAL_SCALES = (2**-0.5, 1.0, 2**0.5)
@@ -26,19 +28,17 @@ LEAST_SIDE = 32
 """The network sees no image smaller than this, in pixels."""
 
 
-class Graph(Protocol):
-    """`OnnxGraph`, `TorchGraph`."""
-
-    def __call__(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]: ...
-
-
 class Delg:
     """The DELG of one bundle, on images."""
 
     def __init__(
-        self, bundle: Bundle, threads: int | None = None, graph: Graph | None = None
+        self,
+        bundle: Bundle,
+        runtime: RuntimeOptions | None = None,
+        *,
+        graphs: Mapping[str, Graph] | None = None,
     ) -> None:
-        """graph: what to run in place of the bundle's own, PyTorch's for one."""
+        """graphs: what to run in place of the bundle's own, by role."""
         self.bundle = bundle
         try:
             field = bundle.settings["receptive_field"]
@@ -46,7 +46,7 @@ class Delg:
             self.THRESHOLD = float(bundle.settings.get("attention_threshold", 0.0))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{bundle.name}: the bundle does not say {error}.") from None
-        self._graph = graph or OnnxGraph(bundle.graph("delg"), threads)
+        self._graph = (graphs or open_graphs(bundle, ("delg",), runtime))["delg"]
 
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float

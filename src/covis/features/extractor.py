@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
+from typing import Self
 
 from covis.errors import ArgumentError
-from covis.features.aliked import Aliked
-from covis.features.delg import Delg
-from covis.features.sift import extract_sift
-from covis.features.superpoint import SuperPoint
-from covis.features.xfeat import XFeat
+from covis.features.registry import HANDCRAFTED, LocalFeatures, SemiDenseFeatures
 from covis.images.decode import load_image
+from covis.options import (
+    DEFAULT_FEATURES,
+    DEFAULT_MAX_KEYPOINTS,
+    ExtractorOptions,
+    RuntimeOptions,
+    size_limit,
+)
+from covis.runtime.architectures import ARCHITECTURES, load, names
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.types import Features, Image, MaskSource, Source
 
-DEFAULT_FEATURES = "xfeat-covis"
-DEFAULT_MAX_SIZE = 960
-"""Longest side images are shrunk to, in pixels. A 12-megapixel photo (4000 or 4032 pixels
-wide) is just above four times that, so its JPEG decodes at a quarter of its size."""
-
-SIFT_LICENCE = "Apache-2.0 (OpenCV's SIFT)"
-
-NETWORKS: dict[str, type[XFeat] | type[Aliked] | type[SuperPoint] | type[Delg]] = {
-    "xfeat": XFeat,
-    "aliked": Aliked,
-    "superpoint": SuperPoint,
-    "delg": Delg,
-}
-"""By the architecture of a bundle."""
+ALIASES = {"xfeat": "xfeat-covis"}
+"""What names stand for: the weights in the package."""
 
 
 class Extractor:
@@ -40,55 +34,83 @@ class Extractor:
 
     def __init__(
         self,
-        features: str = "xfeat",
+        features: str | None = None,
         *,
-        max_keypoints: int = 4096,
-        max_size: int | None = DEFAULT_MAX_SIZE,
+        max_keypoints: int | None = None,
+        max_size: int | None = None,
         semi_dense: bool = False,
         threshold: float | None = None,
         threads: int | None = None,
     ) -> None:
-        """Load the model.
+        """Load the model. None leaves a value to covis.
 
-        features: "xfeat" for the one in the package, the name or the folder of another bundle,
-            or "sift".
-        max_keypoints: at most so many features an image.
-        max_size: larger images are shrunk to this longest side, in pixels; None for never.
-            Keypoints always refer to the full size.
+        features: "xfeat" (by default) for the one in the package, the name or the folder of
+            another bundle, or "sift".
+        max_keypoints: at most so many features an image, 4096 by default.
+        max_size: larger images are shrunk to this longest side, in pixels, 960 by default; 0 for
+            full size. Keypoints always refer to the full size.
         semi_dense: XFeat*'s features, for the matcher "semi-dense".
         threshold: least score of a sparse keypoint; the published one of the network by default.
         threads: processor threads; all by default.
 
         Raises ArgumentError on a value out of range, BundleError when the model is not there.
         """
-        if max_keypoints < 1:
-            raise ArgumentError(f"max_keypoints must be 1 or more, not {max_keypoints}.")
-        if max_size is not None and max_size < 1:
-            raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
-        self.max_keypoints, self.max_size = max_keypoints, max_size
-        self.semi_dense = semi_dense
-        self._net: XFeat | Aliked | SuperPoint | Delg | None = None
+        asked = ExtractorOptions(
+            features=features,
+            max_keypoints=max_keypoints,
+            max_size=max_size,
+            semi_dense=semi_dense,
+            threshold=threshold,
+        )
+        self.source = asked.features or DEFAULT_FEATURES
+        self.source = ALIASES.get(self.source, self.source)
+        self.max_keypoints = asked.max_keypoints or DEFAULT_MAX_KEYPOINTS
+        self.max_size = size_limit(asked.max_size)
+        self.semi_dense = asked.semi_dense
         self._bundle: Bundle | None = None
-        if features == "sift":
-            if semi_dense:
-                raise ArgumentError("SIFT has no semi-dense features; use features='xfeat'.")
-            self.source, self.model, self.licence = "sift", "sift", SIFT_LICENCE
-            return
-        self.source = DEFAULT_FEATURES if features == "xfeat" else features
-        bundle = find_bundle(self.source, NETWORKS, ("sift",))
-        if bundle.architecture not in NETWORKS:
+        self._finds = self._open(RuntimeOptions(threads=threads))
+        if semi_dense and not isinstance(self._finds, SemiDenseFeatures):
+            kind = f" ({self._bundle.architecture})" if self._bundle else ""
+            raise ArgumentError(
+                f"'{self.model}'{kind} has no semi-dense features; use features='xfeat'."
+            )
+        given = asked.threshold
+        self.threshold: float = self._finds.THRESHOLD if given is None else given
+
+    @classmethod
+    def from_options(cls, options: ExtractorOptions, runtime: RuntimeOptions | None = None) -> Self:
+        """The same from options objects."""
+        return cls(**asdict(options), **asdict(runtime or RuntimeOptions()))
+
+    def _open(self, runtime: RuntimeOptions) -> LocalFeatures:
+        """Find and load the model; notes its name, licence and bundle."""
+        finds: LocalFeatures
+        row = HANDCRAFTED.get(self.source)
+        if row is not None:
+            self.model, self.licence = self.source, row.licence
+            finds = load(row.finds)()
+            return finds
+        networks = names("features")
+        bundle = find_bundle(self.source, networks, tuple(HANDCRAFTED))
+        if bundle.architecture not in networks:
             raise ArgumentError(
                 f"'{bundle.name}' is a bundle for {bundle.architecture}, not for features."
             )
         self._bundle = bundle
-        self._net = NETWORKS[bundle.architecture](bundle, threads)
-        if semi_dense and not isinstance(self._net, XFeat):
-            raise ArgumentError(
-                f"'{bundle.name}' ({bundle.architecture}) has no semi-dense features; "
-                "use features='xfeat'."
-            )
-        self._threshold = self._net.THRESHOLD if threshold is None else threshold
         self.model, self.licence = bundle.name, bundle.licence
+        finds = load(ARCHITECTURES[bundle.architecture].runs)(bundle, runtime)
+        return finds
+
+    @property
+    def options(self) -> ExtractorOptions:
+        """What it was made with, nothing left to covis: `from_options` makes the same anew."""
+        return ExtractorOptions(
+            features=self.source,
+            max_keypoints=self.max_keypoints,
+            max_size=self.max_size,
+            semi_dense=self.semi_dense,
+            threshold=self.threshold,
+        )
 
     @cached_property
     def weights(self) -> str:
@@ -108,12 +130,10 @@ class Extractor:
         Images that the network sees at one size go through it a few together.
         """
         loaded = [self._load(image) for image in images]
-        if self._net is None:
-            return [extract_sift(image, self.max_keypoints) for image in loaded]
         if self.semi_dense:
-            assert isinstance(self._net, XFeat)
-            return [self._net.semi_dense(image, self.max_keypoints) for image in loaded]
-        return self._net.sparse(loaded, self.max_keypoints, self._threshold)
+            assert isinstance(self._finds, SemiDenseFeatures)
+            return [self._finds.semi_dense(image, self.max_keypoints) for image in loaded]
+        return self._finds.sparse(loaded, self.max_keypoints, self.threshold)
 
     def _load(self, image: Source, mask: MaskSource | None = None) -> Image:
         return load_image(image, max_size=self.max_size, mask=mask)

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from covis.types import Features, Image
 
 
-def extract_sift(image: Image, max_keypoints: int) -> Features:
+class Sift:
+    """SIFT on images, one after the other."""
+
+    THRESHOLD = 0.0
+
+    def sparse(
+        self, images: Sequence[Image], max_keypoints: int, threshold: float
+    ) -> list[Features]:
+        """See `extract_sift`."""
+        return [extract_sift(image, max_keypoints, threshold) for image in images]
+
+
+def extract_sift(image: Image, max_keypoints: int, threshold: float = 0.0) -> Features:
     """Detect and describe with SIFT; descriptors (N, 128) are square-rooted and of unit length.
+
+    Scores are OpenCV's responses; only those above the threshold stay.
 
     Scales are OpenCV's diameters, twice the deviation of the Gaussian, and orientations its angles.
     """
@@ -21,7 +37,8 @@ def extract_sift(image: Image, max_keypoints: int) -> Features:
         nfeatures=max_keypoints, enable_precise_upscale=True
     )
     found, vectors = sift.detectAndCompute(grey, mask)
-    order = sorted(range(len(found)), key=lambda i: -found[i].response)[:max_keypoints]
+    strong = [i for i, keypoint in enumerate(found) if keypoint.response > threshold]
+    order = sorted(strong, key=lambda i: -found[i].response)[:max_keypoints]
     if vectors is None:
         vectors = np.empty((0, 128), np.float32)
     height, width = grey.shape

@@ -6,15 +6,17 @@ official code reports i: its keypoints are ours less half.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.features.nms import best_first, bilinear, clear_border, suppress
+from covis.options import RuntimeOptions
 from covis.runtime.bundle import Bundle
-from covis.runtime.onnx import OnnxGraph
+from covis.runtime.graph import Graph
+from covis.runtime.onnx import open_graphs
 from covis.types import BoolArray, Features, FloatArray, Image
 
 CELL = 8
@@ -28,9 +30,17 @@ class SuperPoint:
 
     THRESHOLD = 0.0005
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: RuntimeOptions | None = None,
+        *,
+        graphs: Mapping[str, Graph] | None = None,
+    ) -> None:
+        """graphs: what to run in place of the bundle's own, by role."""
         self.bundle = bundle
-        self._detect = OnnxGraph(bundle.graph("detect"), threads)
+        graphs = graphs or open_graphs(bundle, ("detect",), runtime)
+        self._detect = graphs["detect"]
 
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float

@@ -7,7 +7,7 @@ i * W / W' instead: its keypoints are ours less half of W / W'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from covis.features.nms import best_first, mask_at
 from covis.images.decode import to_grey
+from covis.options import RuntimeOptions
 from covis.runtime.bundle import Bundle
-from covis.runtime.onnx import OnnxGraph
+from covis.runtime.graph import Graph
+from covis.runtime.onnx import open_graphs
 from covis.types import BoolArray, Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
@@ -37,9 +39,17 @@ class XFeat:
 
     THRESHOLD = 0.05
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: RuntimeOptions | None = None,
+        *,
+        graphs: Mapping[str, Graph] | None = None,
+    ) -> None:
+        """graphs: what to run in place of the bundle's own, by role."""
         self.bundle = bundle
-        self._detect = OnnxGraph(bundle.graph("detect"), threads)
+        graphs = graphs or open_graphs(bundle, ("detect",), runtime)
+        self._detect = graphs["detect"]
         self._outputs = ["keypoints", "features", "reliability"]
         if GLOBAL_DIMENSION in bundle.settings:
             self._outputs.append(GLOBAL)

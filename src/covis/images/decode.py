@@ -20,6 +20,7 @@ from covis.errors import ArgumentError, ImageError
 from covis.images.exif import focal_length, orientation
 from covis.images.opened import damage_reported, opened
 from covis.images.orientation import Orientation
+from covis.options import size_limit
 from covis.types import BoolArray, Image, MaskSource, Source
 
 _JPEG_END = b"\xff\xd9"
@@ -39,7 +40,8 @@ def load_image(
     source: a path; a Pillow image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB and
         upright, uint8, uint16 or float in 0..1 (a uint8 (H, W, 3) array is not copied); or an
         `Image`, which passes through, shrunk where needed.
-    max_size: the longest side of `pixels` in pixels at most; None for full size. Never enlarges.
+    max_size: the longest side of `pixels` in pixels at most; None or 0 for full size.
+        Never enlarges.
     mask: what to ignore, nonzero or True: a path or an array (h, w), of the upright picture's
         size or any size of the same aspect. Replaces the mask of an `Image`.
 
@@ -48,10 +50,9 @@ def load_image(
     Of 16 bits the upper eight are kept.
 
     Raises ImageError for a source or mask that cannot be used, ArgumentError for a max_size
-    below 1 or a source of another type.
+    below 0 or a source of another type.
     """
-    if max_size is not None and max_size < 1:
-        raise ArgumentError(f"max_size is {max_size}; it must be at least 1, or None.")
+    max_size = size_limit(max_size, 0) or None
     match source:
         case Image():
             image = source

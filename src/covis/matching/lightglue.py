@@ -6,29 +6,25 @@ The steps are those of `covis.nets.lightglue.steps`; a bundle holds them as ONNX
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, BundleError
+from covis.matching.registry import Pairs
+from covis.options import MatcherOptions, RuntimeOptions
 from covis.runtime.bundle import Bundle
-from covis.runtime.onnx import OnnxGraph
+from covis.runtime.graph import Graph
+from covis.runtime.onnx import open_graphs
 from covis.types import Features, FloatArray
 
 IntArray = NDArray[np.int64]
 
 BLOCK = 2**20
 """Similarities that are looked at together when matches are read off."""
-
-
-class Graph(Protocol):
-    """One step of the network, on some backend: `OnnxGraph`, or `TorchGraph`."""
-
-    def __call__(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """Run with named inputs; returns the named outputs in their order."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,9 @@ class LightGlue:
         self._graphs, self.settings = graphs, settings
 
     @classmethod
-    def open(cls, bundle: Bundle, *, full: bool = False, threads: int | None = None) -> LightGlue:
+    def open(
+        cls, bundle: Bundle, *, full: bool = False, runtime: RuntimeOptions | None = None
+    ) -> LightGlue:
         """Load a bundle. full: run all layers on all points even where it could be adaptive.
 
         Raises BundleError when it is not LightGlue's, or is damaged.
@@ -149,7 +147,7 @@ class LightGlue:
         inner = range(last) if settings.decides else range(0)
         roles = ["encode", *(f"layer{i}" for i in range(settings.layers)), "normalise", "best"]
         roles += [*(f"decide{i}" for i in inner), *(f"assign{i}" for i in (*inner, last))]
-        return cls({role: OnnxGraph(bundle.graph(role), threads) for role in roles}, settings)
+        return cls(open_graphs(bundle, roles, runtime), settings)
 
     def batch(self, pairs: Iterable[tuple[Features, Features]]) -> list[Correspondences]:
         """Several pairs of any sizes; the same as one by one, to the last bit."""
@@ -279,3 +277,16 @@ class LightGlue:
         kept = np.flatnonzero(mutual & (scores > self.settings.threshold))
         indices = np.column_stack([points0.index[kept], points1.index[partner0[kept]]])
         return indices, scores[kept]
+
+
+class LightGlueMatcher:
+    """The LightGlue of one bundle, as `Matcher` opens it."""
+
+    def __init__(self, bundle: Bundle, options: MatcherOptions, runtime: RuntimeOptions) -> None:
+        self.name, self.bundle = bundle.name, bundle
+        self._match = LightGlue.open(bundle, full=options.full_depth, runtime=runtime)
+
+    def __call__(self, features0: Features, features1: Features) -> Pairs:
+        """See `PairMatcher`; scores are probabilities."""
+        found = self._match(features0, features1)
+        return Pairs(found.indices, found.scores)

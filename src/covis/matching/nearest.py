@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
-from covis.runtime.onnx import OnnxGraph, cpu_threads
-from covis.types import FloatArray
+from covis.matching.registry import Pairs
+from covis.options import MatcherOptions, RuntimeOptions, optional, ratio, thread_count
+from covis.runtime.onnx import OnnxGraph
+from covis.types import Features, FloatArray
 
 BLOCK_BYTES = 4 * 2**20
 """Similarities that each thread holds at a time; they stay in the processor's cache."""
@@ -21,7 +23,28 @@ BLOCK_BYTES = 4 * 2**20
 def _product() -> OnnxGraph:
     """The matrix product of ONNX Runtime: faster than NumPy's here, and with one thread a
     block it leaves no pool of BLAS threads spinning beside the network's."""
-    return OnnxGraph(Path(__file__).parent / "product.onnx", threads=1)
+    return OnnxGraph(Path(__file__).parent / "product.onnx", RuntimeOptions(threads=1))
+
+
+class Nearest:
+    """Mutual nearest neighbours of sparse features."""
+
+    name, bundle = "nearest", None
+
+    def __init__(self, model: str, options: MatcherOptions, runtime: RuntimeOptions) -> None:
+        self._options, self._runtime = options, runtime
+
+    def __call__(self, features0: Features, features1: Features) -> Pairs:
+        """See `PairMatcher`; scores are similarities."""
+        return Pairs(
+            *mutual_nearest(
+                features0.descriptors,
+                features1.descriptors,
+                min_similarity=self._options.min_similarity,
+                max_ratio=self._options.max_ratio,
+                threads=self._runtime.threads,
+            )
+        )
 
 
 def mutual_nearest(
@@ -54,8 +77,7 @@ def mutual_nearest(
             f"the descriptors have {descriptors0.shape[1]} and {descriptors1.shape[1]} numbers: "
             "they come from different methods and cannot be matched."
         )
-    if max_ratio is not None and not 0 < max_ratio <= 1:
-        raise ArgumentError(f"the ratio must lie in 0..1, not {max_ratio}.")
+    optional(ratio, "max_ratio", max_ratio)
     count0, count1 = len(descriptors0), len(descriptors1)
     if count0 == 0 or count1 == 0:
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
@@ -82,7 +104,7 @@ def mutual_nearest(
         return largest
 
     best1 = np.full(count1, -np.inf, np.float32)
-    with ThreadPoolExecutor(threads or cpu_threads()) as pool:
+    with ThreadPoolExecutor(thread_count(threads)) as pool:
         for largest in pool.map(search, range(0, count0, rows)):
             np.maximum(best1, largest, out=best1)
 

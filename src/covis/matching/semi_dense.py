@@ -1,20 +1,50 @@
-"""Refinement of semi-dense matches to sub-cell accuracy (XFeat*, section 3.3 of the paper)."""
+"""Semi-dense matches, refined to sub-cell accuracy (XFeat*, section 3.3 of the paper)."""
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.runtime.bundle import Bundle
+from covis.matching.nearest import mutual_nearest
+from covis.matching.registry import Pairs
+from covis.options import MatcherOptions, RuntimeOptions
+from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import BoolArray, Features, FloatArray
+
+MIN_CONFIDENCE = 0.25
+"""Refined matches below it are dropped; the published value."""
+
+
+class SemiDense:
+    """Mutual nearest neighbours of semi-dense features, and then where they really lie."""
+
+    name, bundle = "semi-dense", None
+
+    def __init__(self, model: str, options: MatcherOptions, runtime: RuntimeOptions) -> None:
+        self._threads = runtime.threads
+        self._source, self._runtime = options.features or model, runtime
+
+    @cached_property
+    def _refine(self) -> Refiner:
+        return Refiner(find_bundle(self._source), self._runtime)
+
+    def __call__(self, features0: Features, features1: Features) -> Pairs:
+        """See `PairMatcher`."""
+        indices, _ = mutual_nearest(
+            features0.descriptors, features1.descriptors, threads=self._threads
+        )
+        points0, scores, kept = self._refine(features0, features1, indices, MIN_CONFIDENCE)
+        return Pairs(indices[kept], scores, points0)
 
 
 class Refiner:
     """The refinement head of an XFeat bundle."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self._refine = OnnxGraph(bundle.graph("refine"), threads)
+    def __init__(self, bundle: Bundle, runtime: RuntimeOptions | None = None) -> None:
+        self._refine = OnnxGraph(bundle.graph("refine"), runtime)
 
     def __call__(
         self,

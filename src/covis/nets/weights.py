@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from covis.errors import BundleError
-
-Architecture = Literal["xfeat", "aliked", "superpoint", "lightglue", "lift"]
-
-TELLING: dict[Architecture, str] = {
-    "xfeat": "block_fusion.0.layer.0.weight",
-    "aliked": "desc_head.agg_weights",
-    "superpoint": "convPa.weight",
-    "lightglue": "posenc.Wr.weight",
-    "lift": "image_convs_1.0.weight",
-}
-"""A name that only this network's published state dicts have, perhaps behind a prefix."""
+from covis.runtime.architectures import ARCHITECTURES
 
 
-def architecture_of(path: str | Path) -> Architecture:
+def architecture_of(path: str | Path) -> str:
     """Which network the weights in a file belong to, by their names.
 
     Raises BundleError when the file is missing, unreadable or holds none that covis knows.
     """
     state = read_state_dict(path)
-    for architecture, telling in TELLING.items():
+    telling_names = {name: row.telling for name, row in ARCHITECTURES.items() if row.telling}
+    for architecture, telling in telling_names.items():
         if any(name == telling or name.endswith(f".{telling}") for name in state):
             return architecture
-    raise BundleError(f"{path}: holds the weights of none of these: {', '.join(TELLING)}.")
+    raise BundleError(f"{path}: holds the weights of none of these: {', '.join(telling_names)}.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,20 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from covis.errors import BundleError
-
-
-def cpu_threads() -> int:
-    """Threads to use: the processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from covis.options import RuntimeOptions, thread_count
+from covis.options import cpu_threads as cpu_threads
+from covis.runtime.bundle import Bundle
+from covis.runtime.graph import Graph
 
 
 class OnnxGraph:
     """One graph, loaded and ready."""
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, runtime: RuntimeOptions | None = None) -> None:
         """Load the graph at `path`. Raises BundleError when it cannot be."""
+        runtime = runtime or RuntimeOptions()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cpu_threads()
+        options.intra_op_num_threads = thread_count(runtime.threads)
         options.log_severity_level = 3
         # Threads that spin between two graphs would take the processor from other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -41,3 +38,10 @@ class OnnxGraph:
         """Run with named inputs; returns the named outputs in their order."""
         results: list[NDArray[Any]] = self._session.run(outputs, inputs)
         return results
+
+
+def open_graphs(
+    bundle: Bundle, roles: Iterable[str], runtime: RuntimeOptions | None = None
+) -> dict[str, Graph]:
+    """Graphs of a bundle by role. Raises BundleError when one is missing or cannot be loaded."""
+    return {role: OnnxGraph(bundle.graph(role), runtime) for role in roles}

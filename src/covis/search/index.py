@@ -12,10 +12,16 @@ from typing import Any
 import numpy as np
 
 from covis.errors import ArgumentError
-from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
+from covis.features.extractor import Extractor
 from covis.images.picture_files import walk_pictures
-from covis.matching import Matcher
-from covis.matching.matcher import DEFAULT_MATCHER
+from covis.matching import Matcher, needs_semi_dense
+from covis.options import (
+    DEFAULT_MATCHER,
+    INDEX_MAX_KEYPOINTS,
+    ExtractorOptions,
+    MatcherOptions,
+    RuntimeOptions,
+)
 from covis.runtime.bundle import Bundle
 from covis.search.duplicates import Group, find_groups
 from covis.search.ingest import Added, LocalEngine, Report, add
@@ -24,8 +30,6 @@ from covis.search.pooling import global_vector
 from covis.search.retrieve import CANDIDATES, Ranker, SearchResult
 from covis.search.store import Identity, Store
 from covis.types import Source
-
-DEFAULT_KEYPOINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -79,31 +83,34 @@ class Index:
         features: str | None = None,
         max_keypoints: int | None = None,
         max_size: int | None = None,
-        matcher: str = DEFAULT_MATCHER,
+        matcher: str | None = None,
         threads: int | None = None,
     ) -> None:
         """Open a store, or say where to make one.
 
         store: a folder, or an address such as s3://bucket/folder. It is made by the first `add`.
         features: the model, see `Extractor`. max_keypoints: features an image at most.
-        max_size: larger images are shrunk to this longest side, in pixels; 0 for never.
-            None, for each of these: what the store was made with, for a new one "xfeat", 1,000
-            and 960.
-        matcher: what re-ranks, see `Matcher`; "auto" is "nearest", and then LightGlue, where there
-            are weights for the features, on the first ones where the first place is in doubt.
+        max_size: larger images are shrunk to this longest side, in pixels; 0 for full
+            size. None, for each of these: what the store was made with, for a new one "xfeat",
+            1,000 and 960.
+        matcher: what re-ranks, see `Matcher`; "auto" (by default) is "nearest", and then LightGlue,
+            where there are weights for the features, on the first ones where the first place is in
+            doubt.
         threads: processor threads, all by default.
 
         Raises ArgumentError for a matcher that there is not, CovisError when the store cannot be
         read.
         """
         self.uri = os.fspath(store)
-        self._given = (features, max_keypoints, max_size)
-        self._threads = threads
-        if matcher == "semi-dense":
-            raise ArgumentError("a store holds sparse features; 'semi-dense' needs others.")
-        auto = matcher == "auto"
+        self._given = ExtractorOptions(
+            features=features, max_keypoints=max_keypoints, max_size=max_size
+        )
+        self._runtime = RuntimeOptions(threads=threads)
+        if needs_semi_dense(matcher):
+            raise ArgumentError(f"a store holds sparse features; '{matcher}' needs others.")
+        auto = MatcherOptions(matcher=matcher).matcher in (None, DEFAULT_MATCHER)
         self._match = Matcher("nearest" if auto else matcher, threads=1)
-        self._finer = Matcher("auto", threads=1) if auto else None
+        self._finer = Matcher(DEFAULT_MATCHER, threads=1) if auto else None
         self._store = Store.find(store)
 
     @property
@@ -240,19 +247,18 @@ class Index:
 
     @cached_property
     def _extractor(self) -> Extractor:
-        features, max_keypoints, max_size = self._given
+        options = self._given
         if self._store is not None:
             identity = self._store.identity
-            features = features or identity.features
-            max_keypoints = max_keypoints or identity.max_keypoints
-            max_size = (identity.max_size or 0) if max_size is None else max_size
-        max_size = DEFAULT_MAX_SIZE if max_size is None else max_size
-        return Extractor(
-            features or "xfeat",
-            max_keypoints=max_keypoints or DEFAULT_KEYPOINTS,
-            max_size=max_size or None,
-            threads=self._threads,
-        )
+            options = options.over(
+                ExtractorOptions(
+                    features=identity.features,
+                    max_keypoints=identity.max_keypoints,
+                    max_size=identity.max_size or 0,
+                )
+            )
+        options = options.over(ExtractorOptions(max_keypoints=INDEX_MAX_KEYPOINTS))
+        return Extractor.from_options(options, self._runtime)
 
     @cached_property
     def _ranker(self) -> Ranker:
@@ -278,7 +284,7 @@ class Index:
             features=extract.model,
             weights=extract.weights,
             max_keypoints=extract.max_keypoints,
-            max_size=extract.max_size,
+            max_size=extract.max_size or None,
             pooled=probe.global_descriptor is None,
             descriptor=probe.descriptors.shape[1],
             vector=len(global_vector(probe)),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from covis.errors import CovisError
 from covis.features.extractor import Extractor
 from covis.messages import extra
+from covis.options import ExtractorOptions, RuntimeOptions
 from covis.search.ingest import BATCH, decode, describe
 from covis.search.store import File, ImageRecord
 
@@ -33,12 +34,7 @@ class RayEngine:
 
     def __init__(self, extract: Extractor, address: str | None = None) -> None:
         """Connect. Raises CovisError where Ray is missing or there is no cluster."""
-        self._settings = {
-            "features": extract.source,
-            "max_keypoints": extract.max_keypoints,
-            "max_size": extract.max_size,
-            "threads": 1,
-        }
+        self._options = extract.options
         connect(address)
 
     def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, ImageRecord | str]]:
@@ -52,7 +48,7 @@ class RayEngine:
                 .repartition(max(1, min(len(share) // BATCH, 4 * workers)))
                 .map_batches(
                     _Stage,
-                    fn_constructor_kwargs=self._settings,
+                    fn_constructor_args=(self._options,),
                     batch_size=BATCH,
                     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
                 )
@@ -64,8 +60,8 @@ class RayEngine:
 class _Stage:
     """Decodes and extracts batches, in a worker that keeps its model."""
 
-    def __init__(self, **settings: Any) -> None:
-        self._extract = Extractor(**settings)
+    def __init__(self, options: ExtractorOptions) -> None:
+        self._extract = Extractor.from_options(options, RuntimeOptions(threads=1))
 
     def __call__(self, batch: Batch) -> Batch:
         columns = [batch[name].tolist() for name in ("path", "size", "modified", "content")]

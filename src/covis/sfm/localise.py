@@ -29,7 +29,7 @@ from covis.geometry.absolute_pose import (
 )
 from covis.geometry.camera import CalibratedCamera, Camera
 from covis.images.decode import load_image
-from covis.matching import Matcher
+from covis.matching import Matcher, needs_semi_dense
 from covis.search.pooling import global_vector
 from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import Map
@@ -165,7 +165,7 @@ class Locator:
         """
         if neighbours < 1:
             raise ArgumentError(f"neighbours must be 1 or more, not {neighbours}.")
-        if matcher == "semi-dense":
+        if needs_semi_dense(matcher):
             raise ArgumentError(
                 "a query is matched with the sparse features of a map; use another matcher."
             )
@@ -175,7 +175,7 @@ class Locator:
         self._extract = Extractor(
             settings.features,
             max_keypoints=settings.max_keypoints,
-            max_size=settings.max_size,
+            max_size=settings.max_size or 0,
             threads=threads,
         )
         _check_weights(self.map, self._extract)

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from covis.errors import CovisError
+from covis.options import thread_count
 from covis.sfm.map import need_pycolmap
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def incremental_options(
     settings.random_seed = options.seed
     settings.num_threads = options.threads or -1
     settings.extract_colors = False
+    settings.num_threads = thread_count(options.threads)
     settings.min_num_matches = options.least_inliers
     settings.min_model_size = LEAST_PHOTOS
     settings.ba_refine_focal_length = options.refine
@@ -107,7 +109,7 @@ def incremental_options(
     settings.fix_existing_frames = bool(options.fixed)
     mapper = settings.mapper
     mapper.random_seed = options.seed
-    mapper.num_threads = options.threads or -1
+    mapper.num_threads = thread_count(options.threads)
     mapper.abs_pose_refine_focal_length = options.refine
     mapper.abs_pose_refine_extra_params = options.refine
     mapper.init_max_error *= options.typical_coarseness
@@ -120,7 +122,7 @@ def global_options(colmap: ModuleType, options: Mapping) -> pycolmap.GlobalPipel
     """COLMAP's options for its global mapper. colmap: the module."""
     settings = colmap.GlobalPipelineOptions()
     settings.random_seed = options.seed
-    settings.num_threads = options.threads or -1
+    settings.num_threads = thread_count(options.threads)
     settings.min_num_matches = options.least_inliers
     adjustment = settings.mapper.bundle_adjustment
     adjustment.refine_focal_length = options.refine

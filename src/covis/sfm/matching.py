@@ -19,7 +19,7 @@ from covis.features.extractor import Extractor
 from covis.images.decode import load_image
 from covis.images.orientation import Orientation
 from covis.matching import Matcher
-from covis.runtime.onnx import cpu_threads
+from covis.options import thread_count
 from covis.search.index import Index
 from covis.sfm.cameras import map_from_upright, read_mask
 from covis.sfm.map import Photos, Settings
@@ -132,7 +132,7 @@ def match_here(
     task: Task, pairs: Sequence[Pair], threads: int | None
 ) -> Iterator[tuple[Pair, Verified]]:
     """Match pairs in threads of this process, in their order."""
-    worker, count = Worker(task), threads or cpu_threads()
+    worker, count = Worker(task), thread_count(threads)
     with ThreadPoolExecutor(count) as pool:
         running: deque[tuple[Pair, Future[Verified]]] = deque()
         for pair in pairs:
@@ -201,7 +201,7 @@ class SemiDense:
         self._extract = Extractor(
             settings.features,
             max_keypoints=settings.max_keypoints,
-            max_size=settings.max_size,
+            max_size=settings.max_size or 0,
             semi_dense=True,
             threads=threads,
         )

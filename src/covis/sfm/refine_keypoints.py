@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ImageError
 from covis.images.decode import load_image
-from covis.runtime.onnx import cpu_threads
+from covis.options import thread_count
 from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import need_pycolmap
 from covis.sfm.mapper import Mapping, quiet
@@ -155,7 +155,7 @@ def _aligned(
             here, score = _align_to(seen, place, mine, reference[mine], jacobians, bases, held)
             moved[mine], sure[mine] = here, score >= ALIKE
 
-    with ThreadPoolExecutor(options.threads or cpu_threads()) as pool:
+    with ThreadPoolExecutor(thread_count(options.threads)) as pool:
         for done, _ in enumerate(pool.map(align, range(len(seen.images))), 1):
             if report is not None:
                 report(done, len(seen.images))
@@ -404,7 +404,7 @@ def _bundle(colmap: ModuleType, model: pycolmap.Reconstruction, options: Mapping
     settings.ceres.loss_function_type = colmap.LossFunctionType.SOFT_L1
     settings.ceres.loss_function_scale = SCATTER * options.typical_coarseness
     solver = settings.ceres.solver_options
-    solver.num_threads = options.threads or -1
+    solver.num_threads = thread_count(options.threads)
     solver.max_num_iterations = 50
     solver.function_tolerance = 1e-6
     config = colmap.BundleAdjustmentConfig()

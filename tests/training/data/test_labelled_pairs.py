@@ -56,7 +56,7 @@ def test_rendered_partners(shifted):
 
 def test_partners_name_each_other(texture):
     photos = [texture, texture[::-1].copy()]
-    extract = Extractor("sift", max_keypoints=200, max_size=None, threads=1)
+    extract = Extractor("sift", max_keypoints=200, max_size=0, threads=1)
     pair = render_labelled(photos, extract, 256, 150, EASY, np.random.default_rng(1))
     there, back = pair.partners
     matched = np.flatnonzero(there >= 0)
@@ -185,7 +185,7 @@ def megadepth(tmp_path, texture):
 def test_scenes_give_pairs_that_belong_together(megadepth):
     found = Scenes(megadepth)
     assert found.pairs.tolist() == [[0, 1]]
-    extract = Extractor(threshold=0.0, max_keypoints=100, max_size=None, threads=1)
+    extract = Extractor(threshold=0.0, max_keypoints=100, max_size=0, threads=1)
     pair = found.labelled(extract, 80, np.random.default_rng(0))
     there = pair.partners[0]
     matched = np.flatnonzero(there >= 0)

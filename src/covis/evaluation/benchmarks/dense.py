@@ -209,7 +209,7 @@ def possible(model: Model, variants: Sequence[Variant]) -> Sequence[Variant]:
 def describer(model: Model, lifts: int, threads: int | None = None) -> Describe:
     """What describes images with features lifted `lifts` times."""
     if isinstance(model, str):
-        return DenseExtractor(model, lifts=lifts, max_size=None, threads=threads)
+        return DenseExtractor(model, lifts=lifts, max_size=0, threads=threads)
     return model(lifts)
 
 

@@ -46,7 +46,7 @@ from covis.evaluation.published_results import published_for
 from covis.evaluation.tables import Row
 from covis.features import Extractor
 from covis.images.decode import load_image
-from covis.matching import Matcher
+from covis.matching import Matcher, needs_semi_dense
 from covis.messages import counted
 from covis.search.pooling import global_vector
 from covis.search.retrieve import check_pair
@@ -293,12 +293,12 @@ def score_revisited(rankings: Rankings, truth: Revisited) -> Figures:
 
 
 def _extractor(settings: Settings) -> Extractor:
-    if settings.matcher == "semi-dense":
+    if needs_semi_dense(settings.matcher):
         raise ArgumentError("the matcher 'semi-dense' is not for search; use another.")
     return Extractor(
         settings.features,
         max_keypoints=settings.max_keypoints or MAX_KEYPOINTS,
-        max_size=MAX_SIZE if settings.max_size is None else settings.max_size or None,
+        max_size=MAX_SIZE if settings.max_size is None else settings.max_size,
         threads=settings.threads,
     )
 

@@ -195,7 +195,7 @@ class Run(TrainingRun[Batch]):
         self.scenes = scenes
         self.extract, self.extract_scene = (
             Extractor(features, max_keypoints=most, max_size=size, threshold=0.0, threads=1)
-            for size in (None, SCENE_SIZE)
+            for size in (0, SCENE_SIZE)
         )
         example = self.extract(self.photos[0])
         self.scale_orientation = example.scales is not None

@@ -39,7 +39,7 @@ from covis.features import Extractor
 from covis.files.atomic import replacing
 from covis.geometry.verdict import Calibration, Evidence, find_evidence
 from covis.images.picture_files import pictures_below
-from covis.matching import Matcher
+from covis.matching import Matcher, needs_semi_dense
 from covis.training.data.photometric import degrade
 from covis.training.data.photos import read_photo
 from covis.training.data.synthetic import Difficulty, render_pair
@@ -150,7 +150,7 @@ class _Method:
         features, _, matcher = name.partition(":")
         self.name = name
         self.extract = Extractor(
-            features, max_keypoints=MAX_KEYPOINTS, semi_dense=matcher == "semi-dense", threads=1
+            features, max_keypoints=MAX_KEYPOINTS, semi_dense=needs_semi_dense(matcher), threads=1
         )
         self.match = Matcher(matcher, features=self.extract.source, threads=1)
 

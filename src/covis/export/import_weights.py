@@ -1,0 +1,137 @@
+"""Making a model of official weights, by its row in `covis.runtime.architectures`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from covis.errors import ArgumentError
+from covis.features.registry import HANDCRAFTED
+from covis.matching.registry import MATCHERS
+from covis.options import DEFAULT_FEATURES, UNKNOWN_LICENCE
+from covis.runtime.architectures import ARCHITECTURES, load
+from covis.runtime.bundle import SHIPPED, Bundle, user_models
+
+if TYPE_CHECKING:
+    from covis.nets.dense import Facet
+
+WEIGHTS = (".safetensors", ".pt", ".pth")
+"""How files with weights end."""
+
+
+def import_weights(
+    weights: str | os.PathLike[str],
+    *,
+    name: str,
+    licence: str | None = None,
+    features: str = "",
+    layer: int | None = None,
+    facet: Facet | None = None,
+    lift: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> Bundle:
+    """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's, LightGlue's or a ViT's.
+
+    It lies in the user's folder of models, and is found by its name. Needs the extra "train".
+
+    weights: a .safetensors, .pt or .pth file; or a ViT for dense features: a folder of Hugging
+        Face transformers, or a name it knows, such as "facebook/dino-vits16".
+    name: what to call the model.
+    licence: the terms of the weights; None for those of the published ones, where they are known.
+    features: of LightGlue, the features that it matches: "xfeat" for any weights of it,
+        "xfeat-covis", "sift", ...; without it only the size of descriptors is checked.
+    layer, facet: of a ViT, from 0 or from its end below it, and "key" and others; by default the
+        last one's keys.
+    lift: the LiFT that doubles the ViT's resolution, a file.
+    force: replace a model of that name.
+
+    Raises ArgumentError on a name that is taken or none, and on what is for another network;
+    BundleError on a file that is missing, damaged or of no known network.
+    """
+    folder = _folder_for(name, force)
+    path = Path(weights)
+    if path.is_file() or path.suffix in WEIGHTS:
+        if layer is not None or facet is not None or lift is not None:
+            _refuse_vit_options(path)
+        return _import_file(path, folder, name, licence, features)
+    if features:
+        raise ArgumentError(f"features are for LightGlue weights, not for {weights}.")
+    lift = None if lift is None else Path(lift)
+    return _import_vit(os.fspath(weights), folder, name, licence, layer, facet, lift)
+
+
+def _folder_for(name: str, force: bool) -> Path:
+    """Where the model goes. Raises ArgumentError on a name that it cannot have."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ArgumentError(f"'{name}' is no name for a model; use letters, digits, '.', '_', '-'.")
+    if name in (DEFAULT_FEATURES, *HANDCRAFTED, *MATCHERS) or (SHIPPED / name).exists():
+        raise ArgumentError(f"the name '{name}' is taken by covis itself; use another.")
+    folder = user_models() / name
+    if folder.exists() and not force:
+        raise ArgumentError(f"there is a model '{name}' in {folder}; --force replaces it.")
+    return folder
+
+
+def _architecture_of(path: Path) -> str:
+    from covis.nets.weights import architecture_of
+
+    return architecture_of(path)
+
+
+def _refuse_vit_options(path: Path) -> None:
+    architecture = _architecture_of(path)
+    if ARCHITECTURES[architecture].loads:
+        raise ArgumentError(
+            f"layer, facet and lift are for ViTs; these weights are {architecture}'s."
+        )
+
+
+def _import_file(path: Path, folder: Path, name: str, licence: str | None, features: str) -> Bundle:
+    architecture = _architecture_of(path)
+    row = ARCHITECTURES[architecture]
+    if not row.loads:
+        raise ArgumentError(
+            f"{path} is a LiFT, which goes in with the network whose features it lifts: "
+            f"'covis weights import facebook/dino-vits16 --lift {path} --name {name}', or another."
+        )
+    if features and row.role != "matcher":
+        raise ArgumentError(f"features are for LightGlue weights; these are {architecture}'s.")
+    for_matcher = {"features": features} if row.role == "matcher" else {}
+    bundle: Bundle = load(row.exports)(
+        load(row.loads)(path),
+        folder,
+        name=name,
+        licence=licence or row.licence or UNKNOWN_LICENCE,
+        source=path.name,
+        **for_matcher,
+    )
+    return bundle
+
+
+def _import_vit(
+    weights: str,
+    folder: Path,
+    name: str,
+    licence: str | None,
+    layer: int | None,
+    facet: Facet | None,
+    lift: Path | None,
+) -> Bundle:
+    from covis.export.lift import export_lift
+    from covis.nets.dense import licence_of, load_vit
+    from covis.nets.lift import load_lift
+
+    backbone = load_vit(weights, layer, facet or "key")
+    if licence is None:
+        licence = licence_of(weights) or UNKNOWN_LICENCE
+        licence += "" if lift is None else f" (ViT); {UNKNOWN_LICENCE} (LiFT)"
+    return export_lift(
+        None if lift is None else load_lift(lift, backbone.kind),
+        backbone,
+        folder,
+        name=name,
+        licence=licence,
+        source=f"{backbone.kind}, {'no LiFT' if lift is None else f'LiFT of {lift.name}'}",
+    )

@@ -1,0 +1,57 @@
+"""What there is to find local features with, and what each one must give.
+
+A network has its row in `covis.runtime.architectures`; a method without weights has it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from covis.types import Features, Image
+
+
+class LocalFeatures(Protocol):
+    """A network's class for one bundle, made of (bundle, runtime), or a method without weights.
+
+    THRESHOLD: the threshold where nobody asks for another.
+    """
+
+    THRESHOLD: float
+
+    def sparse(
+        self, images: Sequence[Image], max_keypoints: int, threshold: float
+    ) -> list[Features]:
+        """The features of each image, as if it were alone: best first, none masked.
+
+        Keypoints are in full-size pixels, the top-left pixel's centre at (0.5, 0.5); descriptors
+        have unit length. threshold: on the method's own scale, what a keypoint must be above.
+        An image without texture has none, and its arrays are empty.
+        """
+
+
+@runtime_checkable
+class SemiDenseFeatures(Protocol):
+    """One that has features for the matcher "semi-dense" as well."""
+
+    def semi_dense(self, image: Image, max_keypoints: int) -> Features:
+        """Features with `pixel_sizes`, best first, to be matched and then refined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handcrafted:
+    """A method without weights.
+
+    finds: its class as "module:name", a `LocalFeatures` made of no arguments.
+    licence: the terms of its code.
+    """
+
+    finds: str
+    licence: str
+
+
+HANDCRAFTED: dict[str, Handcrafted] = {
+    "sift": Handcrafted(finds="covis.features.sift:Sift", licence="Apache-2.0 (OpenCV's SIFT)"),
+}
+"""By the name that `Extractor` takes, which is the model's name in `Features.model`."""
