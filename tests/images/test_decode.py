@@ -18,7 +18,7 @@ from PIL import features
 from PIL.ExifTags import IFD, Base
 
 from covis.errors import ArgumentError, ImageError
-from covis.images.decode import load_image, to_grey
+from covis.images.decode import load_image, read_labels, read_samples, to_grey
 from covis.types import Image
 
 Pixels = NDArray[np.uint8]
@@ -629,3 +629,31 @@ def test_to_grey_is_the_mean_of_the_channels():
 def test_to_grey_spans_zero_to_one():
     assert to_grey(Image(np.zeros((2, 2, 3), np.uint8), 2, 2)).max() == 0
     assert to_grey(Image(np.full((2, 2, 3), 255, np.uint8), 2, 2)).min() == pytest.approx(1)
+
+
+# As stored
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "ppm"])
+def test_samples_keep_their_depth_and_stay_as_stored(tmp_path, suffix):
+    exif = with_exif(Orientation=6)
+    depth = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    for array in (depth, scene(20, 30), scene(20, 30)[:, :, 0]):
+        path = saved(tmp_path / f"a.{suffix}", array, exif=exif)
+        found = read_samples(path)
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+
+
+def test_labels_are_the_indices_of_a_palette(tmp_path):
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    picture = PIL.Image.fromarray(labels)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    picture.save(tmp_path / "a.png")
+    found = read_labels(tmp_path / "a.png")
+    assert found is not None
+    np.testing.assert_array_equal(found[0], labels)
+    assert found[1][:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+    assert read_labels(saved(tmp_path / "b.png", labels)) is None
+    with pytest.raises(ImageError, match="no such file"):
+        read_labels(tmp_path / "c.png")
