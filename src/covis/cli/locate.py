@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_drawing
 
 if TYPE_CHECKING:
     from covis.sfm.localise import Localisation
@@ -67,6 +68,7 @@ def command(
         raise typer.BadParameter("give one of --camera-params, --focal and --camera-of.")
     if output is not None and len(queries) > 1:
         raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
+    check_drawing(output, *queries)
     from covis.errors import ImageError
     from covis.geometry.absolute_pose import CalibratedCamera
     from covis.images.decode import load_image

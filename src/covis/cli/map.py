@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from covis.cli import options as shared
+from covis.cli.outputs import check_drawing
 from covis.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def command(
     from covis.sfm.map import need_pycolmap
 
     need_pycolmap()
+    check_drawing(draw, photos)
     unknown = next((kind for kind in export or () if kind not in _EXPORTS), None)
     if unknown is not None:
         raise ArgumentError(f"no export '{unknown}'; there are: {', '.join(_EXPORTS)}.")

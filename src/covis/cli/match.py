@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_drawing
 from covis.messages import counted
 
 if TYPE_CHECKING:
@@ -49,10 +50,7 @@ def command(
 
     for picture in (a, b):
         check_picture(picture)
-    if output is not None:
-        from covis.draw.pictures import check_drawable
-
-        check_drawable(output)
+    check_drawing(output, a, b, mask_a, mask_b)
 
     from covis.api import match
 

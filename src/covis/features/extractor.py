@@ -11,6 +11,7 @@ from covis.features.delg import Delg
 from covis.features.sift import extract_sift
 from covis.features.superpoint import SuperPoint
 from covis.features.xfeat import XFeat
+from covis.files.paths import StrPath, listed
 from covis.images.decode import MaskSource, Source, load_image
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.types import Features, Image
@@ -102,12 +103,12 @@ class Extractor:
         """
         return self.batch([self._load(image, mask)])[0]
 
-    def batch(self, images: Sequence[Source]) -> list[Features]:
-        """The features of several images; the same as one by one.
+    def batch(self, images: StrPath | Sequence[Source]) -> list[Features]:
+        """The features of several images; the same as one by one. One path is a list of one.
 
         Images that the network sees at one size go through it a few together.
         """
-        loaded = [self._load(image) for image in images]
+        loaded = [self._load(image) for image in listed(images)]
         if self._net is None:
             return [extract_sift(image, self.max_keypoints) for image in loaded]
         if self.semi_dense:

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 from numpy.typing import NDArray
 
 from covis.errors import BundleError
+
+# Where this is not set ONNX Runtime writes events into the user's cache when it is imported, and
+# tries to send them; its own function to stop that comes too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 
 def cpu_threads() -> int:
