@@ -71,7 +71,7 @@ def test_a_users_type_checker_sees_the_types(tmp_path: Path) -> None:
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
     )
     revealed = [line for line in done.stdout.splitlines() if "Revealed type" in line]
-    expected = ("covis.types.Matches", "str", "covis.sfm.map.Map", "float32")
+    expected = ("covis.types.Matches", "str", "covis.sfm.map.Map", "numpy.floating")
     assert len(revealed) == len(expected), done.stdout + done.stderr
     for line, kind in zip(revealed, expected, strict=True):
         assert kind in line
