@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from covis.errors import CovisError
-from covis.types import Features, Geometry, Matches, Verdict
+from covis.errors import ArgumentError, CovisError
+from covis.types import Features, Geometry, Image, Matches, Verdict
 
 
 def some_features(count: int = 5, **changes: object) -> Features:
@@ -232,3 +232,120 @@ def test_global_descriptor_is_kept(tmp_path: Path) -> None:
     wrong = features.to_arrays() | {"global_descriptor": np.ones(4)}
     with pytest.raises(CovisError, match="global_descriptor is float64"):
         Features.from_arrays(wrong)
+
+
+def full_features() -> Features:
+    """Five, with every field."""
+    return some_features(
+        scales=np.arange(5, dtype=np.float32),
+        orientations=np.arange(5, 10, dtype=np.float32),
+        pixel_sizes=np.arange(10, dtype=np.float32).reshape(5, 2),
+        global_descriptor=np.full(4, 0.5, np.float32),
+    )
+
+
+PER_KEYPOINT = ("keypoints", "scores", "descriptors", "scales", "orientations", "pixel_sizes")
+
+
+@pytest.mark.parametrize(
+    ("indices", "places"),
+    [
+        (np.array([3, 0]), [3, 0]),
+        (np.array([False, True, False, False, True]), [1, 4]),
+        (np.empty(0, np.int64), []),
+        (slice(2), [0, 1]),
+        (slice(9), [0, 1, 2, 3, 4]),
+    ],
+    ids=["indices", "mask", "none", "the best", "more than there are"],
+)
+def test_some_features_keep_all_that_belongs_to_them(indices: object, places: list[int]) -> None:
+    features = full_features()
+    some = features.take(indices)  # type: ignore[arg-type]
+    for name in PER_KEYPOINT:
+        np.testing.assert_array_equal(getattr(some, name), getattr(features, name)[places])
+    assert some.global_descriptor is features.global_descriptor
+    assert (some.width, some.height, some.model) == (640, 480, "sift")
+
+
+def test_fewer_features_are_the_first_ones() -> None:
+    features = Features(
+        np.arange(10, dtype=np.float32).reshape(5, 2), np.ones(5, np.float32),
+        np.ones((5, 4), np.float32), 64, 48, "made up", scales=np.arange(5, dtype=np.float32),
+    )  # fmt: skip
+    cut = features.take(slice(2))
+    assert len(cut) == len(cut.scores) == len(cut.descriptors) == len(cut.scales) == 2
+    np.testing.assert_array_equal(cut.keypoints, features.keypoints[:2])
+    assert (cut.width, cut.orientations) == (64, None)
+
+
+@pytest.mark.parametrize("indices", [np.array([5]), np.ones(4, bool)])
+def test_exception_for_features_that_there_are_not(indices: object) -> None:
+    with pytest.raises(ArgumentError, match="among 5"):
+        some_features().take(indices)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scores": np.zeros(3, np.float32)}, r"scores .*\(5\), not \(3,\)"),
+        ({"descriptors": np.zeros((4, 8), np.float32)}, r"descriptors .*\(5, D\), not \(4, 8\)"),
+        ({"keypoints": np.zeros((5, 3), np.float32)}, r"keypoints .*\(N, 2\), not \(5, 3\)"),
+        ({"scales": np.zeros((5, 1), np.float32)}, "scales"),
+        ({"orientations": np.zeros(6, np.float32)}, "orientations"),
+        ({"pixel_sizes": np.zeros(5, np.float32)}, "pixel_sizes"),
+        ({"global_descriptor": np.zeros((1, 4), np.float32)}, "global_descriptor"),
+        ({"descriptors": np.zeros((5, 8), np.uint8)}, "descriptors .* uint8"),
+        ({"keypoints": [[0.5, 0.5]] * 5}, "keypoints .* list"),
+        ({"scores": None}, "scores .* NoneType"),
+    ],
+)
+def test_exception_for_features_that_do_not_belong_together(
+    changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        some_features(**changes)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
+def test_features_of_another_precision_are_converted(dtype: object) -> None:
+    plain = some_features()
+    features = some_features(descriptors=plain.descriptors.astype(dtype))  # type: ignore[call-overload]
+    assert features.descriptors.dtype == np.float32
+    assert features.descriptors.dtype.isnative
+    np.testing.assert_allclose(features.descriptors, plain.descriptors, rtol=1e-3)
+
+
+def test_float32_arrays_are_not_copied() -> None:
+    descriptors = np.ones((5, 8), np.float32)
+    assert some_features(descriptors=descriptors).descriptors is descriptors
+
+
+@pytest.mark.parametrize("field", ["keypoints", "descriptors"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_exception_for_numbers_that_are_none(field: str, value: float) -> None:
+    values = getattr(some_features(), field).copy()
+    values[3, 1] = value
+    with pytest.raises(ArgumentError, match=f"{field} are NaN or infinite in 1 of 5 .* row 3"):
+        some_features(**{field: values})
+
+
+def test_large_descriptors_are_no_error() -> None:
+    """Their sum is infinite, they are not."""
+    assert len(some_features(descriptors=np.full((5, 8), 3e38, np.float32))) == 5
+
+
+def test_results_print_on_one_line() -> None:
+    assert repr(some_features()) == "Features(5 keypoints of sift, 8 numbers each, image 640x480)"
+    found = some_matches(verdict=Verdict("same", 0.9994))
+    assert repr(found) == "Matches(4 matches, 2 inliers, same 0.999)"
+    assert repr(found.geometry) == "Geometry(homography, 2 inliers)"
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    assert repr(Image(pixels, 40, 30, name="a.jpg")) == "Image(a.jpg, 40x30)"
+    assert repr(Image(pixels, 80, 60)) == "Image(array, 80x60 at 40x30)"
+
+
+def test_matches_that_were_not_verified_do_not_print_inliers() -> None:
+    unverified = some_matches(geometry=Geometry("none", None, np.ones(4, bool)))
+    assert repr(unverified) == "Matches(4 matches)"
+    assert repr(some_matches(geometry=None)) == "Matches(4 matches)"
+    assert unverified.inliers.all()

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from covis import convert, dense, search, sfm
     from covis.api import match, verify
     from covis.errors import CovisError
     from covis.export.import_weights import import_weights
@@ -39,6 +40,7 @@ _HOMES = {
     "Image": "types",
     "Matches": "types",
 }
+_PACKAGES = ("convert", "dense", "search", "sfm")
 
 __all__ = [
     "Camera",
@@ -54,16 +56,27 @@ __all__ = [
     "MatcherOptions",
     "Matches",
     "RuntimeOptions",
+    "convert",
+    "dense",
     "estimate_geometry",
     "import_weights",
     "load_image",
     "match",
+    "search",
+    "sfm",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: `covis --help` needs none of them."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"covis.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'covis' has no attribute '{name}'")
     return getattr(importlib.import_module(f"covis.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What completion offers, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from covis.errors import CovisError
+from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import read_arrays, write_arrays
+from covis.messages import counted
 from covis.options import GeometryKind as GeometryKind
 
 if TYPE_CHECKING:
@@ -56,10 +57,19 @@ class Image:
     focal_length: float | None = None
     orientation: int = 1
 
+    def __repr__(self) -> str:
+        rows, columns = self.pixels.shape[:2]
+        shrunk = "" if (columns, rows) == (self.width, self.height) else f" at {columns}x{rows}"
+        return f"Image({self.name}, {self.width}x{self.height}{shrunk})"
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
     """Local features of one image, best first.
+
+    Float arrays of another precision are converted to float32. Raises ArgumentError for arrays
+    that are of another kind, of unequal lengths, or with keypoints or descriptors that are NaN or
+    infinite.
 
     keypoints: (N, 2) float32, (x, y) in full-size pixels, top-left pixel's centre (0.5, 0.5).
     scores: (N,) float32, larger is better.
@@ -85,8 +95,68 @@ class Features:
     pixel_sizes: FloatArray | None = None
     global_descriptor: FloatArray | None = None
 
+    def __post_init__(self) -> None:
+        for name, row in _PER_KEYPOINT.items():
+            if getattr(self, name) is not None or name in _REQUIRED:
+                count = None if name == "keypoints" else len(self)
+                self._check(name, (count, *row))
+        if self.global_descriptor is not None:
+            self._check("global_descriptor", (None,))
+
+    def _check(self, name: str, shape: tuple[int | None, ...]) -> None:
+        """Raise ArgumentError for a field that does not fit; None in a shape is for any length."""
+        values = getattr(self, name)
+        if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+            kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+            raise ArgumentError(
+                f"{name} must be a NumPy array of floats, not {kind}; covis.convert takes what "
+                "other libraries have."
+            )
+        fits = len(shape) == values.ndim and all(
+            wanted in (None, side) for wanted, side in zip(shape, values.shape, strict=True)
+        )
+        if not fits:
+            letters = {0: "N", 1: "D"}
+            wanted = [letters[at] if side is None else str(side) for at, side in enumerate(shape)]
+            raise ArgumentError(
+                f"{name} must have the shape ({', '.join(wanted)}), not {values.shape}; "
+                f"there are {counted(len(self.keypoints), 'keypoint')}."
+            )
+        with np.errstate(all="ignore"):
+            if values.dtype != np.float32:
+                values = values.astype(np.float32)
+                object.__setattr__(self, name, values)
+            # One sum is far cheaper than to look at every number.
+            suspicious = name in _FINITE and not np.isfinite(values.sum())
+        if suspicious and (bad := ~np.isfinite(values).all(axis=1)).any():
+            raise ArgumentError(
+                f"{name} are NaN or infinite in {bad.sum():,} of {len(bad):,} rows, first in row "
+                f"{bad.argmax()}; leave these keypoints out."
+            )
+
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def __repr__(self) -> str:
+        return (
+            f"Features({counted(len(self), 'keypoint')} of {self.model}, "
+            f"{self.descriptors.shape[1]} numbers each, image {self.width}x{self.height})"
+        )
+
+    def take(self, indices: NDArray[np.integer[Any]] | BoolArray | slice) -> Self:
+        """Some of the features, with all that belongs to them.
+
+        indices: (K,) integers, in the order wanted; (N,) bool, True for those to keep; or a slice,
+            `slice(500)` for the best 500, which copies nothing.
+
+        Raises ArgumentError where there are not as many features.
+        """
+        fields = {name: getattr(self, name) for name in _PER_KEYPOINT}
+        try:
+            some = {k: values[indices] for k, values in fields.items() if values is not None}
+        except IndexError as error:
+            raise ArgumentError(f"no such features among {len(self):,}: {error}.") from None
+        return replace(self, **some)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them to an .npz file, whole or not at all. Raises CovisError when it cannot."""
@@ -109,22 +179,36 @@ class Features:
 
         Raises CovisError, which begins with `name`, when something is missing or does not fit.
         """
-        n, f32 = arrays["keypoints"].shape[:1] if "keypoints" in arrays else (), np.float32
-        dimension = arrays["descriptors"].shape[1:] if "descriptors" in arrays else ()
-        whole = arrays["global_descriptor"].shape[:1] if "global_descriptor" in arrays else ()
-        check = _Stored(arrays, f"{name}: not the features of an image")
-        return cls(
-            keypoints=check.array("keypoints", f32, (*n, 2)),
-            scores=check.array("scores", f32, n),
-            descriptors=check.array("descriptors", f32, (*n, *dimension[:1])),
-            width=int(check.array("width", np.int64, ())),
-            height=int(check.array("height", np.int64, ())),
-            model=check.text("model"),
-            scales=check.optional("scales", f32, n),
-            orientations=check.optional("orientations", f32, n),
-            pixel_sizes=check.optional("pixel_sizes", f32, (*n, 2)),
-            global_descriptor=check.optional("global_descriptor", f32, whole),
-        )
+        complaint = f"{name}: not the features of an image"
+        check = _Stored(arrays, complaint)
+        try:
+            return cls(
+                keypoints=check.array("keypoints", np.float32),
+                scores=check.array("scores", np.float32),
+                descriptors=check.array("descriptors", np.float32),
+                width=int(check.array("width", np.int64, ())),
+                height=int(check.array("height", np.int64, ())),
+                model=check.text("model"),
+                scales=check.optional("scales", np.float32),
+                orientations=check.optional("orientations", np.float32),
+                pixel_sizes=check.optional("pixel_sizes", np.float32),
+                global_descriptor=check.optional("global_descriptor", np.float32),
+            )
+        except ArgumentError as error:
+            raise CovisError(f"{complaint} ({str(error).removesuffix('.')}).") from None
+
+
+_REQUIRED = ("keypoints", "scores", "descriptors")
+_FINITE = ("keypoints", "descriptors")
+_PER_KEYPOINT: Mapping[str, tuple[int | None, ...]] = {
+    "keypoints": (2,),
+    "scores": (),
+    "descriptors": (None,),
+    "scales": (),
+    "orientations": (),
+    "pixel_sizes": (2,),
+}
+"""The fields that have a row a keypoint, and the shape of a row; None for any length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +219,8 @@ class Geometry:
     matrix: (3, 3) float64 that maps homogeneous points of image 0: a homography H_1from0,
         or a fundamental or essential matrix with x1^T M x0 = 0. None where none was found.
         H and F take full-size pixels, E camera coordinates.
-    inliers: (N,) bool, one a match.
+    inliers: (N,) bool, one a match; all True for the kind "none", where nothing speaks against
+        any.
     note: a sentence for people: why there is no model, or which focal length was assumed.
     rotation_1from0: (3, 3), essential only. translation_1from0: (3,), unit length.
     """
@@ -146,6 +231,11 @@ class Geometry:
     note: str = ""
     rotation_1from0: Matrix | None = None
     translation_1from0: Matrix | None = None
+
+    def __repr__(self) -> str:
+        if self.kind == "none":
+            return "Geometry(none)"
+        return f"Geometry({self.kind}, {counted(int(self.inliers.sum()), 'inlier')})"
 
 
 @dataclass(frozen=True)
@@ -191,9 +281,21 @@ class Matches:
     def __len__(self) -> int:
         return len(self.points0)
 
+    def __repr__(self) -> str:
+        words = [counted(len(self), "match", "matches")]
+        if self.geometry is not None and self.geometry.kind != "none":
+            words.append(counted(int(self.inliers.sum()), "inlier"))
+        if self.verdict is not None:
+            words.append(f"{self.verdict.label} {self.verdict.probability:.3f}")
+        return f"Matches({', '.join(words)})"
+
     @property
     def inliers(self) -> BoolArray:
-        """(N,) bool: the matches the geometry agrees with; all where none was asked for."""
+        """(N,) bool: the matches the geometry agrees with.
+
+        All of them where none was asked for, `geometry="none"` included: `points0[inliers]` is
+        then every match. Check `geometry` to tell whether they were verified.
+        """
         if self.geometry is None:
             return np.ones(len(self), bool)
         return self.geometry.inliers
@@ -305,15 +407,20 @@ class _Stored:
     arrays: Mapping[str, NDArray[Any]]
     complaint: str
 
-    def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    def array(
+        self, name: str, dtype: DTypeLike, shape: tuple[int, ...] | None = None
+    ) -> NDArray[Any]:
+        """One of them; any shape will do where none is given."""
         if name not in self.arrays:
             raise CovisError(f"{self.complaint} ({name} is missing).")
         found = self.arrays[name]
-        if found.dtype != dtype or found.shape != shape:
+        if found.dtype != dtype or shape not in (None, found.shape):
             raise CovisError(f"{self.complaint} ({name} is {found.dtype} {found.shape}).")
         return found
 
-    def optional(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    def optional(
+        self, name: str, dtype: DTypeLike, shape: tuple[int, ...] | None = None
+    ) -> NDArray[Any] | None:
         return self.array(name, dtype, shape) if name in self.arrays else None
 
     def text(self, name: str) -> str:

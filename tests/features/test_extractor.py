@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -66,3 +68,11 @@ def test_found_by_name_and_by_folder(random_bundle, home):
     two = Extractor(str(random_bundle.folder), threshold=0.0)(picture)
     assert one.model == two.model == "random"
     np.testing.assert_array_equal(one.keypoints, two.keypoints)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_single_path_is_a_batch_of_one(texture, tmp_path, kind):
+    cv2.imwrite(str(tmp_path / "a.png"), texture)
+    extract = Extractor("sift", max_keypoints=50)
+    (features,) = extract.batch(kind(tmp_path / "a.png"))
+    np.testing.assert_array_equal(features.keypoints, extract(tmp_path / "a.png").keypoints)

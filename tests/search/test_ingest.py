@@ -40,6 +40,24 @@ def test_every_picture_is_added_at_any_depth(index: Index, photos: Path) -> None
     assert sorted(stored(index)) == sorted(path for path, _ in told) == paths
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_single_path_is_no_list_of_characters(index: Index, photos: Path, kind: type) -> None:
+    """The characters "/" and "." of a string stand for folders that hold everything."""
+    assert index.add(kind(photos)).added == 6
+    removed = index.remove(kind(photos / "0.png"))
+    assert removed.files == [str(photos / "0.png")]
+    assert removed.unknown == []
+    assert len(index) == 5
+
+
+def test_exception_for_an_empty_path(filled: Index) -> None:
+    with pytest.raises(ArgumentError, match="empty path"):
+        filled.remove("")
+    with pytest.raises(ArgumentError, match="empty path"):
+        filled.add([""])
+    assert len(filled) == 6
+
+
 def test_a_second_run_reads_nothing_again(
     filled: Index, photos: Path, extracted: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:

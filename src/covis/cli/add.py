@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,6 +54,27 @@ def command(
     at any moment and run it again to go on. Exits with 1 if some files could not be used: 'covis
     info --failures' lists them.
     """
+    from covis.search import Index
+
+    index = Index(
+        to, features=features, max_keypoints=max_keypoints, max_size=max_size, threads=threads
+    )
+    with _progress(photos) as report:
+        added = index.add(photos, report=report, engine=engine, address=address)
+    rate = f" ({added.added / added.seconds:.1f} a second)" if added.added else ""
+    typer.echo(
+        f"{added.added:,} added{rate}, {added.unchanged:,} unchanged, "
+        f"{counted(added.copies, 'copy', 'copies')}, {added.replaced:,} replaced, "
+        f"{len(added.failed):,} failed. {to} holds {counted(len(index), 'picture')}."
+    )
+    if added.failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(photos: list[Path]) -> Iterator[Callable[[str, str], None]]:
+    """A bar on a terminal; gives the function that takes a file's path and what is wrong with it,
+    which it prints."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -62,11 +85,7 @@ def command(
     )
 
     from covis.images.picture_files import walk_pictures
-    from covis.search import Index
 
-    index = Index(
-        to, features=features, max_keypoints=max_keypoints, max_size=max_size, threads=threads
-    )
     console = Console(stderr=True)
     columns = (
         BarColumn(),
@@ -85,12 +104,4 @@ def command(
             if why:
                 console.out(f"covis: {why}", highlight=False)
 
-        added = index.add(photos, report=report, engine=engine, address=address)
-    rate = f" ({added.added / added.seconds:.1f} a second)" if added.added else ""
-    typer.echo(
-        f"{added.added:,} added{rate}, {added.unchanged:,} unchanged, "
-        f"{counted(added.copies, 'copy', 'copies')}, {added.replaced:,} replaced, "
-        f"{len(added.failed):,} failed. {to} holds {counted(len(index), 'picture')}."
-    )
-    if added.failed:
-        raise typer.Exit(1)
+        yield report

@@ -9,6 +9,7 @@ import typer
 
 from covis.cli import options
 from covis.cli.match import describe
+from covis.cli.outputs import check_drawing
 from covis.errors import CovisError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def command(
 
     What is found is checked against the known truth.
     """
+    check_drawing(output)
     from covis.api import match
     from covis.demo import render_demo
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_drawing, check_output
 from covis.errors import ArgumentError, CovisError
 from covis.messages import counted
 
@@ -70,6 +71,7 @@ def match_command(
 
     (0.5, 0.5) is the middle of the top-left pixel. The cosine says how alike they are, 1 at most.
     """
+    check_drawing(output, a, b)
     from covis.dense import match
     from covis.draw.canvas import save_picture
     from covis.draw.dense import draw_transfer
@@ -148,6 +150,7 @@ def propagate_command(
     labels, palette = read_mask(mask)
     if out.resolve() == frames.resolve():
         raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
+    check_output(out, truth, mask.parent)
     describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
     described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
     carried = propagate((seen for *_, seen in kept), labels, threads=threads)
@@ -208,6 +211,7 @@ def discover_command(
     apart, not objects: expect the right box one time in four. The paper's features are those of
     DINO's ViTs.
     """
+    check_drawing(output, image)
     from covis.dense import DenseExtractor, discover
     from covis.draw.canvas import save_picture
     from covis.draw.dense import draw_box
@@ -257,6 +261,7 @@ def show_command(
 
     The colours are their three principal components.
     """
+    check_drawing(output, image)
     from covis.dense import DenseExtractor, enlarge, likeness, pca_colours
     from covis.dense.keypoint_transfer import within
     from covis.draw.canvas import beside, save_picture

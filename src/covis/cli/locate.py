@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_drawing
 
 if TYPE_CHECKING:
     from covis.geometry.camera import CalibratedCamera
@@ -79,6 +80,7 @@ def command(
         raise typer.BadParameter("give one of --camera-params, --focal and --camera-of.")
     if output is not None and len(queries) > 1:
         raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
+    check_drawing(output, *queries)
     from covis.errors import ImageError
     from covis.sfm import Locator
 

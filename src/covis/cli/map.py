@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from covis.cli import options as shared
+from covis.cli.outputs import check_drawing
 from covis.cli.progress import StageBars
 from covis.errors import ArgumentError
 
@@ -170,6 +171,7 @@ def command(
     from covis.sfm.map import need_pycolmap
 
     need_pycolmap()
+    check_drawing(draw, photos)
     options = MapOptions(
         features=features,
         max_keypoints=max_keypoints,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_drawing
 from covis.messages import counted
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ def command(
 
     for picture in (image0, image1):
         check_picture(picture)
-    if output is not None:
-        from covis.draw.canvas import check_drawable
-
-        check_drawable(output)
+    check_drawing(output, image0, image1, mask0, mask1)
 
     from covis.api import match
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_drawing
 from covis.messages import counted, turned
 
 if TYPE_CHECKING:
-    from covis.search.retrieve import Hit
+    from covis.search.retrieve import Hit, SearchResult
 
 
 def command(
@@ -60,11 +61,7 @@ def command(
     from covis.images.opened import check_picture
 
     check_picture(query)
-    if output is not None:
-        from covis.draw.canvas import check_drawable
-
-        check_drawable(output)
-
+    check_drawing(output, query)
     from covis.search import Index
 
     index = Index(source, matcher=matcher, threads=threads)
@@ -78,6 +75,12 @@ def command(
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return
+    _print(found, source, budget)
+    if output is not None:
+        typer.echo(f"Drawn in {output}.")
+
+
+def _print(found: SearchResult, source: str, budget: str) -> None:
     for rank, hit in enumerate(found.hits, 1):
         typer.echo(f"{rank:3}  {hit.path}")
         typer.echo(f"     {_reason(hit)}")
@@ -96,8 +99,6 @@ def command(
             f"The budget of {budget} was used up after {found.checked} of "
             f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
-    if output is not None:
-        typer.echo(f"Drawn in {output}.")
 
 
 def _reason(hit: Hit) -> str:

@@ -9,6 +9,7 @@ from typing import Self
 
 from covis.errors import ArgumentError
 from covis.features.registry import HANDCRAFTED, LocalFeatures, SemiDenseFeatures
+from covis.files.paths import StrPath, listed
 from covis.images.decode import load_image
 from covis.options import (
     DEFAULT_FEATURES,
@@ -124,12 +125,12 @@ class Extractor:
         """
         return self.batch([self._load(image, mask)])[0]
 
-    def batch(self, images: Sequence[Source]) -> list[Features]:
-        """The features of several images; the same as one by one.
+    def batch(self, images: StrPath | Sequence[Source]) -> list[Features]:
+        """The features of several images; the same as one by one. One path is a list of one.
 
         Images that the network sees at one size go through it a few together.
         """
-        loaded = [self._load(image) for image in images]
+        loaded = [self._load(image) for image in listed(images)]
         if self.semi_dense:
             assert isinstance(self._finds, SemiDenseFeatures)
             return [self._finds.semi_dense(image, self.max_keypoints) for image in loaded]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 from numpy.typing import NDArray
 
 from covis.errors import BundleError
@@ -14,6 +14,12 @@ from covis.options import RuntimeOptions, thread_count
 from covis.options import cpu_threads as cpu_threads
 from covis.runtime.bundle import Bundle
 from covis.runtime.graph import Graph
+
+# Where this is not set ONNX Runtime writes events into the user's cache when it is imported, and
+# tries to send them; its own function to stop that comes too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 
 class OnnxGraph:

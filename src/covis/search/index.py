@@ -13,6 +13,7 @@ import numpy as np
 
 from covis.errors import ArgumentError
 from covis.features.extractor import Extractor
+from covis.files.paths import StrPath, listed
 from covis.images.picture_files import walk_pictures
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import (
@@ -127,13 +128,13 @@ class Index:
 
     def add(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        paths: StrPath | Iterable[StrPath],
         *,
         report: Report | None = None,
         engine: str = "local",
         address: str | None = None,
     ) -> Added:
-        """Add the pictures in folders, at any depth, and single files.
+        """Add the pictures in folders, at any depth, and single files; one path or several.
 
         A file that is there already, by path, size and time or by its content, is not extracted
         again; one that changed replaces its former self; one that cannot be used is noted with
@@ -148,7 +149,7 @@ class Index:
         path has a picture, or where the store was made with another model or setting; CovisError
         when it cannot be written.
         """
-        paths = list(paths)
+        paths = listed(paths)
         walk_pictures(paths)
         self._make()
         if engine == "local":
@@ -199,16 +200,14 @@ class Index:
         self._check_model()
         return find_groups(self.store, self._extractor, report)
 
-    def remove(
-        self, paths: Iterable[str | os.PathLike[str]] = (), *, missing: bool = False
-    ) -> Removed:
-        """Forget files, and whole folders, by their paths.
+    def remove(self, paths: StrPath | Iterable[StrPath] = (), *, missing: bool = False) -> Removed:
+        """Forget files, and whole folders, by their paths, one or several.
 
         missing: those that are no longer there, as well. Pictures that no file has any more go.
         """
         store = self.store
         store.refresh()
-        named = dict.fromkeys(os.path.abspath(path) for path in paths)
+        named = dict.fromkeys(os.path.abspath(path) for path in listed(paths))
         files, there = [], set()
         for file in store.column(store.files, "path"):
             covering = [path for path in _upwards(file) if path in named]

@@ -355,7 +355,8 @@ class Ranker:
         """Match and judge; points and geometry are those of the whole query as it is."""
         features = view.features
         if match is self._finer:
-            features, stored = _first(features, FINER_KEYPOINTS), _first(stored, FINER_KEYPOINTS)
+            best = slice(FINER_KEYPOINTS)
+            features, stored = features.take(best), stored.take(best)
         found = check_pair(match, features, stored)
         points0 = found.points0 @ view.whole_from_view[:2, :2].T + view.whole_from_view[:2, 2]
         geometry = found.geometry
@@ -470,16 +471,6 @@ def _rivals(best: list[_Candidate]) -> list[_Candidate]:
     least = RIVAL * best[0].inliers
     rivals = [each for each in best if _is_certain(each.matches) and each.inliers >= least]
     return rivals if len(rivals) > 1 else []
-
-
-def _first(features: Features, count: int) -> Features:
-    """The best so many."""
-    return replace(
-        features,
-        keypoints=features.keypoints[:count],
-        scores=features.scores[:count],
-        descriptors=features.descriptors[:count],
-    )
 
 
 def _best_by_row(candidates: list[_Candidate]) -> list[_Candidate]:

@@ -4,18 +4,19 @@ writes them. What belongs together is written whole or not at all, also where it
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
 from covis.messages import not_there
 from covis.sfm.map import need_pycolmap
 from covis.sfm.two_view_verification import Verified
-from covis.types import Matrix
+from covis.types import FloatArray, Matrix
 
 if TYPE_CHECKING:
     import pycolmap
@@ -146,18 +147,49 @@ class Database:
 
     def keypoints(self, name: str) -> Matrix | None:
         """(N, 2), in the file's frame; None where none were written."""
+        rows = self.keypoint_rows(name)
+        return None if rows is None else rows[:, :2].astype(np.float64)
+
+    def keypoint_rows(self, name: str) -> FloatArray | None:
+        """(N, 2), (N, 4) or (N, 6), all that COLMAP has of keypoints; None where none are."""
         image = self.images[name]
         if not self._rows.exists_keypoints(image):
             return None
-        return np.array(self._rows.read_keypoints(image)[:, :2], np.float64)
+        return np.array(self._rows.read_keypoints(image), np.float32)
 
-    def write_keypoints(self, name: str, keypoints: Matrix) -> None:
-        """(N, 2), in the file's frame, in the place of those that are there."""
+    def write_keypoints(self, name: str, keypoints: Matrix | FloatArray) -> None:
+        """Rows as above, in the file's frame, in the place of those that are there."""
         image = self.images[name]
         write = self._rows.write_keypoints
         if self._rows.exists_keypoints(image):
             write = self._rows.update_keypoints
         write(image, np.ascontiguousarray(keypoints, np.float32))
+
+    def descriptors(self, name: str) -> pycolmap.FeatureDescriptors | None:
+        """None where none were written."""
+        image = self.images[name]
+        return self._rows.read_descriptors(image) if self._rows.exists_descriptors(image) else None
+
+    def write_descriptors(self, name: str, descriptors: pycolmap.FeatureDescriptors) -> None:
+        """Of a photo that has none: pycolmap replaces none."""
+        self._rows.write_descriptors(self.images[name], descriptors)
+
+    def matches(self) -> Iterator[tuple[tuple[str, str], NDArray[np.uint32]]]:
+        """The photos of each pair and its matches (K, 2), before verification."""
+        names = {image: name for name, image in self.images.items()}
+        for pair, indices in zip(*self._rows.read_all_matches(), strict=True):
+            image0, image1 = self._colmap.pair_id_to_image_pair(pair)
+            yield (names[image0], names[image1]), np.array(indices)
+
+    def write_matches(self, pair: tuple[str, str], indices: NDArray[np.int64]) -> None:
+        """The matches of a pair (K, 2), in the place of those that are there and their geometry."""
+        ids = self.images[pair[0]], self.images[pair[1]]
+        if self._rows.exists_matches(*ids):
+            self._rows.delete_matches(*ids)
+        if self._rows.exists_two_view_geometry(*ids):
+            self._rows.delete_two_view_geometry(*ids)
+        if len(indices):
+            self._rows.write_matches(*ids, np.ascontiguousarray(indices, np.uint32))
 
     def clear_features(self) -> None:
         """Remove all keypoints, descriptors, matches and two-view geometries."""
@@ -175,13 +207,8 @@ class Database:
         """Write the matches and the geometry of pairs of photos, all or none of them."""
         with self.transaction():
             for name0, name1, found in pairs:
+                self.write_matches((name0, name1), found.indices)
                 ids = self.images[name0], self.images[name1]
-                if self._rows.exists_matches(*ids):
-                    self._rows.delete_matches(*ids)
-                if self._rows.exists_two_view_geometry(*ids):
-                    self._rows.delete_two_view_geometry(*ids)
-                if len(found.indices):
-                    self._rows.write_matches(*ids, np.ascontiguousarray(found.indices, np.uint32))
                 self._rows.write_two_view_geometry(*ids, self._geometry(found))
 
     def inliers(self) -> dict[tuple[int, int], int]:

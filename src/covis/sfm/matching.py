@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -89,7 +89,7 @@ class Worker:
         points = map_keypoints(self.photos, name, features)
         kept = np.flatnonzero(unmasked(self._task.settings, self.photos, name, features))
         if len(kept) < len(features):
-            features = chosen(features, kept)
+            features = features.take(kept)
         return features, points, kept
 
 
@@ -109,23 +109,6 @@ def unmasked(settings: Settings, photos: Photos, name: str, features: Features) 
     size = features.width, features.height
     points = file_from_upright.of_points(features.keypoints.astype(np.float64), size)
     return read_mask(mask, points, file_from_upright.of_size(size))
-
-
-def chosen(features: Features, kept: NDArray[np.int64]) -> Features:
-    """Some of the features."""
-
-    def some(values: NDArray[Any] | None) -> Any:
-        return None if values is None else values[kept]
-
-    return replace(
-        features,
-        keypoints=features.keypoints[kept],
-        scores=features.scores[kept],
-        descriptors=features.descriptors[kept],
-        scales=some(features.scales),
-        orientations=some(features.orientations),
-        pixel_sizes=some(features.pixel_sizes),
-    )
 
 
 def match_here(
@@ -250,4 +233,4 @@ class SemiDense:
             features = self._extract(load_image(photo, max_size=self._task.settings.max_size))
             features.save(path)
         kept = unmasked(self._task.settings, self._photos, name, features)
-        return features if kept.all() else chosen(features, np.flatnonzero(kept))
+        return features if kept.all() else features.take(kept)

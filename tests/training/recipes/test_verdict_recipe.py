@@ -21,7 +21,6 @@ from covis.training.recipes.verdict import (
     calibrate,
     collect,
     colours,
-    first,
     fit,
     held_out,
     logistic,
@@ -29,7 +28,6 @@ from covis.training.recipes.verdict import (
     save,
     thresholds,
 )
-from covis.types import Features
 
 
 def picture(height, width, seed=0):
@@ -157,17 +155,6 @@ def test_views_are_two_grey_pictures_that_differ(seed):
         assert view.ndim == 2
         assert 240 <= min(view.shape) <= max(view.shape) <= 1056
     assert views[0].shape != views[1].shape or (views[0] != views[1]).any()
-
-
-def test_fewer_features_are_the_first_ones():
-    features = Features(
-        np.arange(10, dtype=np.float32).reshape(5, 2), np.ones(5, np.float32),
-        np.ones((5, 4), np.float32), 64, 48, "made up", scales=np.arange(5, dtype=np.float32),
-    )  # fmt: skip
-    cut = first(features, 2)
-    assert len(cut) == len(cut.scores) == len(cut.descriptors) == len(cut.scales) == 2
-    np.testing.assert_array_equal(cut.keypoints, features.keypoints[:2])
-    assert (cut.width, cut.orientations) == (64, None)
 
 
 def test_alike_colours_are_nearer_than_others():

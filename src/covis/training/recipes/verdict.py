@@ -173,9 +173,8 @@ def _measure(
             if rng.random() < 0.5:
                 limit = int(MIN_KEYPOINTS * (MAX_KEYPOINTS / MIN_KEYPOINTS) ** rng.random())
             kind = KINDS[rng.integers(len(KINDS))]
-            evidence = match_and_measure(
-                tool.match, first(view0, limit), first(second, limit), kind
-            )
+            best = slice(limit)
+            evidence = match_and_measure(tool.match, view0.take(best), second.take(best), kind)
             yield Sample(same, evidence, fold, tool.name, kind)
 
 
@@ -188,16 +187,6 @@ def match_and_measure(
     )
     assert evidence is not None  # There is a kind of geometry.
     return evidence
-
-
-def first(features: Features, count: int) -> Features:
-    """The best `count` of an image's features: those that a lower max_keypoints would give."""
-    arrays: dict[str, Any] = {
-        name: value[:count]
-        for name, value in vars(features).items()
-        if isinstance(value, np.ndarray) and name != "global_descriptor"
-    }
-    return replace(features, **arrays)
 
 
 def colours(photo: Pixels) -> Matrix:
