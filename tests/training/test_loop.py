@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -288,28 +285,12 @@ torch.save(run.net.state_dict(), out / f"{rank}-{run.step}.pt")
 """
 
 
-def torchrun(count, script, *arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={count}", *map(str, (script, *arguments))]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 @pytest.mark.slow
-def test_two_processes_stop_and_go_on_together(tmp_path):
+def test_two_processes_stop_and_go_on_together(torchrun, tmp_path):
     """A signal to one of them stops both after the same step."""
-    script, out = tmp_path / "script.py", tmp_path / "two"
-    script.write_text(SCRIPT)
-    said = torchrun(2, script, Path(__file__).parent, out, "start")
-    said += torchrun(2, script, Path(__file__).parent, out, "resume")
-    torchrun(1, script, Path(__file__).parent, tmp_path / "one", "start")
+    here, out = Path(__file__).parent, tmp_path / "two"
+    said = torchrun(2, SCRIPT, here, out, "start") + torchrun(2, SCRIPT, here, out, "resume")
+    torchrun(1, SCRIPT, here, tmp_path / "one", "start")
     assert all(line.startswith("0 ") for line in said)
     assert sum("stopped after step 5 of 6" in line for line in said) == 1
     assert sum("going on after step 5 of 6" in line for line in said) == 1

@@ -8,7 +8,8 @@ To write a recipe:
 3. Draw data from generators seeded by (seed, step, rank), and call
    `self.workers.average_gradients` after `backward`: then a resumed run sees the same data, and
    several GPUs work.
-4. Write `train`: `open_run`, the recipe's checks, the `Run`, then `fit`; return `out / BEST`.
+4. Write `train`: `join` the processes, `to_resume`, `began_with`, the `Run`, then `fit`, as
+   `covis.training.recipes.detector` does.
 5. Add the command to `covis.cli.train`.
 """
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -306,30 +303,21 @@ lightglue.train(photos, out, teacher=teacher, recipe=TINY_RECIPE)
 
 
 @pytest.mark.slow
-def test_two_processes_end_alike(tmp_path, photos, teacher):
+def test_two_processes_end_alike(torchrun, tmp_path, photos, teacher):
     """And other than one alone, which sees half as much."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    said = {}
-    for count in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc-per-node={count}", script, Path(__file__).parent]
-        command += [teacher, photos, tmp_path / str(count)]
-        done = subprocess.run(
-            list(map(str, command)),
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+    said = {
+        count: torchrun(
+            count, SCRIPT, Path(__file__).parent, teacher, photos, tmp_path / str(count)
         )
-        said[count] = done.stdout
+        for count in (1, 2)
+    }
     first, second = (torch.load(tmp_path / "2" / f"{rank}.pt") for rank in range(2))
     alone = torch.load(tmp_path / "1" / "0.pt")
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     assert any(not torch.equal(value, alone[name]) for name, value in first.items())
-    assert said[2].count("step 6/6") == said[1].count("step 6/6") == 1
+    for lines in said.values():
+        assert sum(line.startswith("step 6/6 ") for line in lines) == 1
     rows = (tmp_path / "2" / "curve.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "3", "6"]
 

@@ -279,37 +279,21 @@ xfeat.fit = keeping
 
 
 @pytest.mark.slow
-def test_two_processes_end_alike(photos, tmp_path):
+def test_two_processes_end_alike(torchrun, photos, tmp_path):
     """And other than one alone, which sees half as much."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("def report", f"{TOGETHER}def report"))
-    said = {}
-    for count in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [
-            f"--nproc-per-node={count}",
-            script,
-            photos,
-            tmp_path / str(count),
-            "3",
-            "start",
-        ]
-        done = subprocess.run(
-            list(map(str, command)),
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        said[count] = done.stdout
+    script = SCRIPT.replace("def report", f"{TOGETHER}def report")
+    said = {
+        count: torchrun(count, script, photos, tmp_path / str(count), 3, "start")
+        for count in (1, 2)
+    }
     first, second = (torch.load(tmp_path / "2" / f"{rank}.pt") for rank in range(2))
     alone = torch.load(tmp_path / "1" / "0.pt")
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     assert any(not torch.equal(value, alone[name]) for name, value in first.items())
-    assert said[2].count("step 3/3") == said[1].count("step 3/3") == 1
-    assert said[2].count("saved") == said[1].count("saved")
+    for lines in said.values():
+        assert sum(line.startswith("step 3/3 ") for line in lines) == 1
+        assert [line for line in lines if line.startswith("saved")] == ["saved 2", "saved 3"]
 
 
 def test_blends_lie_between_the_end_of_imitation_and_the_last_weights(photos):
