@@ -33,7 +33,8 @@ def _rewrite(described: griffe.Object, names: set[str]) -> None:
 
 def _markdown(paragraph: str, names: set[str]) -> str:
     if paragraph.lstrip().startswith(">>> "):
-        return f"```pycon\n{paragraph}\n```"
+        example = re.sub(r" *# doctest:.*$", "", paragraph, flags=re.MULTILINE)
+        return f"```pycon\n{example}\n```"
 
     def item(found: re.Match[str]) -> str:
         listed = found[1].split(", ")
