@@ -117,7 +117,7 @@ def _points_of(path: Path) -> FloatArray:
 
     try:
         points = np.asarray(loadmat(path)["pts_coord"], np.float32)
-    except (MatReadError, OSError, ValueError, KeyError, TypeError) as error:
+    except (MatReadError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise ArgumentError(f"{path}: holds no keypoints 'pts_coord' ({error}).") from None
     if points.shape != (2, POINTS):
         raise ArgumentError(f"{path}: {POINTS} keypoints are needed, not an array {points.shape}.")
