@@ -9,14 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features import Extractor
@@ -30,7 +27,6 @@ from covis.options import DEFAULT_FEATURES, DEFAULT_MAX_KEYPOINTS, MAP_MATCHER, 
 from covis.search.index import Index
 from covis.search.ingest import file_content
 from covis.search.store import Store
-from covis.sfm import pairs as pairing
 from covis.sfm.cameras import as_in_map, check_camera, make_camera, share_cameras
 from covis.sfm.colours import colour_points
 from covis.sfm.database import MIN_INLIERS, Database, photo_sizes
@@ -53,16 +49,15 @@ from covis.sfm.matching import (
     match_on_ray,
 )
 from covis.sfm.options import MapOptions, MapSummary
+from covis.sfm.pairs import choose_pairs
 from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secretly_changed
 from covis.sfm.refine_keypoints import refine_keypoints
-from covis.sfm.tracks import RADIUS, cluster, one_to_one
+from covis.sfm.tracks import RADIUS, shared_keypoints
 from covis.sfm.two_view_verification import Verified
 
 if TYPE_CHECKING:
     import pycolmap
 
-EXHAUSTIVE_UP_TO = 60
-"""Photos; with more, only those that retrieval proposes are matched."""
 COMMITTED = 64
 """Pairs that are written together."""
 
@@ -125,7 +120,7 @@ class _Build:
                 self._take_changes(database, photos)
                 infos = self._add_photos(database, photos)
             with self._timed("pairs"):
-                wanted = self._pairs(photos, infos)
+                wanted = choose_pairs(photos, infos, self._root, self._options)
             with self._timed("matches"):
                 self._match(database, photos, wanted)
             self._count(database, photos)
@@ -363,33 +358,6 @@ class _Build:
                     ids[image.camera_id] = database.add_camera(model.camera(image.camera_id))
                 database.add_photo(image.name, ids[image.camera_id])
 
-    def _pairs(self, photos: Photos, infos: Sequence[PhotoInfo]) -> list[Pair]:
-        options, count = self._options, len(photos)
-        kind = options.pairs
-        if kind == "auto":
-            kind = "exhaustive" if count <= EXHAUSTIVE_UP_TO else "retrieval"
-        if isinstance(kind, Path):
-            places = {name: place for place, name in enumerate(photos.names)}
-            found = pairing.listed(kind, self._root, places)
-        elif kind == "exhaustive":
-            found = pairing.exhaustive(count)
-        elif kind == "retrieval":
-            found = pairing.similar(photos.vectors, options.neighbours)
-        elif kind == "sequential":
-            loops = pairing.similar(
-                photos.vectors, options.neighbours, every=5, apart=2 * options.overlap
-            )
-            found = pairing.unique([*pairing.sequential(count, options.overlap), *loops])
-        else:
-            positions = pairing.earth_centred([info.place for info in infos])
-            found = pairing.near(positions, options.distance, options.neighbours)
-            if not len(found):
-                raise ArgumentError(
-                    f"no two photos in {self._given} have GPS positions within "
-                    f"{options.distance:g} m; use --pairs retrieval."
-                )
-        return [(photos.names[first], photos.names[second]) for first, second in found]
-
     def _task(self, database: Database) -> Task:
         camera_of = {name: database.camera_id(name) for name in database.images}
         return Task(
@@ -440,30 +408,17 @@ class _Build:
         for pair, found in SemiDense(task, photos, options.threads)(pairs):
             matches.append((pair, found))
             self._report("semi-dense matches", len(matches), len(pairs))
-        seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for number, (pair, _) in enumerate(matches):
-            for side in (0, 1):
-                seen[pair[side]].append((number, side))
-        coarseness = self._coarseness(database)
-        places: list[list[Any]] = [[None, None] for _ in matches]
-        keypoints = {}
-        for name, sides in seen.items():
-            sets = [(matches[n][1].points0, matches[n][1].points1)[side] for n, side in sides]
-            scores = np.concatenate([matches[n][1].scores for n, _ in sides])
-            radius = RADIUS * coarseness[name]
-            keypoints[name], owner = cluster(np.concatenate(sets), scores, radius)
-            ends = np.cumsum([len(points) for points in sets])
-            for (n, side), part in zip(sides, np.split(owner, ends[:-1]), strict=True):
-                places[n][side] = part
+        radii = {name: RADIUS * coarse for name, coarse in self._coarseness(database).items()}
+        keypoints, indices = shared_keypoints(matches, radii)
         with database.transaction():
             database.clear_matches()
             for name, found_points in keypoints.items():
                 database.write_keypoints(name, found_points)
         shutil.rmtree(self._folder / "sparse", ignore_errors=True)
         worker = Worker(replace(task, settings=replace(task.settings, matcher="nearest")))
-        for (pair, found), sides_of in zip(matches, places, strict=True):
-            indices = one_to_one(np.column_stack(sides_of), found.scores)
-            yield pair, worker.verify_pair(pair, keypoints[pair[0]], keypoints[pair[1]], indices)
+        for (pair, _), rows in zip(matches, indices, strict=True):
+            points0, points1 = (keypoints[name] for name in pair)
+            yield pair, worker.verify_pair(pair, points0, points1, rows)
 
     def _coarseness(self, database: Database) -> dict[str, float]:
         """By photo, see `Settings.coarseness`."""

@@ -1,7 +1,7 @@
 """Which photos of a map are matched with each other.
 
-Each function gives pairs of places in a list of photos: (P, 2) int64, the smaller place first,
-each pair once, in order.
+`choose_pairs` gives names; each other function gives pairs of places in a list of photos: (P, 2)
+int64, the smaller place first, each pair once, in order.
 """
 
 from __future__ import annotations
@@ -13,15 +13,53 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covis.errors import ArgumentError
+from covis.images.exif import PhotoInfo
 from covis.images.picture_files import read_pairs
+from covis.sfm.map import Photos
+from covis.sfm.options import MapOptions
 from covis.types import FloatArray, Matrix
 
 Pairs = NDArray[np.int64]
+
+EXHAUSTIVE_UP_TO = 60
+"""Photos; with more, only those that retrieval proposes are matched."""
 
 BLOCK_BYTES = 32 * 2**20
 """Similarities or distances that are held at a time."""
 _EARTH_AXES = 6378137.0, 6356752.314245
 """Of the ellipsoid WGS 84, in metres."""
+
+
+def choose_pairs(
+    photos: Photos, infos: Sequence[PhotoInfo], root: Path, options: MapOptions
+) -> list[tuple[str, str]]:
+    """The names of the photos to match with each other, as the options have it.
+
+    infos: of the photos, in their order. root: the folder that names are relative to.
+
+    Raises ArgumentError where a list names other photos, or GPS positions bring no pair.
+    """
+    kind, count = options.pairs, len(photos)
+    if kind == "auto":
+        kind = "exhaustive" if count <= EXHAUSTIVE_UP_TO else "retrieval"
+    if isinstance(kind, Path):
+        found = listed(kind, root, {name: place for place, name in enumerate(photos.names)})
+    elif kind == "exhaustive":
+        found = exhaustive(count)
+    elif kind == "retrieval":
+        found = similar(photos.vectors, options.neighbours)
+    elif kind == "sequential":
+        loops = similar(photos.vectors, options.neighbours, every=5, apart=2 * options.overlap)
+        found = unique([*sequential(count, options.overlap), *loops])
+    else:
+        positions = earth_centred([info.place for info in infos])
+        found = near(positions, options.distance, options.neighbours)
+        if not len(found):
+            raise ArgumentError(
+                f"no two photos in {root} have GPS positions within {options.distance:g} m; use "
+                "--pairs retrieval."
+            )
+    return [(photos.names[first], photos.names[second]) for first, second in found]
 
 
 def unique(pairs: ArrayLike) -> Pairs:

@@ -6,17 +6,47 @@ together in a photo, they are taken to be one keypoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.types import FloatArray, Matrix
+from covis.types import FloatArray, Matches, Matrix
 
 RADIUS = 1.5
 """Pixels around a keypoint within which points are taken to be it."""
 
 Indices = NDArray[np.int64]
+
+
+def shared_keypoints(
+    matches: Sequence[tuple[tuple[str, str], Matches]], radii: Mapping[str, float]
+) -> tuple[dict[str, Matrix], list[Indices]]:
+    """Gather the points of all pairs' matches into keypoints of the photos.
+
+    matches: of pairs of photos, named. radii: by photo, see `cluster`.
+    Returns keypoints (K, 2) by photo, and for each pair its matches as (N, 2) places in them, the
+    best first, no keypoint twice.
+    """
+    seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for number, (pair, _) in enumerate(matches):
+        for side in (0, 1):
+            seen[pair[side]].append((number, side))
+    owners: list[list[Indices]] = [[np.empty(0, np.int64)] * 2 for _ in matches]
+    keypoints = {}
+    for name, sides in seen.items():
+        points = [(matches[n][1].points0, matches[n][1].points1)[side] for n, side in sides]
+        scores = np.concatenate([matches[n][1].scores for n, _ in sides])
+        keypoints[name], owner = cluster(np.concatenate(points), scores, radii[name])
+        ends = np.cumsum([len(each) for each in points])
+        for (n, side), part in zip(sides, np.split(owner, ends[:-1]), strict=True):
+            owners[n][side] = part
+    indices = [
+        one_to_one(np.column_stack(both), found.scores)
+        for (_, found), both in zip(matches, owners, strict=True)
+    ]
+    return keypoints, indices
 
 
 def cluster(points: FloatArray, scores: FloatArray, radius: float) -> tuple[Matrix, Indices]:
