@@ -6,8 +6,7 @@ python map_and_locate.py photos/ new.jpg model/
 import sys
 from pathlib import Path
 
-from covis.sfm import Map, locate
-from covis.sfm.build import build_map
+from covis.sfm import Map, build_map, locate
 
 
 def main(photos: Path, query: Path, model: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -53,7 +52,6 @@ def test_dense_match(photos):
     assert "cosine" in lines[1]
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("covis.convert"), reason="no covis.convert yet")
 def test_with_opencv_and_hloc(photos, tmp_path):
     pytest.importorskip("h5py", reason="hloc's files need h5py: covis[train]")
     (line,) = run_example(

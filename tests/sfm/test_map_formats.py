@@ -13,7 +13,7 @@ from covis.sfm.localise import Locator
 def test_a_maps_folder(mapped):
     folder, summary = mapped
     names = {path.name for path in folder.iterdir()}
-    assert {"covis.json", "features.covis", "database.db", "sparse"} <= names
+    assert {"covis.json", "photos.json", "features.covis", "database.db", "sparse"} <= names
     assert {path.name for path in (folder / "features.covis").iterdir()} >= {
         "images.lance", "files.lance",
     }  # fmt: skip
