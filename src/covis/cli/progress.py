@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import TaskID
 
 
@@ -27,15 +26,15 @@ class StageBars:
             TimeRemainingColumn,
         )
 
-        self.console: Console = Console(stderr=True)
+        console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:>10}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            console=console,
+            disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
         self._bars.start()
@@ -52,7 +51,3 @@ class StageBars:
         self._bars.update(task, completed=min(done, total or done), total=total)
         speed = next(each.speed for each in self._bars.tasks if each.id == task)
         self._bars.update(task, rate=f"{speed:.1f}/s" if speed else "")
-
-    def say(self, line: str) -> None:
-        """Write a line to the error output, above the bars."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
