@@ -20,7 +20,7 @@ Run = Callable[..., Result]
     [
         ("match", "a.png", "b.png", "--features", "sift", "-o", "a.png"),
         ("match", "a.png", "b.png", "--features", "sift", "-o", "b.png"),
-        ("match", "a.png", "b.png", "--features", "sift", "--mask-b", "m.png", "-o", "m.png"),
+        ("match", "a.png", "b.png", "--features", "sift", "--mask1", "m.png", "-o", "m.png"),
         ("search", "a.png", "--in", "store", "-o", "a.png"),
         ("dense", "match", "a.png", "b.png", "-o", "b.png"),
         ("dense", "show", "a.png", "-o", "a.png"),

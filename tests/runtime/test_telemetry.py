@@ -13,7 +13,8 @@ CODE = """
 import numpy as np
 import covis
 picture = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
-assert len(covis.match(picture, picture, "sift", "nearest", geometry="none"))
+found = covis.match(picture, picture, features="sift", matcher="nearest", geometry="none")
+assert len(found)
 import sys
 assert "onnxruntime" in sys.modules
 """
