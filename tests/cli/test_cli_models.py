@@ -171,7 +171,7 @@ def test_exception_features_of_other_networks(covis: Run) -> None:
     torch.save({"convPa.weight": torch.ones(1)}, "w.pt")
     result = covis("weights", "import", "w.pt", "--name", "new", "--features", "sift")
     assert result.exit_code == 2
-    assert "--features is for LightGlue weights; these are superpoint's" in result.stderr
+    assert "features are for LightGlue weights; these are superpoint's" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from covis import Extractor
+from covis import Extractor, Index, load_image
 from covis.errors import ArgumentError, BundleError, ImageError
 
 
@@ -22,6 +22,27 @@ def test_exception_max_keypoints(count):
 def test_exception_max_size():
     with pytest.raises(ArgumentError, match="max_size must be 0 or more, not -1"):
         Extractor("sift", max_size=-1)
+
+
+def test_none_is_left_to_covis_and_0_is_full_size(tmp_path):
+    extract = Extractor(None, max_keypoints=None, max_size=None, threshold=None, threads=None)
+    assert (extract.model, extract.max_keypoints, extract.max_size) == ("xfeat-covis", 4096, 960)
+    assert Extractor("sift", max_size=0).max_size == 0
+    assert Index(tmp_path, features="sift")._extractor.options.max_size == 960
+    assert Index(tmp_path, features="sift", max_size=0)._extractor.options.max_size == 0
+    long = np.random.default_rng(0).integers(0, 256, (30, 2000)).astype(np.uint8)
+    whole = Extractor("sift", max_size=0)
+    for max_size in (None, 960):
+        shrunk = Extractor("sift", max_size=max_size)(long)
+        expected = whole(load_image(long, max_size=960))
+        np.testing.assert_array_equal(shrunk.keypoints, expected.keypoints)
+    assert len(whole(long)) > len(shrunk)
+
+
+@pytest.mark.parametrize("count", [100.5, "9", True])
+def test_exception_wrong_types_in_one_line(count):
+    with pytest.raises(ArgumentError, match="max_keypoints must be a whole number, not"):
+        Extractor("sift", max_keypoints=count)
 
 
 def test_exception_semi_dense_sift():
