@@ -124,6 +124,32 @@ def test_evidence_by_hand():
     assert found.surprise == pytest.approx(-alarms)
 
 
+def test_a_knot_of_neighbours_is_one_witness():
+    # 20 x 20 pixels a place in image 0, 25 x 25 in image 1: 12 places far apart in both.
+    spread = np.array([[x, y] for x in (50, 210, 370, 530) for y in (50, 210, 370)], float)
+    wrong = np.array([[x, 450] for x in range(50, 450, 100)], float)
+    alone = evidence_of([*spread, *wrong], [*spread, *wrong], [True] * 12 + [False] * 4)
+    knots = np.concatenate([spread + shift for shift in range(8)])
+    crowd = [*knots, *np.concatenate([wrong + shift for shift in range(8)])]
+    crowded = evidence_of(crowd, crowd, [True] * 96 + [False] * 32)
+    threshold = 800 / 250
+    chance = 1 - (1 - math.pi * threshold**2 / 640_000) ** 8
+    alarms = math.log10((16 - 4) * math.comb(16, 12) * math.comb(12, 4)) + 8 * math.log10(chance)
+    assert crowded.surprise == pytest.approx(-alarms)
+    assert 0 < crowded.surprise < alone.surprise
+    assert crowded.share == alone.share
+    assert crowded.coverage == alone.coverage
+
+
+def test_places_are_those_of_the_picture_with_fewer():
+    spread = [[x, y] for x in (50, 210, 370, 530) for y in (50, 210, 370)]
+    near = [[100 + i, 100] for i in range(12)]
+    inliers = [True] * 12
+    assert evidence_of(spread, near, inliers).surprise == 0
+    assert evidence_of(near, spread, inliers).surprise == 0
+    assert evidence_of(spread, spread, inliers).surprise > 0
+
+
 def test_coverage_is_that_of_the_picture_with_less():
     grid = [[x, y] for x in range(50, 640, 100) for y in range(50, 480, 100)]
     here = [[401 + i / 10, 401 + i / 10] for i in range(len(grid))]

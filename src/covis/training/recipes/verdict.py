@@ -3,8 +3,9 @@
     python -m covis.training.recipes.verdict --photos DIR --out src/covis/geometry/verdict.json
 
 Pairs that show the same: two views of one photograph, rendered by `render_pair` or cut from it
-and warped, in different light. Pairs that do not: a view of each of two photographs, of which half
-are those with the most alike colours. Each pair takes one of the methods, one kind of geometry and
+and warped, in different light. Pairs that do not: two photographs, half of them as they are, at one
+of several sizes, and half a view of each; half of all are those with the most alike colours. Each
+pair takes one of the methods, one kind of geometry and
 a number of keypoints at random, half of them the default 4,096, so that one calibration holds for
 all. A view belongs to one fold alone; the thresholds are set on probabilities by weights that were
 fitted without the pair's fold.
@@ -38,6 +39,7 @@ from covis.evaluation.metrics.calibration import (
 from covis.features import Extractor
 from covis.files.atomic import replacing
 from covis.geometry.verdict import Calibration, Evidence, find_evidence
+from covis.images.decode import load_image
 from covis.images.picture_files import pictures_below
 from covis.matching import Matcher, needs_semi_dense
 from covis.training.data.photometric import degrade
@@ -47,7 +49,7 @@ from covis.types import BoolArray, Features, GeometryKind, Matrix
 
 Pixels = NDArray[Any]
 KINDS: tuple[GeometryKind, ...] = ("homography", "fundamental", "essential")
-METHODS = ("xfeat:nearest", "sift:nearest", "xfeat:semi-dense")
+METHODS = ("xfeat:nearest", "sift:nearest", "xfeat:semi-dense", "xfeat:lightglue")
 """Features and matcher."""
 
 FOLDS = 4
@@ -56,6 +58,8 @@ CHUNK = 40
 LOOK_ALIKES, OTHERS = 2, 2
 """Pairs that show different things, for each view."""
 MAX_KEYPOINTS, MIN_KEYPOINTS = 4096, 8
+SIZES = (320, 480, 640, 960, 1600)
+"""Longer sides that photographs as they are are shrunk to, in pixels."""
 MIN_OVERLAP = 0.1
 """What two views of one photograph share at least, of either."""
 FALSE_ALARMS = 0.001
@@ -160,22 +164,34 @@ def _measure(
 ) -> Iterator[Sample]:
     """The pairs of some photographs."""
     views = [[tool.extract(view) for view in render_views(photo, rng)] for photo in photos]
+    whole = [tool.extract(_shrunk(photo, int(rng.choice(SIZES)))) for photo in photos]
     likeness = np.array([colours(photo) for photo in photos])
     likeness = likeness @ likeness.T
     np.fill_diagonal(likeness, 0)
     alike = np.argsort(-likeness, axis=1, kind="stable")[:, :LOOK_ALIKES]
     for index, (view0, view1) in enumerate(views):
         others = rng.permutation(np.delete(np.arange(len(views)), index))[:OTHERS]
-        seconds = [(True, view1)]
-        seconds += [(False, views[other][1]) for other in (*alike[index], *others)]
-        for same, second in seconds:
+        pairs = [(True, view0, view1)]
+        for other in (*alike[index], *others):
+            if rng.random() < 0.5:
+                pairs.append((False, whole[index], whole[other]))
+            else:
+                pairs.append((False, view0, views[other][1]))
+        for same, features0, features1 in pairs:
             limit = MAX_KEYPOINTS
             if rng.random() < 0.5:
                 limit = int(MIN_KEYPOINTS * (MAX_KEYPOINTS / MIN_KEYPOINTS) ** rng.random())
             kind = KINDS[rng.integers(len(KINDS))]
             best = slice(limit)
-            evidence = match_and_measure(tool.match, view0.take(best), second.take(best), kind)
+            evidence = match_and_measure(
+                tool.match, features0.take(best), features1.take(best), kind
+            )
             yield Sample(same, evidence, fold, tool.name, kind)
+
+
+def _shrunk(photo: Pixels, side: int) -> Pixels:
+    """A photo (BGR) as RGB, of a longer side of at most `side` pixels."""
+    return load_image(np.ascontiguousarray(photo[:, :, ::-1]), max_size=side).pixels
 
 
 def match_and_measure(
