@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from covis.errors import ArgumentError, BundleError
-from covis.evaluation.metrics.localisation import align
+from covis.evaluation.metrics.localisation import umeyama
 from covis.evaluation.metrics.pose import rotation_error
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
@@ -71,7 +71,7 @@ def place(mapped, scene):
     find = Locator(mapped[0], matcher="nearest", threads=1)
     images = [find.map.reconstruction.image(number) for number in find.map.names.values()]
     theirs = np.array([image.projection_center() for image in images])
-    metres = align(theirs, np.array([scene.centres[image.name] for image in images]))
+    metres = umeyama(theirs, np.array([scene.centres[image.name] for image in images]))
     return find, metres
 
 
@@ -226,5 +226,5 @@ def test_a_photo_is_placed_in_a_semi_dense_map(colmap, scene, known, query, tmp_
     find = Locator(tmp_path / "model", matcher="nearest", threads=1)
     images = [find.map.reconstruction.image(number) for number in find.map.names.values()]
     theirs = np.array([image.projection_center() for image in images])
-    metres = align(theirs, np.array([scene.centres[image.name] for image in images]))
+    metres = umeyama(theirs, np.array([scene.centres[image.name] for image in images]))
     check(find(query[0], focal=420.0), metres, query[1], 0.06, 1.2)
