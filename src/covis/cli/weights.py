@@ -71,8 +71,8 @@ def import_weights(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
 ) -> None:
-    """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's, LightGlue's or a ViT's,
-    with its LiFT."""
+    """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, LightGlue's
+    or a ViT's, with its LiFT."""
     from covis.runtime import user_models
     from covis.runtime.bundle import SHIPPED
 
@@ -151,6 +151,15 @@ def _make_bundle(
 ) -> Bundle:
     source = file.name
     known = licence != options.UNKNOWN_LICENCE
+    if architecture == "edgepoint":
+        from covis.export import edgepoint
+        from covis.nets.edgepoint import load_official as load_edgepoint
+
+        licence = licence if known else edgepoint.LICENCE
+        compact = load_edgepoint(file)
+        return edgepoint.export_edgepoint(
+            compact, folder, name=name, licence=licence, source=source
+        )
     if architecture == "aliked":
         from covis.export import aliked
         from covis.nets.aliked import load_official as load_aliked

@@ -8,6 +8,7 @@ from functools import cached_property
 from covis.errors import ArgumentError
 from covis.features.aliked import Aliked
 from covis.features.delg import Delg
+from covis.features.edgepoint import EdgePoint
 from covis.features.sift import extract_sift
 from covis.features.superpoint import SuperPoint
 from covis.features.xfeat import XFeat
@@ -22,8 +23,11 @@ wide) is just above four times that, so its JPEG decodes at a quarter of its siz
 
 SIFT_LICENCE = "Apache-2.0 (OpenCV's SIFT)"
 
-NETWORKS: dict[str, type[XFeat] | type[Aliked] | type[SuperPoint] | type[Delg]] = {
+NETWORKS: dict[
+    str, type[XFeat] | type[EdgePoint] | type[Aliked] | type[SuperPoint] | type[Delg]
+] = {
     "xfeat": XFeat,
+    "edgepoint": EdgePoint,
     "aliked": Aliked,
     "superpoint": SuperPoint,
     "delg": Delg,
@@ -67,7 +71,7 @@ class Extractor:
             raise ArgumentError(f"max_size must be 1 or more, not {max_size}.")
         self.max_keypoints, self.max_size = max_keypoints, max_size
         self.semi_dense = semi_dense
-        self._net: XFeat | Aliked | SuperPoint | Delg | None = None
+        self._net: XFeat | EdgePoint | Aliked | SuperPoint | Delg | None = None
         self._bundle: Bundle | None = None
         if features == "sift":
             if semi_dense:

@@ -70,7 +70,9 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.layer = nn.Sequential(
-            nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
+            nn.Conv2d(
+                inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
+            ),
             nn.BatchNorm2d(outputs),
             nn.ReLU(),
         )

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from covis.errors import BundleError
 
-Architecture = Literal["xfeat", "aliked", "superpoint", "lightglue", "lift"]
+Architecture = Literal["xfeat", "edgepoint", "aliked", "superpoint", "lightglue", "lift"]
 
 TELLING: dict[Architecture, str] = {
     "xfeat": "block_fusion.0.layer.0.weight",
+    "edgepoint": "desc_head.1.layer.0.weight",
     "aliked": "desc_head.agg_weights",
     "superpoint": "convPa.weight",
     "lightglue": "posenc.Wr.weight",

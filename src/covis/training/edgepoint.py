@@ -162,7 +162,7 @@ class Run:
 
     def _ready(self, net: EdgePoint) -> EdgePoint:
         """On its device, in the layout that convolutions are fastest in."""
-        return net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -244,8 +244,9 @@ class Run:
     def _taught_by(self, index: int) -> Tensor:
         """The teacher's descriptors [D, h / 4, w / 4] of an upright photo, float16."""
         if index not in self._taught:
-            height, width = (s // SIZE_MULTIPLE * SIZE_MULTIPLE for s in self.photos[index].shape[:2])
-            grey = self.photos[index][:height, :width].mean(axis=2, dtype=np.float32)
+            photo = self.photos[index]
+            height, width = (side // SIZE_MULTIPLE * SIZE_MULTIPLE for side in photo.shape[:2])
+            grey = photo[:height, :width].mean(axis=2, dtype=np.float32)
             with torch.autocast(self.device.type, torch.bfloat16):
                 maps = self.teacher.maps(self._images(grey[None]))
             self._taught[index] = maps.descriptors[0].to(torch.float16)
@@ -344,8 +345,7 @@ class Run:
 
 def _mapped(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 2) points under a homography."""
-    found: NDArray[np.float64] = cv2.perspectiveTransform(points[:, None], homography)[:, 0]
-    return found
+    return np.asarray(cv2.perspectiveTransform(points[:, None], homography)[:, 0], np.float64)
 
 
 def _inside(points: NDArray[np.float64], width: int, height: int, border: int = 3) -> NDArray[Any]:
