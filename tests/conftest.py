@@ -91,6 +91,34 @@ def aliked_bundle(random_aliked, models):
 
 
 @pytest.fixture(scope="session")
+def random_edgepoint():
+    """A small EdgePoint2 with random weights and batch-norm statistics far from 0 and 1."""
+    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    from covis.nets.edgepoint import EdgePoint, Sizes
+
+    torch.manual_seed(7)
+    net = EdgePoint(Sizes(4, 8, 16, 24, 32, 4)).eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.1, 0.6)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.2)
+    net.score_head[4].weight.data *= 10
+    return net
+
+
+@pytest.fixture(scope="session")
+def edgepoint_bundle(random_edgepoint, models):
+    """`random_edgepoint` as a bundle in the folder of `models`."""
+    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+    from covis.export.edgepoint import export_edgepoint
+
+    folder = models / "edgepoint"
+    return export_edgepoint(random_edgepoint, folder, name="edgepoint", licence="-", source="-")
+
+
+@pytest.fixture(scope="session")
 def random_superpoint():
     """SuperPoint with random weights that find something everywhere."""
     torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
