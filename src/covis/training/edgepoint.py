@@ -23,12 +23,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.features import Extractor
-from covis.nets.edgepoint import CONFIGURATIONS, SIZE_MULTIPLE, EdgePoint, load_official
+from covis.nets.edgepoint import CONFIGURATIONS, SIZE_MULTIPLE, STRIDE, EdgePoint, load_official
+from covis.nets.weights import load_strictly, read_state_dict
 from covis.training.checkpoint import (
     CHECKPOINT,
     save_checkpoint,
@@ -78,7 +80,7 @@ class Stage:
 
 
 MILD = Turning(light=0.8)
-HARD = Turning(light=1.2, tilt=0.3)
+HARD = Turning(any_rotation_probability=0.4, light=1.2, tilt=0.3)
 SCENES = Difficulty(
     rotation=40, zoom=2.5, tilt=50, shift=0.25, planes_probability=0.8, light=1.2,
     any_rotation_probability=0.2,
@@ -96,10 +98,10 @@ class Recipe:
     """Everything a run depends on besides its photos and its teacher."""
 
     configuration: str = "E64"
-    steps: int = 9_000
+    steps: int = 3_000
     seed: int = 0
     ema: float = 0.998
-    warmup: int = 200
+    warmup: int = 100
     weight_decay: float = 1e-4
     clip: float = 1.0
     scores: float = 0.5
@@ -109,7 +111,7 @@ class Recipe:
     held_out: int = 48
     """Photos kept from training for validation."""
     checkpoint_every: int = 200
-    validate_every: int = 600
+    validate_every: int = 500
     validation_pairs: int = 24
     peaks: int = 192
     """Keypoints of each view whose places are described, beside a third as many random ones."""
@@ -163,6 +165,12 @@ class Run:
     def _ready(self, net: EdgePoint) -> EdgePoint:
         """On its device, in the layout that convolutions are fastest in."""
         return net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def begin_with(self, weights: Path) -> None:
+        """Take the weights of a file. Raises BundleError when they do not fit."""
+        state = read_state_dict(weights)
+        for net in (self.net, self.average):
+            load_strictly(net, state, weights)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -297,7 +305,7 @@ class Run:
             points.append(_mapped(np.linalg.inv(pair.views_from_photo[view]), here))
         in_photo = np.concatenate(points)
         taught = self._taught_by(pair.index).float()
-        known = _inside(in_photo, 4 * taught.shape[2], 4 * taught.shape[1])
+        known = _inside(in_photo, STRIDE * taught.shape[2], STRIDE * taught.shape[1])
         in_photo = in_photo[known]
         seen = [_mapped(pair.views_from_photo[view], in_photo) for view in range(2)]
         visible = [torch.from_numpy(_inside(xy, size, size)).to(self.device) for xy in seen]
@@ -310,11 +318,26 @@ class Run:
             rows.append(row)
             v = visible[view]
             sums["likeness"].append(likeness_loss(row[v], target[v]))
+            sums["likeness"].append(self._everywhere(pair, view, descriptors[view], taught))
             sums["relation"].append(relation_loss(row[v], target[v], target))
         shared = visible[0] & visible[1]
         if int(shared.sum()) >= 16:
             near = _near(self._tensor(seen[0])[shared]) | _near(self._tensor(seen[1])[shared])
             sums["truth"].append(correspondence_loss(rows[0][shared], rows[1][shared], near))
+
+    def _everywhere(
+        self, pair: TurnedPair, view: int, descriptors: Tensor, taught: Tensor
+    ) -> Tensor:
+        """The likeness of every cell of a view [D, h, w] that shows the photo."""
+        rows, columns = descriptors.shape[1:]
+        across, down = np.meshgrid(np.arange(columns), np.arange(rows))
+        cells = np.column_stack([across.ravel(), down.ravel()])
+        middles = STRIDE * cells + (STRIDE - 1) / 2
+        in_photo = _mapped(np.linalg.inv(pair.views_from_photo[view]), middles)
+        known = _inside(in_photo, STRIDE * taught.shape[2], STRIDE * taught.shape[1])
+        x, y = torch.from_numpy(cells[known]).to(self.device).T
+        found = F.normalize(descriptors[:, y, x].T, dim=1)
+        return likeness_loss(found, sample(taught, self._tensor(in_photo[known])))
 
     def _scene_losses(
         self,
@@ -367,6 +390,7 @@ def train(
     configuration: str = Recipe.configuration,
     steps: int = Recipe.steps,
     seed: int = 0,
+    start: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
     report: Callable[[str], Any] = print,
@@ -375,7 +399,8 @@ def train(
 
     out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names),
     `latest.safetensors` and `curve.csv`, where the teacher and xfeat-covis stand on each line.
-    teacher: published EdgePoint2 weights. A run that is resumed goes on as it began.
+    teacher: published EdgePoint2 weights. start: weights of the same configuration to begin with,
+    random ones by default. A run that is resumed goes on as it began.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
     not given, there is none to resume or it began otherwise; BundleError when the teacher
@@ -397,6 +422,8 @@ def train(
         run.restore(saved["run"])
         peers = saved["peers"]
     else:
+        if start is not None:
+            run.begin_with(start)
         peers = _peers(run)
         report(f"to compare with: {peers}")
     out.mkdir(parents=True, exist_ok=True)
@@ -465,6 +492,7 @@ def main() -> None:
     parser.add_argument("--configuration", choices=CONFIGURATIONS, default=Recipe.configuration)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     options = vars(parser.parse_args())
