@@ -2,7 +2,8 @@
 
 The network sees the image in grey at its size, with zero mean and unit variance, its right and
 lower border repeated up to multiples of 32. A pixel i of the image is the point i + 0.5, and so is
-a cell i of the descriptors, counted in cells of four pixels.
+a cell i of the descriptors, counted in cells of four pixels. The published code reports whole
+pixels; here a parabola through a maximum and its neighbours says where between them it lies.
 """
 
 from __future__ import annotations
@@ -69,10 +70,11 @@ class EdgePoint:
         threshold: float,
     ) -> Features:
         height, width = image.pixels.shape[:2]
-        xy, scores = keypoints(logits[:height, :width], max_keypoints, threshold, image.mask)
+        logits = np.ascontiguousarray(logits[:height, :width])
+        xy, scores = keypoints(logits, max_keypoints, threshold, image.mask)
         factor = np.array([image.width / width, image.height / height], np.float32)
         return Features(
-            keypoints=(xy.astype(np.float32) + np.float32(0.5)) * factor,
+            keypoints=(between_pixels(logits, xy) + np.float32(0.5)) * factor,
             scores=scores,
             descriptors=sample_descriptors(cells, xy),
             width=image.width,
@@ -105,7 +107,6 @@ def keypoints(
     Returns (N, 2) integer pixels (x, y) and their scores in 0..1, which the threshold counts in.
     The four outermost rows and columns have none, nor has the mask (H, W) where it is True.
     """
-    logits = np.ascontiguousarray(logits)
     found = logits == cv2.dilate(logits, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
     clear_border(found, BORDER)
     if mask is not None:
@@ -117,6 +118,19 @@ def keypoints(
     order = best_first(scores, max_keypoints)
     width = logits.shape[1]
     return np.column_stack([flat[order] % width, flat[order] // width]), scores[order]
+
+
+def between_pixels(logits: FloatArray, xy: NDArray[np.intp]) -> FloatArray:
+    """Where maxima (N, 2) of the map (H, W), none at its border, lie: (N, 2) float32."""
+    x, y = xy.T
+    here = logits[y, x]
+    steps = []
+    for right, down in ((1, 0), (0, 1)):
+        before, after = logits[y - down, x - right], logits[y + down, x + right]
+        curvature = 2 * here - before - after
+        slope = after - before
+        steps.append(slope / np.maximum(2 * curvature, np.abs(slope) + np.float32(1e-6)))
+    return (xy + np.column_stack(steps)).astype(np.float32)
 
 
 def sample_descriptors(cells: FloatArray, xy: NDArray[np.intp]) -> FloatArray:
