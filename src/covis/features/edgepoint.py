@@ -129,8 +129,9 @@ def between_pixels(logits: FloatArray, xy: NDArray[np.intp]) -> FloatArray:
         before, after = logits[y - down, x - right], logits[y + down, x + right]
         curvature = 2 * here - before - after
         slope = after - before
-        steps.append(slope / np.maximum(2 * curvature, np.abs(slope) + np.float32(1e-6)))
-    return (xy + np.column_stack(steps)).astype(np.float32)
+        steps.append(slope / np.maximum(2 * curvature, np.float32(1e-6)))
+    # Short of the next pixel, which may be masked.
+    return (xy + np.clip(np.column_stack(steps), -0.49, 0.49)).astype(np.float32)
 
 
 def sample_descriptors(cells: FloatArray, xy: NDArray[np.intp]) -> FloatArray:
