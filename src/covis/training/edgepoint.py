@@ -79,17 +79,17 @@ class Stage:
     """Weight of what the truth says."""
 
 
-MILD = Turning(light=0.8)
-HARD = Turning(any_rotation_probability=0.4, light=1.2, tilt=0.3)
+MILD = Turning(rotation=25, any_rotation_probability=0.25, light=0.8)
+HARD = Turning(rotation=30, any_rotation_probability=0.25, light=1.2, tilt=0.3)
 SCENES = Difficulty(
     rotation=40, zoom=2.5, tilt=50, shift=0.25, planes_probability=0.8, light=1.2,
     any_rotation_probability=0.2,
 )  # fmt: skip
 
 STAGES = (
-    Stage(0.55, 256, 6, 0, 3e-3, 1.5e-3, MILD),
+    Stage(0.50, 256, 6, 0, 3e-3, 1.5e-3, MILD),
     Stage(0.30, 320, 4, 1, 1.5e-3, 5e-4, HARD, correspondence=0.4),
-    Stage(0.15, 384, 2, 1, 5e-4, 1e-6, HARD, imitation=0.5, correspondence=0.6),
+    Stage(0.20, 384, 2, 1, 5e-4, 1e-6, HARD, imitation=0.5, correspondence=0.6),
 )
 
 
