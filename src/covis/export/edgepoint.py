@@ -103,7 +103,7 @@ def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
         name.removeprefix("net."): torch.from_numpy(values.copy())
         for name, values in read_weights(bundle.graph("detect")).items()
     }
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, module in EdgePoint(sizes_of(stored)).named_modules():
         if isinstance(module, nn.BatchNorm2d):
             path, index = name.rsplit(".", 1)

@@ -332,7 +332,7 @@ class Run:
         rows, columns = descriptors.shape[1:]
         across, down = np.meshgrid(np.arange(columns), np.arange(rows))
         cells = np.column_stack([across.ravel(), down.ravel()])
-        middles = STRIDE * cells + (STRIDE - 1) / 2
+        middles = np.asarray(STRIDE * cells + (STRIDE - 1) / 2, np.float64)
         in_photo = _mapped(np.linalg.inv(pair.views_from_photo[view]), middles)
         known = _inside(in_photo, STRIDE * taught.shape[2], STRIDE * taught.shape[1])
         x, y = torch.from_numpy(cells[known]).to(self.device).T
