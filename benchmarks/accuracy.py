@@ -28,10 +28,10 @@ import numpy as np
 
 from covis.errors import ArgumentError, CovisError
 from covis.evaluation.benchmark import Settings
+from covis.evaluation.datasets.pairs import PairSet, read_pairs
 from covis.evaluation.method import Method
-from covis.evaluation.pairs import PairSet, read_pairs
+from covis.evaluation.metrics.two_view import Setup, TwoViewResult, evaluate_setups, pool
 from covis.evaluation.protocol import Protocol
-from covis.evaluation.two_view import Setup, TwoViewResult, evaluate_setups, pool
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PUBLISHED_XFEAT = SHARED / "weights" / "xfeat" / "xfeat.safetensors"

@@ -33,10 +33,10 @@ import numpy as np
 from covis.dense import DenseExtractor, propagate
 from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
 from covis.errors import ArgumentError, CovisError
-from covis.evaluation import davis, discovery, reconstruction, willow
-from covis.evaluation.boxes import localised, read_yolo_folder
-from covis.evaluation.dense import VARIANTS, Row, Table
-from covis.images import load_image
+from covis.evaluation.benchmarks import davis, feature_upsampling, object_discovery, pf_willow
+from covis.evaluation.benchmarks.dense import VARIANTS, Row, Table
+from covis.evaluation.datasets.boxes import localised, read_yolo_folder
+from covis.images.decode import load_image
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph, cpu_threads
 
@@ -88,21 +88,23 @@ def run_willow(arguments: argparse.Namespace) -> list[Table]:
     sizes: Sequence[int | None] = arguments.sizes or (300, 150, 75)
     folder, model = DATA / "PF-WILLOW", arguments.model
     options = {"threads": arguments.threads, "report": say}
-    table = willow.evaluate(folder, model, sizes=sizes, **options)
+    table = pf_willow.evaluate(folder, model, sizes=sizes, **options)
     print(
         f"{table.markdown()}\n\n{against_bilinear(table, list(table.rows[0].scores), better=1)}\n"
     )
     doubled = [2 * size for size in sizes if size and 2 * size not in sizes]
     if not doubled:
         return [table]
-    imitated = willow.evaluate(folder, model, sizes=doubled, variants=VARIANTS[:1], **options)
+    imitated = pf_willow.evaluate(folder, model, sizes=doubled, variants=VARIANTS[:1], **options)
     print(f"The backbone alone on larger images:\n\n{imitated.markdown()}\n")
     return [table, imitated]
 
 
 def run_reconstruction(arguments: argparse.Namespace) -> list[Table]:
     photos = sorted((DATA / "coco128" / "images").glob("*.jpg"))
-    table = reconstruction.evaluate(photos, arguments.model, threads=arguments.threads, report=say)
+    table = feature_upsampling.evaluate(
+        photos, arguments.model, threads=arguments.threads, report=say
+    )
     print(f"{table.markdown()}\n\n{against_bilinear(table, ['error'], better=-1)}\n")
     return [table]
 
@@ -116,7 +118,7 @@ def run_davis(arguments: argparse.Namespace) -> list[Table]:
 
 
 def run_discovery(arguments: argparse.Namespace) -> list[Table]:
-    table = discovery.evaluate(
+    table = object_discovery.evaluate(
         DATA / "coco128",
         arguments.model,
         read=read_yolo_folder,

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from contest import PEAK, Contest, race
+from side_by_side import PEAK, Contest, race
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT.parent / "shared" / "weights" / "xfeat" / "xfeat.safetensors"
@@ -158,7 +158,7 @@ def photos() -> None:
 
     from covis.demo import render_demo
     from covis.features.extractor import DEFAULT_MAX_SIZE
-    from covis.images import load_image
+    from covis.images.decode import load_image
 
     with tempfile.TemporaryDirectory() as folder:
         demo = render_demo((4000, 3000))

@@ -21,7 +21,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from contest import PEAK, Contest, race
+from side_by_side import PEAK, Contest, race
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -188,7 +188,7 @@ def quality(folder: Path) -> None:
     """Nearest neighbours, the shipped matcher and the published one on the same features."""
     from accuracy import find_sets, make_method, table
 
-    from covis.evaluation.two_view import Setup, TwoViewResult, evaluate_setups, pool
+    from covis.evaluation.metrics.two_view import Setup, TwoViewResult, evaluate_setups, pool
     from covis.export.lightglue import default_settings, export_lightglue
     from covis.nets.lightglue import load_official
 

@@ -39,20 +39,20 @@ from typing import Any
 
 import cv2
 import numpy as np
-from relief import LENS, make_relief
+from rendered_walls import LENS, make_relief
 
 from covis.errors import ArgumentError, CovisError
-from covis.evaluation.localisation import (
+from covis.evaluation.benchmarks.localisation import link_photos, write_poses
+from covis.evaluation.datasets.pairs import PosePair, read_pairs
+from covis.evaluation.datasets.seven_scenes import Frame, read_scene
+from covis.evaluation.metrics.localisation import (
     align,
     aligned_position_errors,
     chained_poses,
     localisation_errors,
 )
-from covis.evaluation.pairs import PosePair, read_pairs
-from covis.evaluation.places import link_photos, write_poses
-from covis.evaluation.seven_scenes import Frame, read_scene
 from covis.geometry import Camera
-from covis.geometry.absolute import Lens, Pose
+from covis.geometry.absolute_pose import CalibratedCamera, Pose
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PARTS = ("strecha", "relief", "scenes", "many")
@@ -66,10 +66,12 @@ SIDES = {
 }
 
 
-def covis_map(photos: Path, folder: Path, lens: Lens | None, given: dict[str, Any]) -> Any:
+def covis_map(
+    photos: Path, folder: Path, lens: CalibratedCamera | None, given: dict[str, Any]
+) -> Any:
     """Map with covis; the models, and seconds by stage."""
     from covis.sfm.build import Options, build_map
-    from covis.sfm.model import Map
+    from covis.sfm.map import Map
 
     camera: dict[str, Any] = {"sharing": "shared"}
     if lens is not None:
@@ -81,7 +83,9 @@ def covis_map(photos: Path, folder: Path, lens: Lens | None, given: dict[str, An
     return model, spent, summary.seconds
 
 
-def pycolmap_map(photos: Path, folder: Path, lens: Lens | None, threads: int | None) -> Any:
+def pycolmap_map(
+    photos: Path, folder: Path, lens: CalibratedCamera | None, threads: int | None
+) -> Any:
     """Map with pycolmap's SIFT, its exhaustive matching and its incremental mapper."""
     import pycolmap
 
@@ -164,7 +168,7 @@ def halves(model: Any, threads: int | None) -> list[dict[str, Pose]]:
 
 
 def map_side(
-    side: str, photos: Path, folder: Path, lens: Lens | None, threads: int | None
+    side: str, photos: Path, folder: Path, lens: CalibratedCamera | None, threads: int | None
 ) -> dict[str, Any]:
     """Map photos with one side; runs in a process of its own."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -224,7 +228,7 @@ def strecha(out: Path, sides: Sequence[str], threads: int | None) -> None:
         truth = chained_poses(
             [(p.path0.name, p.path1.name, p.rotation_1from0, p.translation_1from0) for p in pairs]
         )
-        lens = Lens.of(pairs[0].camera0, pairs[0].size0)
+        lens = CalibratedCamera.of(pairs[0].camera0, pairs[0].size0)
         sets.append((name, pairs[0].path0.parent, lens, truth))
     known_places(out, "strecha", sets, sides, threads)
     print("\nTargets: all placed; under 10 mm for the fountain; no worse than pycolmap's SIFT, and")
@@ -249,7 +253,7 @@ def relief(out: Path, sides: Sequence[str], threads: int | None) -> None:
 def known_places(
     out: Path,
     part: str,
-    sets: Sequence[tuple[str, Path, Lens, dict[str, Pose]]],
+    sets: Sequence[tuple[str, Path, CalibratedCamera, dict[str, Pose]]],
     sides: Sequence[str],
     threads: int | None,
 ) -> None:

@@ -37,8 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError, ImageError
-from covis.evaluation.queries import QuerySet, read_queries
-from covis.evaluation.retrieval import (
+from covis.evaluation.benchmarks.retrieval import (
     BLANK,
     Rankings,
     rank,
@@ -46,15 +45,16 @@ from covis.evaluation.retrieval import (
     score_queries,
     score_revisited,
 )
-from covis.evaluation.revisited import Revisited, read_revisited
+from covis.evaluation.datasets.queries import QuerySet, read_queries
+from covis.evaluation.datasets.revisited import Revisited, read_revisited
 from covis.features import Extractor
 from covis.features.sift import extract_sift
-from covis.images import Source, load_image
+from covis.images.decode import Source, load_image
 from covis.matching import Matcher
 from covis.runtime.bundle import installed_bundle
 from covis.search import Index
 from covis.search.pooling import global_vector
-from covis.search.rank import CANDIDATES, check_pair
+from covis.search.retrieve import CANDIDATES, check_pair
 from covis.types import Features, Image, Matches
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

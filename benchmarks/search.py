@@ -34,9 +34,9 @@ import numpy as np
 
 from covis import Extractor, Index
 from covis.matching.nearest import mutual_nearest
-from covis.search.collect import add
-from covis.search.rank import CANDIDATES
-from covis.search.store import Described, File, Identity, Store, quantised, restored
+from covis.search.ingest import add
+from covis.search.retrieve import CANDIDATES
+from covis.search.store import File, Identity, ImageRecord, Store, quantised, restored
 from covis.types import Features
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,7 +203,7 @@ def start(photos: Path, store: Path) -> subprocess.Popen[str]:
 ADD = """
 import sys
 from covis import Index
-from covis.search.collect import LocalEngine, add
+from covis.search.ingest import LocalEngine, add
 index = Index(sys.argv[2], features="sift", max_keypoints=100)
 index._make()
 print("ready", flush=True)
@@ -251,14 +251,14 @@ class SyntheticEngine:
         self._identity = index.store.identity
         self._rng = np.random.default_rng(0)
 
-    def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, Described | str]]:
+    def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, ImageRecord | str]]:
         for file in files:
             yield file, described(file.content or "", self._rng, self._identity)
 
 
 def described(
     content: str, rng: np.random.Generator, identity: Identity, keypoints: int = KEYPOINTS
-) -> Described:
+) -> ImageRecord:
     rows = rng.standard_normal((keypoints, 64), np.float32)
     features = Features(
         keypoints=(rng.random((keypoints, 2)) * (960, 640)).astype(np.float32),
@@ -270,7 +270,7 @@ def described(
     )
     vector = rng.standard_normal(identity.vector, np.float32)
     vector /= np.linalg.norm(vector)
-    return Described(content, 1, None, np.zeros((16, 16), np.uint8), vector, features)
+    return ImageRecord(content, 1, None, np.zeros((16, 16), np.uint8), vector, features)
 
 
 def near(vector: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:

@@ -29,11 +29,11 @@ import numpy as np
 
 from covis import Extractor, Features, Matcher, verify
 from covis.errors import ArgumentError, CovisError
-from covis.evaluation.calibration import describe
-from covis.evaluation.pairs import read_pairs
+from covis.evaluation.datasets.pairs import read_pairs
+from covis.evaluation.metrics.calibration import describe
 from covis.geometry.verdict import Calibration
 from covis.runtime.bundle import list_bundles
-from covis.training.verdict import colours
+from covis.training.recipes.verdict import colours
 from covis.types import GeometryKind, Verdict
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

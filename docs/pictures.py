@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from covis.demo import render_demo
-from covis.draw import save_picture
+from covis.draw.pictures import save_picture
 
 DOCS = Path(__file__).resolve().parent
 SIZE = 960, 720

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from covis.errors import CovisError
     from covis.features import Extractor
     from covis.geometry import Camera, estimate_geometry
-    from covis.images import load_image
+    from covis.images.decode import load_image
     from covis.matching import Matcher
     from covis.search import Index
     from covis.types import Features, Geometry, Image, Matches

@@ -10,10 +10,10 @@ from typing import Literal, get_args
 
 from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
-from covis.features.rotated import TURNS, turn_back, turn_image
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.verdict import judge
-from covis.images import MaskSource, Source, load_image
+from covis.images.decode import MaskSource, Source, load_image
+from covis.images.orientation import TURNS, turn_back, turn_image
 from covis.matching.matcher import DEFAULT_MATCHER, Matcher
 from covis.types import Features, GeometryKind, Matches
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from covis.errors import CovisError
-from covis.files import read_arrays, write_arrays
+from covis.files.atomic import read_arrays, write_arrays
 
 if TYPE_CHECKING:
-    from covis.images import Source
+    from covis.images.decode import Source
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -283,8 +283,8 @@ class Matches:
 
         image0, image1: what `load_image` takes. path: where to write the picture as well.
         """
-        from covis.draw import draw_matches, save_picture
-        from covis.images import load_image
+        from covis.draw.pictures import draw_matches, save_picture
+        from covis.images.decode import load_image
 
         loaded0, loaded1 = (load_image(image, max_size=DRAWN_SIZE) for image in (image0, image1))
         picture = draw_matches(loaded0, loaded1, self)

@@ -15,7 +15,7 @@ from covis import __version__
 from covis.api import Rotate
 from covis.cli import dense, options
 from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
-from covis.dense.objects import TAU
+from covis.dense.object_discovery import TAU
 from covis.features.extractor import DEFAULT_MAX_SIZE
 from covis.matching.matcher import DEFAULT_MATCHER
 from covis.types import GeometryKind

@@ -10,14 +10,14 @@ import pytest
 from typer.testing import Result
 
 from covis.cli.locate import describe
-from covis.geometry.absolute import AbsolutePose, Lens, Pose
-from covis.sfm.localise import Located, Neighbour
+from covis.geometry.absolute_pose import AbsolutePose, CalibratedCamera, Pose
+from covis.sfm.localise import Localisation, Neighbour
 
 Run = Callable[..., Result]
 
 
-def located(pose: Pose | None, note: str = "") -> Located:
-    lens = Lens("SIMPLE_PINHOLE", 640, 480, (525.04, 320.0, 240.0))
+def located(pose: Pose | None, note: str = "") -> Localisation:
+    lens = CalibratedCamera("SIMPLE_PINHOLE", 640, 480, (525.04, 320.0, 240.0))
     estimate = AbsolutePose(
         pose,
         lens,
@@ -27,7 +27,7 @@ def located(pose: Pose | None, note: str = "") -> Located:
         focal_deviation=0.02,
         note=note,
     )
-    return Located(
+    return Localisation(
         "q.jpg",
         estimate,
         (Neighbour("a.jpg", 9, 5, 1), Neighbour("b.jpg", 9, 5, 2), Neighbour("c.jpg", 9, 0, 0)),

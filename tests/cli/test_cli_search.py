@@ -93,7 +93,7 @@ def test_search_in_a_region(covis: Run, photos: Path, store: Path) -> None:
 def test_search_says_that_the_budget_was_too_small(
     covis: Run, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covis.search.rank.cpu_threads", lambda: 1)
+    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
     result = covis("search", photos / "2.png", "--in", store, "--budget", "1ms")
     assert result.stdout.startswith(f"  1  {photos / '2.png'}\n     similarity 1.000, same")
     told = re.search(

@@ -6,9 +6,9 @@ import pytest
 
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import ESTIMATORS
+from covis.evaluation.datasets.pairs import HomographyPair, PosePair
 from covis.evaluation.estimators import estimate, weighted_dlt
-from covis.evaluation.metrics import corner_error, pose_error
-from covis.evaluation.pairs import HomographyPair, PosePair
+from covis.evaluation.metrics.pose import corner_error, pose_error
 from covis.geometry import Camera
 
 SIZE = (640, 480)

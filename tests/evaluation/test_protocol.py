@@ -5,7 +5,7 @@ import pytest
 
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Settings
-from covis.evaluation.pairs import HomographyPair, PairSet, PosePair, scaled
+from covis.evaluation.datasets.pairs import HomographyPair, PairSet, PosePair, scaled
 from covis.evaluation.protocol import Protocol, chosen, measure
 from covis.geometry import Camera
 

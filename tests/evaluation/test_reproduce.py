@@ -2,7 +2,7 @@ import json
 import math
 from pathlib import Path
 
-import trees
+from helpers import trees
 
 from covis.errors import ArgumentError, CovisError
 from covis.evaluation import reproduce

@@ -2,13 +2,13 @@ import json
 import math
 
 import pytest
-import trees
+from helpers import trees
 
 from covis.errors import ArgumentError
-from covis.evaluation import hpatches, phototourism, posed_pairs, retrieval
 from covis.evaluation.benchmark import Row, Settings
-from covis.evaluation.printed import PRINTED
+from covis.evaluation.benchmarks import hpatches, phototourism, posed_pairs, retrieval
 from covis.evaluation.protocol import TITLES
+from covis.evaluation.published_results import PRINTED
 from covis.evaluation.registry import BENCHMARKS
 from covis.evaluation.result import Result, run_benchmark, tables, versions
 

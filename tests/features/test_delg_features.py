@@ -13,7 +13,7 @@ from covis.features.delg import (
     receptive_boxes,
     suppress,
 )
-from covis.images import load_image
+from covis.images.decode import load_image
 from covis.runtime import Bundle
 
 FIELD = {"size": 51, "stride": 16, "start": -25}

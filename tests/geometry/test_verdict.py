@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from covis.api import verify
 from covis.errors import CovisError
-from covis.geometry.estimate import log10_false_alarms
+from covis.geometry.two_view import log10_false_alarms
 from covis.geometry.verdict import Calibration, Evidence, find_evidence, judge
 from covis.types import Features, Geometry, Matches
 

@@ -8,7 +8,7 @@ import pytest
 
 from covis import Extractor, Matcher, load_image, match
 from covis.features.xfeat import SEMI_DENSE_SCALES
-from covis.images import to_grey
+from covis.images.decode import to_grey
 from covis.matching.nearest import mutual_nearest
 from covis.matching.semi_dense import Refiner
 from covis.runtime.onnx import OnnxGraph

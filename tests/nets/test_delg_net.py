@@ -22,7 +22,7 @@ from covis.nets.delg import (  # noqa: E402
     load_resnet,
     root_moment,
 )
-from covis.training.delg_losses import (  # noqa: E402
+from covis.training.losses.delg import (  # noqa: E402
     ArcFace,
     AttentionClassifier,
     reconstruction_loss,

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_sheet
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
-from covis.images import load_image
+from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.runtime import Bundle
 from covis.search import Index
 from covis.search.duplicates import WAYS, stood
-from covis.search.rank import FINER_KEYPOINTS, Ranker
-from covis.search.sheet import COLUMNS, MARGIN, TILE, TITLE, draw_sheet
+from covis.search.retrieve import FINER_KEYPOINTS, Ranker
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
 Pixels = NDArray[np.uint8]
@@ -151,7 +151,7 @@ def test_a_turned_query_is_found_with_its_points_as_they_are(upright: Index, tur
 
 
 def test_an_upright_query_is_not_turned(upright: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covis.search.rank.TURNS", None)
+    monkeypatch.setattr("covis.search.retrieve.TURNS", None)
     photo = Path(upright.uri).parent / "photos" / "1.png"
     found = upright.search(photo, 1, rotate="auto", budget=None)
     assert (names(found), found.hits[0].inliers > 100) == (["1.png"], True)
@@ -179,7 +179,7 @@ def test_the_budget_stops_the_checking(large: Index, monkeypatch: pytest.MonkeyP
         return check(self, *arguments)
 
     monkeypatch.setattr(Ranker, "_check", slow)
-    monkeypatch.setattr("covis.search.rank.cpu_threads", lambda: 1)
+    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
     index = Index(large.uri)
     query = Path(large.uri).parent / "photos" / "4.png"
     found = index.search(query, 8, budget=3.5)
@@ -217,7 +217,7 @@ def scripted(
         scores = np.ones(inliers, np.float32)
         return Matches(points, points, scores, geometry=geometry, verdict=Verdict(label, 0.5))
 
-    monkeypatch.setattr("covis.search.rank.check_pair", check)
+    monkeypatch.setattr("covis.search.retrieve.check_pair", check)
     return Index(index.uri), asked
 
 
@@ -275,7 +275,7 @@ def test_nearest_leaves_lightglue_time_and_goes_on_after_it(
     lightglue: Told = {name: (20, "same") for name in "012"}
     index, asked = scripted(upright, monkeypatch, nearest, lightglue)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr("covis.search.rank.cpu_threads", lambda: 1)
+    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
     check = Ranker._check
 
     def slow(self, match, *arguments):
@@ -300,8 +300,8 @@ def test_nearest_leaves_lightglue_time_and_goes_on_after_it(
 
 def test_what_lightglue_found_is_told(upright: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all photos were rivals: LightGlue's own matches, with the package's weights."""
-    monkeypatch.setattr("covis.search.rank._rivals", lambda best: best)
-    monkeypatch.setattr("covis.search.rank.FINER_KEYPOINTS", 100)
+    monkeypatch.setattr("covis.search.retrieve._rivals", lambda best: best)
+    monkeypatch.setattr("covis.search.retrieve.FINER_KEYPOINTS", 100)
     found = upright.search(Path(upright.uri).parent / "photos" / "1.png", 3, budget=None)
     assert names(found)[0] == "1.png"
     matches = found.hits[0].matches

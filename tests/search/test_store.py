@@ -15,9 +15,9 @@ from covis.features.extractor import Extractor
 from covis.search import Index
 from covis.search.pooling import POOLED_DIMENSION, global_vector, pool
 from covis.search.store import (
-    Described,
     File,
     Identity,
+    ImageRecord,
     Store,
     quantised,
     restored,
@@ -32,7 +32,7 @@ def unit_rows(rng: np.random.Generator, count: int, dimension: int) -> np.ndarra
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def described(content: str, count: int = 10, seed: int = 0) -> Described:
+def described(content: str, count: int = 10, seed: int = 0) -> ImageRecord:
     rng = np.random.default_rng(seed)
     features = Features(
         keypoints=(rng.random((count, 2)) * (640, 480)).astype(np.float32),
@@ -43,7 +43,7 @@ def described(content: str, count: int = 10, seed: int = 0) -> Described:
         model="m",
     )
     thumbnail = rng.integers(0, 256, (16, 16)).astype(np.uint8)
-    return Described(content, 1, None, thumbnail, global_vector(features), features)
+    return ImageRecord(content, 1, None, thumbnail, global_vector(features), features)
 
 
 def test_features_come_back_as_they_were_stored(tmp_path: Path) -> None:

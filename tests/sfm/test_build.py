@@ -17,7 +17,7 @@ import pytest
 from covis.errors import ArgumentError, CovisError
 from covis.sfm import Map
 from covis.sfm.build import Options, Summary, build_map
-from covis.sfm.model import Settings
+from covis.sfm.map import Settings
 
 pytestmark = pytest.mark.usefixtures("colmap")
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from covis.errors import CovisError
-from covis.sfm.cameras import Shot, make_camera
+from covis.sfm.cameras import PhotoInfo, make_camera
 from covis.sfm.database import Database
-from covis.sfm.verify import Verified, sampson, verify_pair
+from covis.sfm.two_view_verification import Verified, sampson, verify_pair
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def two_views(colmap):
     rng = np.random.default_rng(0)
     cameras = []
     for focal in (500.0, 650.0):
-        shot = Shot((800, 600), "A", focal)
+        shot = PhotoInfo((800, 600), "A", focal)
         cameras.append(make_camera(colmap, shot, "SIMPLE_RADIAL", (focal, 400, 300, -0.1)))
     points = rng.uniform((-2, -1.5, 4), (2, 1.5, 8), (300, 3))
     angle = 0.15
@@ -51,7 +51,7 @@ def test_calibrated_pairs_give_the_pose(two_views):
 
 def test_uncalibrated_pairs_give_a_fundamental_matrix(two_views, colmap):
     _, (x0, x1), indices, _, _ = two_views
-    camera = make_camera(colmap, Shot((800, 600)), "SIMPLE_RADIAL", None)
+    camera = make_camera(colmap, PhotoInfo((800, 600)), "SIMPLE_RADIAL", None)
     found = verify_pair(x0, x1, indices, camera, camera, least=15)
     assert found.kind == "fundamental"
     distances = sampson(x0[indices[:, 0]], x1[indices[:, 1]], found.matrix)

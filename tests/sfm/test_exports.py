@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from covis.draw import save_picture
+from covis.draw.map import draw_model
+from covis.draw.pictures import save_picture
 from covis.errors import ArgumentError
 from covis.sfm import Map
 from covis.sfm.exports import export_model
-from covis.sfm.picture import draw_model
 
 
 @pytest.fixture(scope="module")

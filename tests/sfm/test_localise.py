@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from covis.errors import ArgumentError, BundleError
-from covis.evaluation.localisation import align
-from covis.evaluation.metrics import rotation_error
-from covis.geometry.absolute import Lens, Pose
-from covis.images import load_image
+from covis.evaluation.metrics.localisation import align
+from covis.evaluation.metrics.pose import rotation_error
+from covis.geometry.absolute_pose import CalibratedCamera, Pose
+from covis.images.decode import load_image
 from covis.sfm.localise import Locator, _camera, _elected, locate
 from covis.types import Image
 
@@ -43,7 +43,7 @@ def test_a_focal_length_is_given_from_exif_or_estimated():
     assert 0 < deviation < 0.1
     lens, deviation, source = _camera(exif, None, 600.0)
     assert (lens.focal, deviation, source) == (600, 0, "given")
-    given = Lens("PINHOLE", 640, 480, (1.0, 1.0, 1.0, 1.0))
+    given = CalibratedCamera("PINHOLE", 640, 480, (1.0, 1.0, 1.0, 1.0))
     assert _camera(exif, given, None) == (given, 0, "given")
 
 
@@ -54,7 +54,7 @@ def test_convention_the_camera_is_of_the_files_pixels():
 
 
 def test_exception_cameras_that_are_not_its():
-    lens = Lens("PINHOLE", 480, 640, (1.0, 1.0, 1.0, 1.0))
+    lens = CalibratedCamera("PINHOLE", 480, 640, (1.0, 1.0, 1.0, 1.0))
     with pytest.raises(ArgumentError, match="640x480"):
         _camera(PICTURE, lens, None)
     with pytest.raises(ArgumentError, match="not both"):

@@ -7,13 +7,13 @@ import PIL.Image
 import pytest
 
 from covis.errors import ArgumentError, ImageError
-from covis.images import load_image
+from covis.images.decode import load_image
 from covis.sfm.cameras import (
-    Shot,
+    PhotoInfo,
     file_size,
     make_camera,
     read_mask,
-    read_shot,
+    read_photo_info,
     share_cameras,
     to_file,
 )
@@ -43,42 +43,42 @@ def test_shots_say_what_exif_says(tmp_path):
     gps.update({1: "S", 2: (48.0, 30.0, 36.0), 3: "W", 4: (11.0, 0.0, 0.0), 5: b"\x00", 6: 520.5})
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "b.jpg")
-    shot = read_shot(tmp_path / "a.jpg", 900.0)
+    shot = read_photo_info(tmp_path / "a.jpg", 900.0)
     assert (shot.size, shot.body, shot.focal) == ((8, 6), "Maker Model X", 900.0)
     assert shot.place == pytest.approx((-48.51, -11.0, 520.5))
-    assert read_shot(tmp_path / "b.jpg", None) == Shot((8, 6))
+    assert read_photo_info(tmp_path / "b.jpg", None) == PhotoInfo((8, 6))
     with pytest.raises(ImageError, match="was it moved"):
-        read_shot(tmp_path / "c.jpg", None)
+        read_photo_info(tmp_path / "c.jpg", None)
 
 
 def test_cameras_are_shared_by_body_size_and_focal_length():
-    wide, tele = Shot((40, 30), "A", 50.0), Shot((40, 30), "A", 90.0)
-    upright, other = Shot((30, 40), "A", 50.0), Shot((40, 30), "B", 50.0)
+    wide, tele = PhotoInfo((40, 30), "A", 50.0), PhotoInfo((40, 30), "A", 90.0)
+    upright, other = PhotoInfo((30, 40), "A", 50.0), PhotoInfo((40, 30), "B", 50.0)
     assert share_cameras([wide, tele, wide, upright, other, tele], "auto") == [0, 1, 0, 2, 3, 1]
     assert share_cameras([wide, tele, upright], "shared") == [0, 0, 1]
     assert share_cameras([wide, wide], "per-image") == [0, 1]
 
 
 def test_photos_without_exif_share_a_camera_if_all_are_of_one_size():
-    video, other = Shot((40, 30)), Shot((41, 30))
-    assert share_cameras([video, video, Shot((40, 30), "A")], "auto") == [0, 0, 1]
+    video, other = PhotoInfo((40, 30)), PhotoInfo((41, 30))
+    assert share_cameras([video, video, PhotoInfo((40, 30), "A")], "auto") == [0, 0, 1]
     assert share_cameras([video, other, video], "auto") == [0, 1, 2]
 
 
 def test_made_cameras_have_exif_or_a_guess(colmap):
-    camera = make_camera(colmap, Shot((400, 300), "A", 350.0), "SIMPLE_RADIAL", None)
+    camera = make_camera(colmap, PhotoInfo((400, 300), "A", 350.0), "SIMPLE_RADIAL", None)
     assert camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (350, 200, 150, 0))
-    camera = make_camera(colmap, Shot((300, 400)), "PINHOLE", None)
+    camera = make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", None)
     assert not camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (480, 480, 150, 200))
-    camera = make_camera(colmap, Shot((300, 400)), "PINHOLE", (1, 2, 3, 4))
+    camera = make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3, 4))
     assert camera.has_prior_focal_length
     np.testing.assert_allclose(camera.params, (1, 2, 3, 4))
     with pytest.raises(ArgumentError, match=r"PINHOLE has 4 parameters .*, not 3"):
-        make_camera(colmap, Shot((300, 400)), "PINHOLE", (1, 2, 3))
+        make_camera(colmap, PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3))
     with pytest.raises(ArgumentError, match="no camera model 'HOLE'; there are: SIMPLE_PINHOLE"):
-        make_camera(colmap, Shot((300, 400)), "HOLE", None)
+        make_camera(colmap, PhotoInfo((300, 400)), "HOLE", None)
 
 
 def test_masks_are_black_where_to_ignore(tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from covis.cli import options
-from covis.words import counted
+from covis.messages import counted
 
 ENGINES = Literal["local", "ray"]
 
@@ -62,7 +62,7 @@ def command(
     )
 
     from covis.search import Index
-    from covis.search.collect import pictures
+    from covis.search.ingest import pictures
 
     index = Index(
         to, features=features, max_keypoints=max_keypoints, max_size=max_size, threads=threads

@@ -70,7 +70,7 @@ def right_matches(found: Matches, pair: DemoPair) -> BoolArray:
 
 
 def _keep(pair: DemoPair, folder: Path) -> None:
-    from covis.draw import save_picture
+    from covis.draw.pictures import save_picture
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import typer
 
 from covis.cli import options
 from covis.errors import ArgumentError, CovisError
-from covis.words import counted
+from covis.messages import counted
 
 if TYPE_CHECKING:
     from covis.dense import DenseFeatures
@@ -71,8 +71,8 @@ def match_command(
     (0.5, 0.5) is the middle of the top-left pixel. The cosine says how alike they are, 1 at most.
     """
     from covis.dense import match
-    from covis.draw import draw_transfer, save_picture
-    from covis.images import load_image
+    from covis.draw.pictures import draw_transfer, save_picture
+    from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
     found = match(
@@ -140,7 +140,7 @@ def propagate_command(
 
     from covis.dense import DenseExtractor, Frames, ahead, propagate
     from covis.dense.masks import fit, read_mask, write_mask
-    from covis.draw import draw_labels, save_picture
+    from covis.draw.pictures import draw_labels, save_picture
 
     clip = Frames.open(frames, max_size or None)
     labels, palette = read_mask(mask)
@@ -207,8 +207,8 @@ def discover_command(
     DINO's ViTs.
     """
     from covis.dense import DenseExtractor, discover
-    from covis.draw import draw_box, save_picture
-    from covis.images import load_image
+    from covis.draw.pictures import draw_box, save_picture
+    from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
     describe = DenseExtractor(model, lifts=lifts, max_size=None, threads=threads)
@@ -255,9 +255,9 @@ def show_command(
     The colours are their three principal components.
     """
     from covis.dense import DenseExtractor, enlarge, likeness, pca_colours
-    from covis.dense.keypoints import within
-    from covis.draw import beside, draw_heat, draw_map, save_picture
-    from covis.images import load_image
+    from covis.dense.keypoint_transfer import within
+    from covis.draw.pictures import beside, draw_heat, draw_map, save_picture
+    from covis.images.decode import load_image
 
     def described(times: int | None) -> DenseFeatures:
         describe = DenseExtractor(model, lifts=times, max_size=max_size or None, threads=threads)

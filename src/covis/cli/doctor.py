@@ -12,7 +12,7 @@ from covis import __version__
 from covis.cli import options
 from covis.cli.demo import RIGHT_WITHIN, right_matches
 from covis.errors import BundleError, CovisError
-from covis.words import extra as how_to_install
+from covis.messages import extra as how_to_install
 
 _NEEDED = ("numpy", "onnxruntime", "poselib", "pillow", "typer", "pylance", "pyarrow")
 _EXTRAS = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from covis.cli import options
-from covis.words import counted, turned
+from covis.messages import counted, turned
 
 if TYPE_CHECKING:
     from covis.search.duplicates import Copy

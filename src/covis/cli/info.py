@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
-from covis.words import counted
+from covis.messages import counted
 
 
 def command(

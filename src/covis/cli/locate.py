@@ -11,7 +11,7 @@ import typer
 from covis.cli import options
 
 if TYPE_CHECKING:
-    from covis.sfm.localise import Located
+    from covis.sfm.localise import Localisation
 
 
 def command(
@@ -68,8 +68,8 @@ def command(
     if output is not None and len(queries) > 1:
         raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
     from covis.errors import ImageError
-    from covis.geometry.absolute import Lens
-    from covis.images import load_image
+    from covis.geometry.absolute_pose import CalibratedCamera
+    from covis.images.decode import load_image
     from covis.sfm.cameras import file_size
     from covis.sfm.localise import Locator
 
@@ -83,7 +83,7 @@ def command(
             if camera_params is not None:
                 image = load_image(query, max_size=64)
                 size = file_size((image.width, image.height), image.orientation)
-                lens = Lens.parse(camera_params, size)
+                lens = CalibratedCamera.parse(camera_params, size)
             found = find(query, lens=lens, focal=focal, seed=seed)
         except ImageError as error:
             if len(queries) == 1:
@@ -106,7 +106,7 @@ def command(
         raise typer.Exit(2)
 
 
-def describe(found: Located) -> list[str]:
+def describe(found: Localisation) -> list[str]:
     """What people want to know of a place, a line each."""
     estimate = found.estimate
     inliers, points = int(estimate.inliers.sum()), len(estimate.inliers)

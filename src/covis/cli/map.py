@@ -155,7 +155,7 @@ def command(
     with 1 if not all photos could be placed.
     """
     from covis.sfm.build import Options, build_map
-    from covis.sfm.model import need_pycolmap
+    from covis.sfm.map import need_pycolmap
 
     need_pycolmap()
     unknown = next((kind for kind in export or () if kind not in _EXPORTS), None)
@@ -223,10 +223,10 @@ def _params(listed: str | None) -> list[float] | None:
 def _write(out: Path, summary: Summary, exports: list[Any], draw: Path | None) -> list[str]:
     if not summary.models or not (exports or draw):
         return []
-    from covis.draw import save_picture
+    from covis.draw.map import draw_model
+    from covis.draw.pictures import save_picture
     from covis.sfm.exports import export_model
-    from covis.sfm.model import Map
-    from covis.sfm.picture import draw_model
+    from covis.sfm.map import Map
 
     made = Map.open(out)
     written = []
@@ -241,7 +241,7 @@ def _write(out: Path, summary: Summary, exports: list[Any], draw: Path | None) -
 
 
 def _print(out: Path, summary: Summary, written: list[str]) -> None:
-    from covis.words import counted
+    from covis.messages import counted
 
     for why in summary.failed.values():
         typer.echo(f"covis: {why}", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
-from covis.words import counted
+from covis.messages import counted
 
 if TYPE_CHECKING:
     from covis.types import Matches
@@ -45,12 +45,12 @@ def command(
     threads: options.Threads = None,
 ) -> None:
     """Find the points that two images share."""
-    from covis.images import check_picture
+    from covis.images.decode import check_picture
 
     for picture in (a, b):
         check_picture(picture)
     if output is not None:
-        from covis.draw import check_drawable
+        from covis.draw.pictures import check_drawable
 
         check_drawable(output)
 

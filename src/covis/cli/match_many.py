@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
-from covis.words import counted
+from covis.messages import counted
 
 if TYPE_CHECKING:
-    from covis.many import PairResult
+    from covis.match_many import PairResult
 
 
 def command(
@@ -53,15 +53,15 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from covis import many
+    from covis import match_many
 
     if pairs is not None:
-        listed = many.read_pairs(pairs)
+        listed = match_many.read_pairs(pairs)
         work, total = iter(listed), len(listed)
     else:
-        pictures = many.pictures_in(folder or Path())
+        pictures = match_many.pictures_in(folder or Path())
         work, total = itertools.combinations(pictures, 2), math.comb(len(pictures), 2)
-    settings = many.Settings(
+    settings = match_many.Settings(
         features, matcher, geometry, max_keypoints, max_size or None, seed, rotate, full_depth
     )
     console = Console(stderr=True)
@@ -76,7 +76,9 @@ def command(
                 told.add(result.skipped)
                 console.out(f"covis: {result.skipped}", highlight=False)
 
-        summary = many.match_many(work, out, settings, draw=draw, threads=threads, report=report)
+        summary = match_many.match_many(
+            work, out, settings, draw=draw, threads=threads, report=report
+        )
     done = f"{counted(summary.done, 'pair')} matched"
     before = f" ({summary.reused} of them before)" if summary.reused else ""
     typer.echo(

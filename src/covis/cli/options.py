@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from covis.errors import CovisError
-from covis.words import extra
+from covis.messages import extra
 
 RotateChoice = Literal["none", "auto"]
 GeometryChoice = Literal["homography", "fundamental", "essential", "none"]

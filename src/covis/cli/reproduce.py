@@ -57,7 +57,7 @@ def command(
     from covis.evaluation import reproduce
     from covis.evaluation.benchmark import Settings
     from covis.evaluation.result import Result
-    from covis.files import replacing
+    from covis.files.atomic import replacing
 
     if not data.is_dir():
         raise ArgumentError(f"{data}: no such folder; --data names the one with the benchmarks.")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from covis.cli import options
-from covis.words import counted, turned
+from covis.messages import counted, turned
 
 if TYPE_CHECKING:
-    from covis.search.rank import Hit
+    from covis.search.retrieve import Hit
 
 
 def command(
@@ -57,11 +57,11 @@ def command(
     """Find the photos that show what a picture shows, and say why."""
     box, seconds = _region(region), _seconds(budget)
 
-    from covis.images import check_picture
+    from covis.images.decode import check_picture
 
     check_picture(query)
     if output is not None:
-        from covis.draw import check_drawable
+        from covis.draw.pictures import check_drawable
 
         check_drawable(output)
 
@@ -71,8 +71,8 @@ def command(
     index.load()
     found = index.search(query, k, region=box, budget=seconds, rotate=rotate, candidates=candidates)
     if output is not None:
-        from covis.draw import save_picture
-        from covis.search.sheet import draw_sheet
+        from covis.draw.hits import draw_sheet
+        from covis.draw.pictures import save_picture
 
         save_picture(draw_sheet(query, found, region=box), output)
     if as_json:

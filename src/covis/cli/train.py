@@ -54,7 +54,7 @@ def train_xfeat(
 ) -> None:
     """Train XFeat; 'covis weights import' makes a model of the result."""
     with options.needing_train_extra():
-        from covis.training.xfeat import train
+        from covis.training.recipes.xfeat import train
     check_device(device)
     best = train(
         photos,
@@ -101,7 +101,7 @@ def train_lightglue(
     if dim % (2 * heads):
         raise ArgumentError(f"--dim {dim} is no multiple of twice --heads {heads}.")
     with options.needing_train_extra():
-        from covis.training.lightglue import Recipe, train
+        from covis.training.recipes.lightglue import Recipe, train
     check_device(device)
     recipe = Recipe(
         steps=steps or Recipe.steps,
@@ -154,7 +154,7 @@ def train_delg(
 ) -> None:
     """Train descriptors of whole images; 'torchrun -m covis train delg' uses several GPUs."""
     with options.needing_train_extra():
-        from covis.training.delg import train
+        from covis.training.recipes.delg import train
     check_device(device)
     bundle = train(
         images,
@@ -218,7 +218,7 @@ def train_lift(
     from dataclasses import replace
 
     with options.needing_train_extra():
-        from covis.training.lift import load_backbone, recipe_for, train
+        from covis.training.recipes.lift import load_backbone, recipe_for, train
     check_device(device)
     net = load_backbone(backbone, layer, facet)
     recipe = recipe_for(net)
@@ -297,8 +297,8 @@ def train_detector(
     """
     with options.needing_train_extra():
         from covis.nets.lift import load_lift
-        from covis.training.detector import Recipe, train
-        from covis.training.lift import load_backbone
+        from covis.training.recipes.detector import Recipe, train
+        from covis.training.recipes.lift import load_backbone
     check_device(device)
     net = load_backbone(backbone, layer, facet)
     best = train(

@@ -200,7 +200,7 @@ def export_weights(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
 ) -> None:
     """Write a model's weights with the official key names."""
-    from covis.files import replacing
+    from covis.files.atomic import replacing
     from covis.runtime import find_bundle
 
     if out.suffix != ".safetensors":

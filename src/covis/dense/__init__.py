@@ -2,11 +2,11 @@
 
 from covis.dense.features import DenseExtractor, DenseFeatures, enlarge
 from covis.dense.frames import Frames, ahead
-from covis.dense.keypoints import Transfer, match, pck, salient, transfer
-from covis.dense.labels import Carrying, propagate
+from covis.dense.keypoint_transfer import Transfer, match, pck, salient, transfer
+from covis.dense.mask_propagation import Carrying, propagate
 from covis.dense.masks import contour_accuracy, read_mask, region_similarity, write_mask
-from covis.dense.objects import Discovery, discover
-from covis.dense.views import likeness, pca_colours
+from covis.dense.object_discovery import Discovery, discover
+from covis.dense.visualise import likeness, pca_colours
 
 __all__ = [
     "Carrying",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE
-from covis.images import Source, load_image
+from covis.images.decode import Source, load_image
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import FloatArray

@@ -14,8 +14,8 @@ import cv2
 
 from covis.errors import ArgumentError, ImageError
 from covis.features.extractor import DEFAULT_MAX_SIZE
-from covis.images import load_image
-from covis.many import PICTURE_SUFFIXES
+from covis.images.decode import load_image
+from covis.match_many import PICTURE_SUFFIXES
 from covis.types import Image
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError
-from covis.files import replacing
+from covis.files.atomic import replacing
 from covis.types import BoolArray
 
 TOLERANCE = 0.008

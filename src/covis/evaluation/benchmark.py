@@ -74,7 +74,7 @@ class Row:
     """The figures of one method on one part of a benchmark.
 
     protocol: what was measured and how, in words; rows of one protocol stand in one table, and
-        `covis.evaluation.printed` has what papers print under it.
+        `covis.evaluation.published_results` has what papers print under it.
     method: what was measured, by the names of its models. part: "all", a scene, a set.
     figures: name -> value, as papers print them: shares and areas in percent, others with their
         unit in the name; NaN for none. items: how many pairs, queries, ... they come from.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import ESTIMATORS
-from covis.evaluation.pairs import HomographyPair, Pair, PosePair
+from covis.evaluation.datasets.pairs import HomographyPair, Pair, PosePair
 from covis.geometry import default_threshold, estimate_geometry
 from covis.types import FloatArray, Geometry, GeometryKind, Matrix
 

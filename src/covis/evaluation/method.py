@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from covis.evaluation.benchmark import Settings
-from covis.evaluation.pairs import Pair
+from covis.evaluation.datasets.pairs import Pair
 from covis.features import Extractor
-from covis.images import load_image
+from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.types import Features, FloatArray, Matches
 

@@ -9,9 +9,15 @@ import numpy as np
 
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report, Row, Settings
+from covis.evaluation.datasets.pairs import Pair, PairSet, scaled
 from covis.evaluation.method import Method
-from covis.evaluation.pairs import Pair, PairSet, scaled
-from covis.evaluation.two_view import Found, Setup, TwoViewResult, evaluate_setups, pool
+from covis.evaluation.metrics.two_view import (
+    MatchedPoints,
+    Setup,
+    TwoViewResult,
+    evaluate_setups,
+    pool,
+)
 
 SEARCHED = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """Thresholds in pixels among which each method and estimator gets its best one (LightGlue)."""
@@ -88,7 +94,7 @@ def measure(
     figures: Figures,
     settings: Settings,
     tick: Callable[[], None],
-    match: Callable[[Pair], Found] | None = None,
+    match: Callable[[Pair], MatchedPoints] | None = None,
 ) -> list[Row]:
     """A row for each estimator and part; several parts together are "all".
 

@@ -1,8 +1,9 @@
 """Every benchmark by the name that `covis eval` knows it by.
 
 To add one: write `run(data, settings, report) -> list[Row]` (see `covis.evaluation.benchmark`) in a
-module of `covis.evaluation`, a function here that imports it and calls it, and an entry in
-BENCHMARKS. What papers print for it goes into `covis.evaluation.printed`, under the same protocol.
+module of `covis.evaluation.benchmarks`, a function here that imports it and calls it, and an entry
+in BENCHMARKS. What papers print for it goes into `covis.evaluation.published_results`, under the
+same protocol.
 `covis reproduce` then finds its data by the marks and runs it. `run` is only called for a folder
 that has one of the marks; anything else that is wrong with the data raises ArgumentError that
 names the file.
@@ -17,114 +18,114 @@ from covis.evaluation.benchmark import Benchmark, Report, Row, Settings
 
 
 def _pairs(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import pairs_benchmark
+    from covis.evaluation.benchmarks import pairs
 
-    return pairs_benchmark.run(data, settings, report)
+    return pairs.run(data, settings, report)
 
 
 def _hpatches(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import hpatches
+    from covis.evaluation.benchmarks import hpatches
 
     return hpatches.run(data, settings, report)
 
 
 def _megadepth(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import posed_pairs
+    from covis.evaluation.benchmarks import posed_pairs
 
     return posed_pairs.run_megadepth(data, settings, report)
 
 
 def _scannet(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import posed_pairs
+    from covis.evaluation.benchmarks import posed_pairs
 
     return posed_pairs.run_scannet(data, settings, report)
 
 
 def _phototourism(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import phototourism
+    from covis.evaluation.benchmarks import phototourism
 
     return phototourism.run(data, settings, report)
 
 
 def _queries(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import retrieval
+    from covis.evaluation.benchmarks import retrieval
 
     return retrieval.run_queries(data, settings, report)
 
 
 def _revisited(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import retrieval
+    from covis.evaluation.benchmarks import retrieval
 
     return retrieval.run_revisited(data, settings, report)
 
 
 def _landmarks(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import retrieval
+    from covis.evaluation.benchmarks import retrieval
 
     return retrieval.run_landmarks(data, settings, report)
 
 
 def _recognition(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import retrieval
+    from covis.evaluation.benchmarks import retrieval
 
     return retrieval.run_recognition(data, settings, report)
 
 
 def _places(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import retrieval
+    from covis.evaluation.benchmarks import retrieval
 
     return retrieval.run_places(data, settings, report)
 
 
 def _spair(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import dense, spair
+    from covis.evaluation.benchmarks import dense, spair
 
     return dense.run(spair.evaluate, data, settings, report, "keypoint transfer")
 
 
 def _willow(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import dense, willow
+    from covis.evaluation.benchmarks import dense, pf_willow
 
-    return dense.run(willow.evaluate, data, settings, report, "keypoint transfer")
+    return dense.run(pf_willow.evaluate, data, settings, report, "keypoint transfer")
 
 
 def _davis(data: Path, settings: Settings, report: Report) -> list[Row]:
     from covis.dense.features import FINE_DENSE
-    from covis.evaluation import davis, dense
+    from covis.evaluation.benchmarks import davis, dense
 
     protocol = "label propagation"
     return dense.run(davis.evaluate, data, settings, report, protocol, FINE_DENSE)
 
 
 def _voc07(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import dense, discovery
+    from covis.evaluation.benchmarks import dense, object_discovery
 
-    return dense.run(discovery.evaluate_voc07, data, settings, report, "object discovery")
+    return dense.run(object_discovery.evaluate_voc07, data, settings, report, "object discovery")
 
 
 def _coco20k(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import dense, discovery
+    from covis.evaluation.benchmarks import dense, object_discovery
 
-    return dense.run(discovery.evaluate_coco20k, data, settings, report, "object discovery")
+    return dense.run(object_discovery.evaluate_coco20k, data, settings, report, "object discovery")
 
 
 def _seven_scenes(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import places
+    from covis.evaluation.benchmarks import localisation
 
-    return places.run_seven_scenes(data, settings, report)
+    return localisation.run_seven_scenes(data, settings, report)
 
 
 def _aachen(data: Path, settings: Settings, report: Report) -> list[Row]:
-    from covis.evaluation import places
+    from covis.evaluation.benchmarks import localisation
 
-    return places.run_aachen(data, settings, report)
+    return localisation.run_aachen(data, settings, report)
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "pairs": Benchmark(
         "any pairs of pictures with a known homography or relative pose",
         "your own pictures",
-        "one folder a set: the pictures and pairs.json, see covis.evaluation.pairs",
+        "one folder a set: the pictures and pairs.json, see covis.evaluation.datasets.pairs",
         ("pairs.json", "*/pairs.json", "*/*/pairs.json"),
         _pairs,
         methods="pairs",
@@ -172,7 +173,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "queries": Benchmark(
         "any queries with right answers among pictures",
         "your own pictures",
-        "db/, queries/ and queries.json, see covis.evaluation.queries; or folders that have them",
+        "db/, queries/ and queries.json, see covis.evaluation.datasets.queries; "
+        "or folders that have them",
         ("queries.json", "*/queries.json"),
         _queries,
         methods="search",

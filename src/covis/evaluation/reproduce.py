@@ -17,7 +17,8 @@ import numpy as np
 
 from covis.errors import ArgumentError, CovisError
 from covis.evaluation.benchmark import Report, Row, Settings
-from covis.evaluation.pairs_benchmark import figures
+from covis.evaluation.benchmarks.pairs import figures
+from covis.evaluation.metrics.two_view import TwoViewResult
 from covis.evaluation.registry import BENCHMARKS
 from covis.evaluation.result import (
     Result,
@@ -27,7 +28,6 @@ from covis.evaluation.result import (
     tables,
     versions,
 )
-from covis.evaluation.two_view import TwoViewResult
 from covis.runtime.bundle import installed_bundle
 
 QUICK = 5

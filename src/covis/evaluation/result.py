@@ -16,10 +16,10 @@ from typing import Any, Self
 from covis import __version__
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report, Row, Settings
-from covis.evaluation.printed import PRINTED, Printed
+from covis.evaluation.published_results import PRINTED, Printed
 from covis.evaluation.registry import BENCHMARKS
 from covis.features.extractor import DEFAULT_FEATURES
-from covis.files import replacing
+from covis.files.atomic import replacing
 from covis.runtime.bundle import find_bundle, installed_bundle, list_bundles
 
 PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "poselib")

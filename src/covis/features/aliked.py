@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from covis.features.detection import best_first, bilinear, clear_border, suppress
+from covis.features.nms import best_first, bilinear, clear_border, suppress
 from covis.runtime.bundle import Bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import Features, FloatArray, Image

@@ -12,7 +12,7 @@ from covis.features.edgepoint import EdgePoint
 from covis.features.sift import extract_sift
 from covis.features.superpoint import SuperPoint
 from covis.features.xfeat import XFeat
-from covis.images import MaskSource, Source, load_image
+from covis.images.decode import MaskSource, Source, load_image
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.types import Features, Image
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.features.detection import best_first, bilinear, clear_border, suppress
+from covis.features.nms import best_first, bilinear, clear_border, suppress
 from covis.runtime.bundle import Bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import BoolArray, Features, FloatArray, Image

@@ -15,8 +15,9 @@ not negative: more of any never makes a pair less likely. A pair without a model
 the more keypoints its pictures have, log-odds -w log(1 + keypoints / 100): without any the odds
 are even.
 
-The weights were fitted to pairs rendered from photographs, and pairs of different photographs,
-by `python -m covis.training.verdict`; they lie in `verdict.json`, with what they were fitted to.
+The weights were fitted to pairs rendered from photographs, and pairs of different photographs, by
+`python -m covis.training.recipes.verdict`; they lie in `verdict.json`, with what they were fitted
+to.
 Before the pictures are seen the odds are even. Where pairs that show the same are rare, as among
 all pairs of a large folder, the probability is lower by what they are rarer.
 """
@@ -33,7 +34,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from covis.errors import CovisError
-from covis.geometry.estimate import default_threshold, log10_false_alarms
+from covis.geometry.two_view import default_threshold, log10_false_alarms
 from covis.types import Features, FloatArray, Matches, Matrix, Verdict, VerdictLabel
 
 CALIBRATION = Path(__file__).with_suffix(".json")
@@ -84,7 +85,7 @@ class Calibration:
 
     @classmethod
     def read(cls, path: Path = CALIBRATION) -> Self:
-        """Read what `covis.training.verdict` wrote. Raises CovisError for any other file."""
+        """Read what `training.recipes.verdict` wrote. Raises CovisError for any other file."""
         try:
             stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
             names = ("without_model", "same", "different", "least")

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from covis.errors import ImageError
 from covis.features.extractor import Extractor
-from covis.features.rotated import turn_image
 from covis.geometry import estimate_geometry
-from covis.images import load_image
+from covis.images.decode import load_image
+from covis.images.orientation import turn_image
 from covis.matching import Matcher
 from covis.search.store import THUMBNAIL, Store, fixed, reported
 from covis.types import Features, FloatArray, Image, Matrix

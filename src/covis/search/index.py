@@ -13,16 +13,16 @@ import numpy as np
 
 from covis.errors import ArgumentError
 from covis.features.extractor import DEFAULT_MAX_SIZE, Extractor
-from covis.images import Source
+from covis.images.decode import Source
 from covis.matching import Matcher
 from covis.matching.matcher import DEFAULT_MATCHER
 from covis.runtime.bundle import Bundle
-from covis.search.collect import Added, LocalEngine, Report, add, pictures
 from covis.search.duplicates import Group, find_groups
+from covis.search.ingest import Added, LocalEngine, Report, add, pictures
+from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
-from covis.search.rank import CANDIDATES, Found, Ranker
+from covis.search.retrieve import CANDIDATES, Ranker, SearchResult
 from covis.search.store import Identity, Store
-from covis.search.verify import Checked, check
 
 DEFAULT_KEYPOINTS = 1000
 
@@ -164,7 +164,7 @@ class Index:
         budget: float | None = 0.5,
         rotate: str = "none",
         candidates: int = CANDIDATES,
-    ) -> Found:
+    ) -> SearchResult:
         """The k pictures that most likely show what the query shows, best first.
 
         query: what `load_image` takes. region: (x, y, width, height) of it to look for, in its

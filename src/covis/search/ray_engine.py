@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from covis.errors import CovisError
 from covis.features.extractor import Extractor
-from covis.search.collect import BATCH, decode, describe
-from covis.search.store import Described, File
-from covis.words import extra
+from covis.messages import extra
+from covis.search.ingest import BATCH, decode, describe
+from covis.search.store import File, ImageRecord
 
 SHARE = 4096
 """Files that are handed to the cluster at a time; memory here grows with it."""
@@ -41,7 +41,7 @@ class RayEngine:
         }
         connect(address)
 
-    def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, Described | str]]:
+    def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, ImageRecord | str]]:
         import ray
 
         cluster: Any = ray

@@ -27,8 +27,8 @@ import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
 
 from covis.errors import ArgumentError, CovisError
+from covis.messages import differences
 from covis.types import Features, FloatArray
-from covis.words import differences
 
 FORMAT = 1
 THUMBNAIL = 16
@@ -93,7 +93,7 @@ class File:
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
+class ImageRecord:
     """A row of `images`.
 
     orientation: the EXIF value that the file had; all else refers to the upright picture.
@@ -172,7 +172,7 @@ class Store:
             self.images.checkout_latest()
             self.files.checkout_latest()
 
-    def commit(self, described: Sequence[Described], files: Sequence[File]) -> set[str]:
+    def commit(self, described: Sequence[ImageRecord], files: Sequence[File]) -> set[str]:
         """Store pictures, then files; returns the contents that these files no longer have."""
         with reported(self.uri):
             if described:
@@ -415,7 +415,7 @@ def _image_schema(identity: Identity) -> pa.Schema:
     )
 
 
-def _image_rows(described: Sequence[Described], schema: pa.Schema) -> pa.Table:
+def _image_rows(described: Sequence[ImageRecord], schema: pa.Schema) -> pa.Table:
     features = [row.features for row in described]
     ends = np.cumsum([0, *(len(f) for f in features)]).astype(np.int32)
 

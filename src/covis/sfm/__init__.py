@@ -1,6 +1,6 @@
 """Maps from photos: pairs, matches, tracks, COLMAP databases and models, places in them."""
 
-from covis.sfm.localise import Located, Locator, locate
-from covis.sfm.model import Map
+from covis.sfm.localise import Localisation, Locator, locate
+from covis.sfm.map import Map
 
-__all__ = ["Located", "Locator", "Map", "locate"]
+__all__ = ["Localisation", "Locator", "Map", "locate"]

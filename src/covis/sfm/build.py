@@ -1,6 +1,6 @@
 """`covis map`: a folder of photos becomes a map, or a map takes up more photos.
 
-Every stage writes what it found as it goes, into the map's folder (see `covis.sfm.model`). A run
+Every stage writes what it found as it goes, into the map's folder (see `covis.sfm.map`). A run
 that was killed goes on where it was, one on a folder that has more photos does only what is new.
 """
 
@@ -18,13 +18,14 @@ from typing import Any, Literal
 import numpy as np
 
 from covis.errors import ArgumentError, CovisError
-from covis.many import locked
-from covis.search.collect import pictures
+from covis.match_many import locked
+from covis.messages import counted, differences, not_there
 from covis.search.index import Index
+from covis.search.ingest import pictures
 from covis.sfm import pairs as pairing
-from covis.sfm.align import align_keypoints
-from covis.sfm.cameras import Sharing, Shot, make_camera, read_shot, share_cameras
+from covis.sfm.cameras import PhotoInfo, Sharing, make_camera, read_photo_info, share_cameras
 from covis.sfm.database import MIN_INLIERS, Database
+from covis.sfm.map import Photos, Settings, need_pycolmap
 from covis.sfm.mapper import MapperName, Mapping, run_mapper, triangulate, write_models
 from covis.sfm.matching import (
     Pair,
@@ -35,10 +36,9 @@ from covis.sfm.matching import (
     match_here,
     match_on_ray,
 )
-from covis.sfm.model import Photos, Settings, need_pycolmap
+from covis.sfm.refine_keypoints import align_keypoints
 from covis.sfm.tracks import RADIUS, cluster, one_to_one
-from covis.sfm.verify import Verified
-from covis.words import counted, differences, not_there
+from covis.sfm.two_view_verification import Verified
 
 DEFAULT_MATCHER = "nearest"
 DEFAULT_KEYPOINTS = 4096
@@ -67,8 +67,8 @@ class Options:
         photos share that camera. refine: whether the mapper adjusts cameras; None for yes unless
         there are params.
     mapper: pycolmap's incremental or global one. align: whether keypoints are then moved to where
-        photos show the same spot, see `covis.sfm.align`. afresh: map from the matches anew,
-        though there is a model already.
+        photos show the same spot, see `covis.sfm.refine_keypoints`. afresh: map from the matches
+        anew, though there is a model already.
     database, model: an existing COLMAP database or model to start a new map from: of the first
         cameras and names are kept, of the second poses, too; features and points are made anew.
     engine: "local", or "ray" to find features and matches on the cluster at `address`.
@@ -269,11 +269,11 @@ class _Build:
             partial.rename(path)
         return path
 
-    def _add_photos(self, database: Database, photos: Photos) -> list[Shot]:
+    def _add_photos(self, database: Database, photos: Photos) -> list[PhotoInfo]:
         """Photos, cameras and keypoints that the database does not have; what the files say."""
         options = self._options
         root = Path(self._settings.photos)
-        shots = [read_shot(root / name, photos.focal_lengths[name]) for name in photos.names]
+        shots = [read_photo_info(root / name, photos.focal_lengths[name]) for name in photos.names]
         sharing = "shared" if options.camera_params is not None else options.sharing
         groups = share_cameras(shots, sharing)
         sizes = {shot.size for shot in shots}
@@ -317,7 +317,7 @@ class _Build:
                     ids[image.camera_id] = database.add_camera(model.camera(image.camera_id))
                 database.add_photo(image.name, ids[image.camera_id])
 
-    def _pairs(self, photos: Photos, shots: Sequence[Shot]) -> list[Pair]:
+    def _pairs(self, photos: Photos, shots: Sequence[PhotoInfo]) -> list[Pair]:
         options, count = self._options, len(photos)
         kind = options.pairs
         if kind == "auto":

@@ -29,7 +29,7 @@ _TURNS = {2: "x", 3: "xy", 4: "y", 5: "t", 6: "ty", 7: "txy", 8: "tx"}
 
 
 @dataclass(frozen=True)
-class Shot:
+class PhotoInfo:
     """What a photo's file says of how it was taken.
 
     size: (width, height) of the file's pixels. body: make, model and lens; empty where EXIF does
@@ -43,7 +43,7 @@ class Shot:
     place: tuple[float, float, float] | None = None
 
 
-def read_shot(path: Path, focal: float | None) -> Shot:
+def read_photo_info(path: Path, focal: float | None) -> PhotoInfo:
     """Read a photo's header. focal: as `load_image` found it. Raises ImageError."""
     try:
         with PIL.Image.open(path) as picture:
@@ -53,10 +53,10 @@ def read_shot(path: Path, focal: float | None) -> Shot:
         raise ImageError(f"{path} cannot be read ({error}); was it moved?") from None
     named = (exif.get(Base.Make), exif.get(Base.Model), tags.get(Base.LensModel))
     body = " ".join(str(name).strip("\0 ") for name in named if name)
-    return Shot(size, body, focal, _place(gps))
+    return PhotoInfo(size, body, focal, _place(gps))
 
 
-def share_cameras(shots: Sequence[Shot], sharing: Sharing) -> list[int]:
+def share_cameras(shots: Sequence[PhotoInfo], sharing: Sharing) -> list[int]:
     """For each photo which camera took it, counted from 0 in the order they occur.
 
     "shared": one for each size. "per-image": one for each photo. "auto": one for each body, size
@@ -66,7 +66,7 @@ def share_cameras(shots: Sequence[Shot], sharing: Sharing) -> list[int]:
     silent = {shot.size for shot in shots if not shot.body}
     cameras: dict[Any, int] = {}
 
-    def key(place: int, shot: Shot) -> Any:
+    def key(place: int, shot: PhotoInfo) -> Any:
         if sharing == "shared":
             return shot.size
         if sharing == "per-image" or (not shot.body and len(silent) > 1):
@@ -76,7 +76,7 @@ def share_cameras(shots: Sequence[Shot], sharing: Sharing) -> list[int]:
     return [cameras.setdefault(key(*each), len(cameras)) for each in enumerate(shots)]
 
 
-def make_camera(colmap: Any, shot: Shot, model: str, params: Sequence[float] | None) -> Any:
+def make_camera(colmap: Any, shot: PhotoInfo, model: str, params: Sequence[float] | None) -> Any:
     """A `pycolmap.Camera` for a photo.
 
     model: COLMAP's name. params: in COLMAP's order; None for EXIF's focal length or, without

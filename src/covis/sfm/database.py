@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from covis.errors import CovisError
-from covis.sfm.model import need_pycolmap
-from covis.sfm.verify import Verified
+from covis.sfm.map import need_pycolmap
+from covis.sfm.two_view_verification import Verified
 from covis.types import Matrix
 
 MIN_INLIERS = 15

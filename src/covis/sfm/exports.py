@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
-from covis.files import replacing
+from covis.files.atomic import replacing
 from covis.types import Matrix
 
 ExportName = Literal["ply", "text", "binary", "nerfstudio"]

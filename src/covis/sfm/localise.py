@@ -3,7 +3,7 @@
 The map's photos most like it, by global vector, are matched with it; what they see as 3D points,
 it sees, too. Where several photos say different points of one keypoint, the one with most of the
 matches' confidence is taken. The pose that most of these points agree with is the answer, or that
-there is none; see `covis.geometry.absolute`.
+there is none; see `covis.geometry.absolute_pose`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.features import Extractor
-from covis.geometry.absolute import (
+from covis.geometry.absolute_pose import (
     EXIF_DEVIATION,
     AbsolutePose,
-    Lens,
+    CalibratedCamera,
     estimate_absolute_pose,
 )
 from covis.geometry.camera import Camera
-from covis.images import Source, load_image
+from covis.images.decode import Source, load_image
 from covis.matching import Matcher
 from covis.search.pooling import global_vector
 from covis.sfm.cameras import file_size, to_file
-from covis.sfm.model import Map
+from covis.sfm.map import Map
 from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix
 
 NEIGHBOURS = 10
@@ -60,7 +60,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class Localisation:
     """Where a query was taken.
 
     name: of the query. estimate: the pose, as COLMAP has it for the file's pixels; see there for
@@ -124,14 +124,14 @@ class Located:
     def draw(
         self, query: Source, model: Map, path: str | os.PathLike[str] | None = None
     ) -> NDArray[np.uint8]:
-        """The query's points beside the map from above, (h, w, 3) RGB; see `draw_located`.
+        """The query's points beside the map from above, (h, w, 3) RGB; see `draw_localisation`.
 
         query: what `load_image` takes. path: where to write the picture as well.
         """
-        from covis.draw import save_picture
-        from covis.sfm.place import draw_located
+        from covis.draw.localisation import draw_localisation
+        from covis.draw.pictures import save_picture
 
-        picture = draw_located(load_image(query, max_size=DRAWN_SIZE), model, self)
+        picture = draw_localisation(load_image(query, max_size=DRAWN_SIZE), model, self)
         if path is not None:
             save_picture(picture, path)
         return picture
@@ -189,7 +189,7 @@ class Locator:
             self._tries = [(nearest, neighbours), (wanted, min(neighbours, SECOND_TRY))]
         self._known = lru_cache(KEPT_IN_MEMORY)(self._read)
 
-    def camera_of(self, name: str) -> Lens:
+    def camera_of(self, name: str) -> CalibratedCamera:
         """The camera of a photo of the map, for queries that it took as well.
 
         Raises ArgumentError for a photo without a pose.
@@ -199,23 +199,23 @@ class Locator:
         model = self.map.reconstruction
         camera = model.camera(model.image(self.map.names[name]).camera_id)
         params = tuple(map(float, camera.params))
-        return Lens(camera.model.name, camera.width, camera.height, params)
+        return CalibratedCamera(camera.model.name, camera.width, camera.height, params)
 
     def __call__(
         self,
         query: Source,
         *,
-        lens: Lens | None = None,
+        lens: CalibratedCamera | None = None,
         focal: float | None = None,
         seed: int = 0,
-    ) -> Located:
+    ) -> Localisation:
         """Where a photo was taken.
 
         query: what `load_image` takes. lens: its camera, of the file's pixels. focal: or only its
         focal length in pixels. Without both, that of EXIF is taken, and adjusted a little; where
         there is none it is estimated. seed: of the robust estimation.
 
-        Not to be found is an answer, no error: `Located.estimate.note` says why. Raises
+        Not to be found is an answer, no error: `Localisation.estimate.note` says why. Raises
         ImageError for a query that cannot be used, ArgumentError for a camera that is not its.
         """
         seconds: dict[str, float] = {}
@@ -251,7 +251,7 @@ class Locator:
         licence = self._extract.licence
         if shared.licence not in ("", licence):
             licence = f"{licence} (features), {shared.licence} (matcher)"
-        return Located(
+        return Localisation(
             name=image.name,
             estimate=estimate,
             neighbours=shared.named_by(estimate.inliers),
@@ -321,14 +321,14 @@ def locate(
     query: Source,
     model: Map | str | os.PathLike[str],
     *,
-    lens: Lens | None = None,
+    lens: CalibratedCamera | None = None,
     focal: float | None = None,
     matcher: str = DEFAULT_MATCHER,
     full_depth: bool = False,
     neighbours: int = NEIGHBOURS,
     seed: int = 0,
     threads: int | None = None,
-) -> Located:
+) -> Localisation:
     """Where one photo was taken; for several, see `Locator`, which has the arguments, too."""
     find = Locator(
         model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
@@ -336,7 +336,9 @@ def locate(
     return find(query, lens=lens, focal=focal, seed=seed)
 
 
-def _camera(image: Image, lens: Lens | None, focal: float | None) -> tuple[Lens, float, str]:
+def _camera(
+    image: Image, lens: CalibratedCamera | None, focal: float | None
+) -> tuple[CalibratedCamera, float, str]:
     """The query's camera, how far off its focal length may be, and where that came from."""
     size = file_size((image.width, image.height), image.orientation)
     if lens is not None and focal is not None:
@@ -352,7 +354,9 @@ def _camera(image: Image, lens: Lens | None, focal: float | None) -> tuple[Lens,
     if known is not None and not (math.isfinite(known) and known > 0):
         raise ArgumentError(f"a focal length must be a positive number of pixels, not {known}.")
     guess = Camera.from_size(size, known)
-    simple = Lens("SIMPLE_PINHOLE", *size, (guess.focal_x, guess.centre_x, guess.centre_y))
+    simple = CalibratedCamera(
+        "SIMPLE_PINHOLE", *size, (guess.focal_x, guess.centre_x, guess.centre_y)
+    )
     if focal is not None:
         return simple, 0.0, "given"
     if image.focal_length is not None:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, Literal
 
 from covis.errors import CovisError
-from covis.sfm.model import need_pycolmap
+from covis.sfm.map import need_pycolmap
 
 MapperName = Literal["incremental", "global"]
 

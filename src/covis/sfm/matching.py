@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from covis.errors import CovisError
 from covis.features.extractor import Extractor
-from covis.images import load_image
+from covis.images.decode import load_image
 from covis.matching import Matcher
 from covis.runtime.onnx import cpu_threads
 from covis.search.index import Index
 from covis.sfm.cameras import file_size, read_mask, to_file
-from covis.sfm.model import Photos, Settings
-from covis.sfm.verify import Verified, verify_pair
+from covis.sfm.map import Photos, Settings
+from covis.sfm.two_view_verification import Verified, verify_pair
 from covis.types import BoolArray, Features, Matches, Matrix
 
 KEPT_IN_MEMORY = 256

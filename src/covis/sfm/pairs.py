@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covis.errors import ArgumentError
-from covis.many import read_pairs
+from covis.match_many import read_pairs
 from covis.types import FloatArray, Matrix
 
 Pairs = NDArray[np.int64]
@@ -112,7 +112,7 @@ def earth_centred(places: Sequence[tuple[float, float, float] | None]) -> Matrix
 
 
 def listed(path: Path, root: Path, places: Mapping[str, int]) -> Pairs:
-    """The pairs in a text file, see `covis.many.read_pairs`.
+    """The pairs in a text file, see `covis.match_many.read_pairs`.
 
     The names are those of the photos (COLMAP's), or paths from the list's folder.
     root: the folder of the photos. places: of the photos by name.

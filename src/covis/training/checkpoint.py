@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from covis.errors import TrainingError
-from covis.files import replacing
+from covis.files.atomic import replacing
 
 CHECKPOINT = "checkpoint.pt"
 

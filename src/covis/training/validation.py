@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from covis.evaluation.metrics import area_under_curve, corner_error
+from covis.evaluation.metrics.pose import area_under_curve, corner_error
 from covis.export.xfeat import DetectGraph, fold_norms
 from covis.features.xfeat import peaks, sample_descriptors
 from covis.geometry import estimate_geometry
 from covis.matching.nearest import mutual_nearest
 from covis.nets.xfeat import XFeat
-from covis.training.synthetic import CELL, Difficulty, Pair, pixel_grid, render_pair
+from covis.training.data.synthetic import CELL, Difficulty, Pair, pixel_grid, render_pair
 
 SIZE = 480
 KEYPOINTS = 1000

@@ -1,0 +1,1 @@
+"""Pictures for people: matches, hits, maps, dense features."""

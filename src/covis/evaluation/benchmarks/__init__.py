@@ -1,0 +1,1 @@
+"""One module a benchmark: reads its data, measures, gives rows."""

@@ -1,0 +1,1 @@
+"""What the papers measure, without data sets or models."""

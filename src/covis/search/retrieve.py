@@ -1,0 +1,526 @@
+"""Candidates by their global vectors, then the most promising ones by local matches.
+
+A candidate counts as found when the verdict on its matches says so: these come first, the one
+with the most inliers at the top. All others follow by global similarity, checked or not. Where
+the first place is in doubt, a finer matcher may have the last word on it.
+Features know one way up; copies of the whole query that are mirrored or turned are told by their
+thumbnails and matched with the query standing as they do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.errors import ArgumentError
+from covis.features.extractor import Extractor
+from covis.geometry import estimate_geometry
+from covis.geometry.verdict import judge
+from covis.images.decode import Source, load_image
+from covis.images.orientation import TURNS, turn_back
+from covis.matching import Matcher
+from covis.runtime.onnx import cpu_threads
+from covis.search.duplicates import UPRIGHT, Way, inverse, likely_ways, standing, stood
+from covis.search.ingest import thumbnail
+from covis.search.pooling import global_vector
+from covis.search.store import Store, fixed
+from covis.types import Features, FloatArray, Image, Matches, Matrix, Verdict
+
+CANDIDATES = 100
+SAMPLES = 1000
+"""Models that are tried at most when a candidate is checked."""
+FETCHED = 16
+"""Candidates whose features are read at a time."""
+RESERVE = 0.02
+"""Seconds of the budget left for the answer itself."""
+RIVAL = 0.5
+"""A certain candidate with this share of the first one's inliers may belong in its place."""
+FINER_KEYPOINTS = 512
+"""The finer matcher is given so many of a picture's features, the best."""
+FINER_SHARE = 0.4
+"""Of the time, what is kept for the finer matcher."""
+FINER_TIMES = 6
+"""So many times as long as the others a finer check may take, before one has shown it."""
+
+Region = tuple[float, float, float, float]
+Rotate = Literal["none", "auto"]
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """A picture that may show what the query shows.
+
+    path: a file that has it. copies: others with the same content.
+    similarity: of the global vectors, -1..1. width, height: of the upright picture in pixels.
+    matches: query -> picture, with geometry and verdict. None where there was no time to check.
+    """
+
+    path: str
+    copies: tuple[str, ...]
+    similarity: float
+    width: int
+    height: int
+    matches: Matches | None
+
+    @property
+    def inliers(self) -> int:
+        return 0 if self.matches is None else int(self.matches.inliers.sum())
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return None if self.matches is None else self.matches.verdict
+
+    @property
+    def certain(self) -> bool:
+        """Whether the verdict is that it shows the same."""
+        return _is_certain(self.matches)
+
+    @property
+    def turn(self) -> int:
+        """How the picture stands to the query: mirrored where `mirrored` says so, then turned
+        clockwise by so many degrees, 0, 90, 180 or 270, it looks like it."""
+        return self._standing[0]
+
+    @property
+    def mirrored(self) -> bool:
+        """See `turn`; both are for certain hits."""
+        return self._standing[1]
+
+    @cached_property
+    def _standing(self) -> Way:
+        if not self.certain or self.matches is None or self.matches.geometry is None:
+            return UPRIGHT
+        matrix = self.matches.geometry.matrix
+        if matrix is None or self.regions is None:
+            return UPRIGHT
+        x, y, width, height = self.regions[0]
+        return standing(matrix, (x + width / 2, y + height / 2))
+
+    @property
+    def regions(self) -> tuple[Region, Region] | None:
+        """(x, y, width, height) around the inliers in the query and in the picture."""
+        if self.matches is None or not self.inliers:
+            return None
+        points = self.matches.points0, self.matches.points1
+        return tuple(_box(p[self.matches.inliers]) for p in points)  # type: ignore[return-value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and words, ready for JSON."""
+        verdict, regions = self.verdict, self.regions
+        return {
+            "path": self.path,
+            "copies": list(self.copies),
+            "similarity": self.similarity,
+            "checked": self.matches is not None,
+            "matches": 0 if self.matches is None else len(self.matches),
+            "inliers": self.inliers,
+            "model": "" if self.matches is None else self.matches.model,
+            "verdict": None if verdict is None else verdict.label,
+            "probability": None if verdict is None else verdict.probability,
+            "turn": self.turn,
+            "mirrored": self.mirrored,
+            "query_region": None if regions is None else list(regions[0]),
+            "region": None if regions is None else list(regions[1]),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The answer to a search, best hit first.
+
+    images: in the store. candidates: taken by their global vectors. checked: those whose local
+    features were matched in the time there was, at least one. seconds: by stage, and in `total`.
+    """
+
+    hits: list[Hit]
+    images: int
+    candidates: int
+    checked: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def enough(self) -> float:
+        """About how many seconds checking all candidates takes, with a fifth to spare."""
+        check = self.seconds["check"] / max(self.checked, 1)
+        return 1.2 * (self.seconds["total"] + check * (self.candidates - self.checked))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and words, ready for JSON."""
+        return {**vars(self), "hits": [hit.to_dict() for hit in self.hits]}
+
+
+class Ranker:
+    """Searches one store; the global vectors stay in memory."""
+
+    def __init__(
+        self, store: Store, extract: Extractor, match: Matcher, finer: Matcher | None = None
+    ) -> None:
+        """match: checks the candidates. finer: checks those again that may belong in front."""
+        self._store, self._extract, self._match, self._finer = store, extract, match, finer
+        self._workers = cpu_threads()
+        self._version = -1
+        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
+        self._matrix: FloatArray = np.empty((0, store.identity.vector), np.float32)
+
+    def load(self) -> None:
+        """Take up the store as it is now."""
+        self._store.refresh()
+        version = self._store.images.version
+        if version != self._version and not self._store.has_vector_index():
+            self._rows, self._matrix = self._store.vectors()
+        self._version = version
+
+    def search(
+        self,
+        query: Source,
+        k: int,
+        region: Region | None,
+        budget: float | None,
+        rotate: str,
+        candidates: int,
+        began: float,
+    ) -> SearchResult:
+        """See `Index.search`; the time counts from `began`."""
+        if k < 1 or candidates < 1:
+            raise ArgumentError(f"k and candidates must be 1 or more, not {k} and {candidates}.")
+        if budget is not None and not budget > 0:
+            raise ArgumentError(f"the budget must be a time above 0, not {budget}.")
+        if rotate not in get_args(Rotate):
+            raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
+        time_given = np.inf if budget is None else budget - RESERVE
+        end = began + time_given
+        deadline = end if self._finer is None else began + (1 - FINER_SHARE) * time_given
+        clock = _Clock()
+        image, corner = _region_of(query, region, self._extract.max_size)
+        clock.lap("decode")
+        self.load()
+        clock.lap("open")
+        pool = ThreadPoolExecutor(self._workers)
+        try:
+            until = deadline if rotate == "none" else began + (deadline - began) / 2
+            view = self._view(image, corner, UPRIGHT, clock)
+            near = self._candidates(view, candidates, clock)
+            checked: list[_Candidate] = []
+            for way, some in self._copies(image, near, clock).items():
+                if time.perf_counter() + clock.seconds["extract"] < until:
+                    other = self._view(image, corner, way, clock)
+                    some = [replace(each, view=other) for each in some]
+                    checked += self._checked(some, until, clock, pool)
+            checked += self._checked(near, until, clock, pool, always=True)
+            if rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
+                for left, turn in zip((3, 2, 1), TURNS, strict=True):
+                    now = time.perf_counter()
+                    until = now + (deadline - now) / left
+                    view = self._view(image, corner, (turn, False), clock)
+                    near = self._candidates(view, candidates, clock)
+                    checked += self._checked(near, until, clock, pool)
+            best = _best_by_row(checked)
+            if self._finer is not None:
+                best = self._refined(best, end, clock, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        hits = self._hits(best, k)
+        clock.lap("answer")
+        clock.seconds["total"] = time.perf_counter() - began
+        return SearchResult(
+            hits=hits,
+            images=self._store.images.count_rows(),
+            candidates=len(best),
+            checked=sum(row.matches is not None for row in best),
+            seconds=clock.seconds,
+        )
+
+    def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
+        """Row ids and similarities of the most similar pictures, best first."""
+        if self._store.has_vector_index():
+            return self._store.nearest(vector, count)
+        similarity = self._matrix @ vector
+        count = min(count, len(similarity))
+        best = np.argpartition(-similarity, count - 1)[:count] if count else np.empty(0, np.intp)
+        best = best[np.argsort(-similarity[best], kind="stable")]
+        return self._rows[best], similarity[best]
+
+    def _view(self, image: Image, corner: tuple[float, float], way: Way, clock: _Clock) -> _View:
+        shown = stood(image, way)
+        features = self._extract(shown)
+        corners = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
+        origin, *ends = turn_back(corners, way[0], (shown.width, shown.height)).astype(np.float64)
+        whole_from_view = np.eye(3)
+        whole_from_view[:2] = np.column_stack([*(end - origin for end in ends), origin])
+        if way[1]:
+            whole_from_view[0] *= -1
+            whole_from_view[0, 2] += image.width
+        whole_from_view[:2, 2] += corner
+        clock.lap("extract")
+        return _View(way, features, whole_from_view)
+
+    def _candidates(self, view: _View, count: int, clock: _Clock) -> list[_Candidate]:
+        """The globally most similar pictures, unchecked, best first."""
+        rows, similarity = self.nearest(global_vector(view.features), count)
+        clock.lap("global")
+        return [
+            _Candidate(int(row), float(value), view)
+            for row, value in zip(rows, similarity, strict=True)
+        ]
+
+    def _copies(
+        self, image: Image, candidates: list[_Candidate], clock: _Clock
+    ) -> dict[Way, list[_Candidate]]:
+        """Those that by their thumbnails look like the query when it is mirrored or turned."""
+        rows = self._store.take([each.row for each in candidates], ["thumbnail"])
+        others = fixed(rows["thumbnail"], np.float32)
+        found: dict[Way, list[_Candidate]] = {}
+        for each, way in zip(candidates, likely_ways(thumbnail(image), others), strict=True):
+            if way is not None and way != UPRIGHT:
+                found.setdefault(way, []).append(each)
+        clock.lap("thumbnails")
+        return found
+
+    def _checked(
+        self,
+        candidates: list[_Candidate],
+        deadline: float,
+        clock: _Clock,
+        pool: ThreadPoolExecutor,
+        always: bool = False,
+        finer: Matcher | None = None,
+        expected: float = 0.0,
+    ) -> list[_Candidate]:
+        """The candidates, checked until the deadline; with `always` the first ones in any case.
+
+        finer: the matcher, another than usual. expected: seconds that the first checks may take.
+        """
+        candidates = list(candidates)
+
+        def check(candidate: _Candidate, stored: Features) -> _Candidate:
+            matches = self._check(finer or self._match, candidate.view, stored)
+            return replace(candidate, matches=matches, finer=finer is not None)
+
+        done, slowest = 0, 0.0
+        waves = self._waves([each.row for each in candidates])
+        while (began := time.perf_counter()) + (slowest or expected) < deadline or (
+            always and done == 0
+        ):
+            wave = next(waves, None)
+            if wave is None:
+                break
+            for candidate in pool.map(check, candidates[done : done + len(wave)], wave):
+                candidates[done] = candidate
+                done += 1
+            slowest = max(slowest, time.perf_counter() - began)
+        clock.lap("refine" if finer else "check")
+        return candidates
+
+    def _refined(
+        self, best: list[_Candidate], deadline: float, clock: _Clock, pool: ThreadPoolExecutor
+    ) -> list[_Candidate]:
+        """The candidates, best first, after the finer matcher had its say on who that is.
+
+        Its matches count where they are certain; else those before stay. What time is left goes
+        to candidates that are not checked yet.
+        """
+        checks = sum(each.matches is not None for each in best)
+        usual = clock.seconds["check"] * self._workers / max(checks, 1)
+        rivals = self._checked(
+            _rivals(best), deadline, clock, pool, finer=self._finer, expected=FINER_TIMES * usual
+        )
+        again = {each.row: each for each in rivals if each.matches is not None}
+        for place, each in enumerate(best):
+            second = again.get(each.row, each)
+            if each.matches is None or _is_certain(second.matches):
+                best[place] = second
+        rest = [each for each in best if each.matches is None]
+        done = [each for each in best if each.matches is not None]
+        rest = self._checked(rest, deadline, clock, pool, expected=usual)
+        return sorted(done + rest, key=_order)
+
+    def _waves(self, rows: list[int]) -> Iterator[list[Features]]:
+        """The features of candidates, as many at a time as there are threads."""
+        stored = (
+            features
+            for begin in range(0, len(rows), FETCHED)
+            for _, features in self._store.features(rows[begin : begin + FETCHED])
+        )
+        while wave := list(islice(stored, self._workers)):
+            yield wave
+
+    def _check(self, match: Matcher, view: _View, stored: Features) -> Matches:
+        """Match and judge; points and geometry are those of the whole query as it is."""
+        features = view.features
+        if match is self._finer:
+            features, stored = _first(features, FINER_KEYPOINTS), _first(stored, FINER_KEYPOINTS)
+        found = check_pair(match, features, stored)
+        points0 = found.points0 @ view.whole_from_view[:2, :2].T + view.whole_from_view[:2, 2]
+        geometry = found.geometry
+        if geometry is not None and geometry.matrix is not None:
+            matrix = geometry.matrix @ np.linalg.inv(view.whole_from_view)
+            geometry = replace(geometry, matrix=matrix)
+        return replace(
+            found,
+            points0=points0.astype(np.float32),
+            indices=None,
+            geometry=geometry,
+            turn=inverse(view.way)[0],
+        )
+
+    def _hits(self, candidates: list[_Candidate], k: int) -> list[Hit]:
+        """The first k candidates that a file has."""
+        hits: list[Hit] = []
+        ordered = iter(sorted(candidates, key=_order))
+        while len(hits) < k and (some := list(islice(ordered, k))):
+            columns = ["content", "width", "height"]
+            rows = self._store.take([each.row for each in some], columns).to_pylist()
+            paths: dict[str, list[str]] = {}
+            contents = [row["content"] for row in rows]
+            for file in self._store.named(contents, ["path", "content"]):
+                paths.setdefault(file["content"], []).append(file["path"])
+            for each, row in zip(some, rows, strict=True):
+                files = sorted(paths.get(row["content"], []))
+                if files:
+                    size = row["width"], row["height"]
+                    copies = tuple(files[1:])
+                    hits.append(Hit(files[0], copies, each.similarity, *size, each.matches))
+        return hits[:k]
+
+
+def check_pair(match: Matcher, features0: Features, features1: Features) -> Matches:
+    """Match two images' features, fit a homography and judge.
+
+    Of the candidates that do not show the same, many agree with some fundamental matrix, which
+    asks little of a match; few with a homography, which is also found five times as fast. A scene
+    with depth keeps the matches of its main plane.
+    """
+    found = match(features0, features1)
+    model = estimate_geometry(
+        found.points0,
+        found.points1,
+        "homography",
+        size0=(features0.width, features0.height),
+        size1=(features1.width, features1.height),
+        scores=found.scores,
+        max_iterations=SAMPLES,
+    )
+    found = replace(found, geometry=model)
+    return replace(found, verdict=judge(found, features0, features1))
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The part of the query that is looked for, mirrored and turned.
+
+    whole_from_view: (3, 3) float64, from its points to those of the whole query as it is.
+    """
+
+    way: Way
+    features: Features
+    whole_from_view: Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """finer: whether the matches are the finer matcher's."""
+
+    row: int
+    similarity: float
+    view: _View
+    matches: Matches | None = None
+    finer: bool = False
+
+    @property
+    def inliers(self) -> int:
+        return 0 if self.matches is None else int(self.matches.inliers.sum())
+
+
+class _Clock:
+    """Adds up the seconds of stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def _is_certain(matches: Matches | None) -> bool:
+    return matches is not None and matches.verdict is not None and matches.verdict.label == "same"
+
+
+def _order(candidate: _Candidate) -> tuple[bool, bool, int, float]:
+    """Certain ones first, by inliers, of the finer matcher before all; the others by similarity."""
+    if not _is_certain(candidate.matches):
+        return True, True, 0, -candidate.similarity
+    return False, not candidate.finer, -candidate.inliers, -candidate.similarity
+
+
+def _rivals(best: list[_Candidate]) -> list[_Candidate]:
+    """Of the candidates, best first, those that may belong in the first place; none where that is
+    out of the question, all where none is certain."""
+    if not best or not _is_certain(best[0].matches):
+        return best
+    least = RIVAL * best[0].inliers
+    rivals = [each for each in best if _is_certain(each.matches) and each.inliers >= least]
+    return rivals if len(rivals) > 1 else []
+
+
+def _first(features: Features, count: int) -> Features:
+    """The best so many."""
+    return replace(
+        features,
+        keypoints=features.keypoints[:count],
+        scores=features.scores[:count],
+        descriptors=features.descriptors[:count],
+    )
+
+
+def _best_by_row(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Each picture once, in the turn that speaks for it most."""
+    best: dict[int, _Candidate] = {}
+    for candidate in sorted(candidates, key=_order):
+        best.setdefault(candidate.row, candidate)
+    return list(best.values())
+
+
+def _region_of(
+    query: Source, region: Region | None, max_size: int | None
+) -> tuple[Image, tuple[float, float]]:
+    """The part of the query to look for, and where its top left corner lies in the query."""
+    if region is None:
+        return load_image(query, max_size=max_size), (0.0, 0.0)
+    image = load_image(query)
+    x, y, width, height = region
+    if not (
+        x >= 0 and y >= 0 and width >= 1 and height >= 1
+        and x + width <= image.width and y + height <= image.height
+    ):  # fmt: skip
+        raise ArgumentError(
+            f"the region {x:g},{y:g},{width:g},{height:g} does not lie in {image.name} of "
+            f"{image.width}x{image.height} pixels; give x,y,width,height."
+        )
+    rows, columns = image.pixels.shape[:2]
+    down, across = rows / image.height, columns / image.width
+    top, left = int(y * down), int(x * across)
+    bottom, right = int(np.ceil((y + height) * down)), int(np.ceil((x + width) * across))
+    part = Image(
+        pixels=np.ascontiguousarray(image.pixels[top:bottom, left:right]),
+        width=round((right - left) / across),
+        height=round((bottom - top) / down),
+        mask=None if image.mask is None else image.mask[top:bottom, left:right],
+        name=image.name,
+    )
+    return load_image(part, max_size=max_size), (left / across, top / down)
+
+
+def _box(points: FloatArray) -> Region:
+    low, high = points.min(axis=0), points.max(axis=0)
+    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])

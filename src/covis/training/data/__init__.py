@@ -1,0 +1,1 @@
+"""Photos, and the training pairs that are rendered from them."""

@@ -1,0 +1,1 @@
+"""One module a recipe: what is trained, on what, in which stages."""

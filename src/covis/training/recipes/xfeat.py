@@ -1,0 +1,459 @@
+"""The recipe of `xfeat-covis`: imitate a published XFeat, then learn from correspondences.
+
+Stages run one after another, each with its own view size, difficulty and rates. Every
+step draws its pairs from a generator seeded by (seed, step), so a run that was killed and
+resumed sees the same pairs, and ends with the same weights, as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from covis.errors import TrainingError
+from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
+from covis.training.checkpoint import (
+    CHECKPOINT,
+    save_checkpoint,
+    save_weights,
+    to_resume,
+    write_curve,
+)
+from covis.training.data.photos import load_photos
+from covis.training.data.synthetic import Difficulty, Pair, render_pair
+from covis.training.losses.xfeat import (
+    descriptor_loss,
+    imitation_loss,
+    keypoint_loss,
+    offset_loss,
+    reliability_loss,
+)
+from covis.training.validation import validate
+
+IMITATION_WEIGHTS = {
+    "cosine": 4.0,
+    "norm": 0.5,
+    "keypoints": 0.5,
+    "reliability": 1.0,
+    "hints": 0.5,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training. Rates fall from `rate` to `final_rate` along a cosine."""
+
+    share: float
+    """Share of the run's steps."""
+    size: int
+    pairs: int
+    rate: float
+    final_rate: float
+    difficulty: Difficulty
+    imitation: float = 0.0
+    """Weight of the imitation losses; 0 switches the teacher off."""
+    correspondence: float = 0.0
+    """Weight of the published losses. The offsets are always learnt, here on the features
+    as they are where this is 0."""
+    freeze_norms: bool = False
+    """Use the running statistics of the batch norms, as inference does."""
+
+
+MILD = Difficulty(planes_probability=0.25, light=0.8, zoom=1.6)
+HARD = Difficulty(
+    rotation=40, zoom=2.2, tilt=45, planes_probability=0.5, any_rotation_probability=0.1, light=1.2
+)
+
+WITH_TEACHER = (
+    Stage(0.55, 256, 5, 3e-3, 8e-4, MILD, imitation=1.0),
+    Stage(0.28, 384, 4, 8e-4, 1e-4, MILD, imitation=1.0),
+    Stage(0.01, 384, 4, 1e-4, 2e-4, HARD, imitation=1.0, correspondence=0.2, freeze_norms=True),
+    Stage(0.16, 384, 4, 2e-4, 1e-6, HARD, imitation=1.0, correspondence=0.2, freeze_norms=True),
+)
+WITHOUT_TEACHER = (
+    Stage(0.40, 256, 5, 1e-3, 1e-3, MILD, correspondence=1.0),
+    Stage(0.60, 320, 5, 1e-3, 1e-6, HARD, correspondence=1.0),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run depends on besides its photos."""
+
+    steps: int = 9_000
+    seed: int = 0
+    ema: float = 0.998
+    warmup: int = 200
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    held_out: int = 48
+    """Photos kept from training for validation."""
+    checkpoint_every: int = 250
+    validate_every: int = 1000
+    validation_pairs: int = 50
+    blends: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    """Shares of the last weights, the rest being the imitation's end, that are tried at last."""
+    stages: tuple[Stage, ...] = field(default=WITH_TEACHER)
+
+    def at(self, step: int) -> tuple[Stage, float]:
+        """The stage that `step` falls into and the learning rate there."""
+        begin = 0
+        for index, stage in enumerate(self.stages):
+            last = index == len(self.stages) - 1
+            end = self.steps if last else begin + round(stage.share * self.steps)
+            if step < end:
+                progress = (step - begin) / max(end - begin, 1)
+                fall = 0.5 * (1 + np.cos(np.pi * progress))
+                rate = stage.final_rate + (stage.rate - stage.final_rate) * fall
+                return stage, float(rate * min(1.0, (step + 1) / max(self.warmup, 1)))
+            begin = end
+        raise ValueError(f"step {step} lies beyond the recipe's {self.steps}")
+
+
+def _ready(net: XFeat, device: torch.device) -> XFeat:
+    """On its device, in the layout that convolutions are fastest in."""
+    return net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Run:
+    """One training run: the network, its average, the optimiser, and where it stands."""
+
+    def __init__(
+        self,
+        photos: list[NDArray[Any]],
+        recipe: Recipe,
+        teacher: XFeat | None,
+        device: torch.device,
+    ) -> None:
+        if len(photos) <= recipe.held_out:
+            raise TrainingError(
+                f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
+                "Give a folder with more."
+            )
+        order = np.random.default_rng(recipe.seed).permutation(len(photos))
+        self.held_out = [photos[i] for i in order[: recipe.held_out]]
+        self.photos = [photos[i] for i in order[recipe.held_out :]]
+        self.recipe, self.device = recipe, device
+        torch.manual_seed(recipe.seed)
+        self.net = _ready(XFeat(), device)
+        self.average = _ready(XFeat(), device).eval()
+        self.average.load_state_dict(self.net.state_dict())
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                # A batch of ten views is too noisy for the default of 0.1.
+                module.momentum = 0.02
+        self.teacher = teacher
+        if teacher is not None:
+            _ready(teacher, device).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            self.net.parameters(), lr=1e-3, weight_decay=recipe.weight_decay
+        )
+        self.step = 0
+        self.best = float("-inf")
+        self.curve: list[dict[str, float]] = []
+        self.anchor: dict[str, Tensor] | None = None
+        """The average at the end of imitation."""
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "curve": self.curve,
+            "anchor": self.anchor,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best = state["step"], state["best"]
+        self.curve, self.anchor = state["curve"], state["anchor"]
+
+    def batch(self, step: int) -> list[Pair]:
+        """The pairs of a step: a function of the seed and the step alone."""
+        stage, _ = self.recipe.at(step)
+        rng = np.random.default_rng((self.recipe.seed, step))
+        return [
+            render_pair(self.photos, stage.size, stage.difficulty, rng) for _ in range(stage.pairs)
+        ]
+
+    def batches(self, ahead: int = 3) -> Iterator[list[Pair]]:
+        """Batches from the present step to the last, rendered ahead in threads."""
+        steps = iter(range(self.step, self.recipe.steps))
+        with ThreadPoolExecutor(2) as pool:
+            queue = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
+            while queue:
+                pairs = queue.popleft().result()
+                queue.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
+                yield pairs
+
+    def train_step(self, pairs: list[Pair]) -> dict[str, float]:
+        """One update. Returns the losses by name."""
+        stage, rate = self.recipe.at(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        if self.anchor is None and stage.imitation and stage.correspondence:
+            self.anchor = copy.deepcopy(self.average.state_dict())
+        self.net.train()
+        if stage.freeze_norms:
+            for module in self.net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+        losses = self._losses(stage, pairs)
+        total = torch.stack(list(losses.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+        self.optimiser.step()
+        self._follow()
+        self.step += 1
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _follow(self) -> None:
+        """Move the average towards the network; slower once it has something to average."""
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(
+                self.average.state_dict().values(), self.net.state_dict().values(), strict=True
+            ):
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - keep)
+                else:
+                    mean.copy_(value)
+
+    def _losses(self, stage: Stage, pairs: list[Pair]) -> dict[str, Tensor]:
+        views = torch.from_numpy(np.stack([pair.views for pair in pairs])).to(self.device)
+        images = views.flatten(0, 1)[:, None].float() / 255
+        images = images.contiguous(memory_format=torch.channels_last)
+        grey = self.net.normalise(images)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            pyramid = self.net.pyramid(grey)
+            output = XFeatOutput(*(o.float() for o in self.net.heads(grey, self.net.fuse(pyramid))))
+        losses: dict[str, Tensor] = {}
+        if stage.imitation and self.teacher is not None:
+            with torch.no_grad():
+                teacher_pyramid = self.teacher.pyramid(grey)
+                target = self.teacher.heads(grey, self.teacher.fuse(teacher_pyramid))
+            parts = imitation_loss(
+                output, target, tuple(p.float() for p in pyramid), teacher_pyramid
+            )
+            for name, loss in parts.items():
+                losses[name] = stage.imitation * IMITATION_WEIGHTS[name] * loss
+        losses |= self._correspondence_losses(stage, pairs, output)
+        if self.teacher is None:
+            labels = torch.from_numpy(np.stack([corner_labels(v) for p in pairs for v in p.views]))
+            generator = torch.Generator().manual_seed(self.step)
+            losses["keypoints"] = 2 * keypoint_loss(
+                output.keypoint_logits, labels.to(self.device), generator
+            )
+        return losses
+
+    def _correspondence_losses(
+        self, stage: Stage, pairs: list[Pair], output: XFeatOutput, offsets_of: int = 192
+    ) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.recipe.seed, self.step, 1))
+        sums: dict[str, list[Tensor]] = {"descriptors": [], "confidence": [], "offsets": []}
+        fine: list[tuple[Tensor, Tensor, Tensor]] = []
+        for index, pair in enumerate(pairs):
+            cells0, cells1, offsets = corresponding_cells(pair)
+            if len(cells0) < 32:
+                continue
+            feature0, feature1 = (output.features[2 * index + view] for view in range(2))
+            x = feature0[:, cells0[:, 1], cells0[:, 0]].T
+            y = feature1[:, cells1[:, 1], cells1[:, 0]].T
+            if stage.correspondence:
+                # Where the counterpart lies in its cell matters to sparse matching, which
+                # samples there; the rounded cells would teach it to tolerate half a cell.
+                exact0, exact1 = STRIDE * cells0 + offsets, STRIDE * cells1
+                loss, confidence = descriptor_loss(
+                    sample_features(feature0, exact0), sample_features(feature1, exact1)
+                )
+                sums["descriptors"].append(loss)
+                r0 = output.reliability[2 * index, 0, cells0[:, 1], cells0[:, 0]]
+                r1 = output.reliability[2 * index + 1, 0, cells1[:, 1], cells1[:, 0]]
+                # With a teacher its reliability, which ranks the keypoints, is kept.
+                if self.teacher is None:
+                    sums["confidence"].append(3 * reliability_loss(r0, r1, confidence))
+            else:
+                confidence = x.new_ones(len(x))
+            chosen = torch.from_numpy(rng.permutation(len(x))[:offsets_of]).to(self.device)
+            features = torch.cat([x[chosen], y[chosen]], dim=1)
+            if not stage.correspondence:
+                features = features.detach()
+            fine.append((features, offsets.to(self.device)[chosen], confidence[chosen]))
+        if fine:
+            features, offsets, confidence = (torch.cat(part) for part in zip(*fine, strict=True))
+            with torch.autocast(self.device.type, torch.bfloat16):
+                logits = self.net.fine_matcher(features).float()
+            loss, _ = offset_loss(logits, offsets, confidence)
+            sums["offsets"].append(2 * loss)
+        weight = stage.correspondence or 1.0
+        return {name: weight * torch.stack(parts).mean() for name, parts in sums.items() if parts}
+
+    def validate(self, net: XFeat) -> dict[str, float]:
+        """Measure `net` on held-out photos, the same pairs every time."""
+        return validate(net, self.held_out, MILD, self.recipe.seed, self.recipe.validation_pairs)
+
+    def blends(self) -> Iterator[tuple[float, XFeat]]:
+        """Networks between the end of imitation and the present average, by the latter's share.
+
+        What correspondences teach beyond the teacher they also take from its precision; a
+        mean of the two weights keeps most of both.
+        """
+        if self.anchor is None:
+            return
+        for share in self.recipe.blends:
+            net = copy.deepcopy(self.average)
+            for name, value in net.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(self.anchor[name].to(value), 1 - share)
+            yield share, net
+
+
+def sample_features(features: Tensor, points: Tensor) -> Tensor:
+    """Features [64, h, w] at pixels [N, 2] of the network's input, bilinear -> [N, 64].
+
+    Pixels lie in the map as they do for sparse extraction.
+    """
+    sides = torch.tensor([features.shape[2], features.shape[1]]) * STRIDE - 1
+    grid = (2 * points / sides - 1).to(features)
+    return F.grid_sample(features[None], grid[None, :, None], align_corners=False)[0, :, :, 0].T
+
+
+def corresponding_cells(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """The cells of the two views that show the same.
+
+    Returns cells of view 0 and of view 1, [N, 2] each as (column, row), and where in view
+    0's cell the exact counterpart lies: [N, 2] pixels in -4..4 from the cell's point.
+    """
+    rows, columns = np.nonzero(pair.visible)
+    points0 = pair.points0[rows, columns]
+    cells0 = np.floor(points0 / STRIDE + 0.5)
+    inside = np.all((cells0 >= 0) & (cells0 < pair.views.shape[-1] // STRIDE), axis=1)
+    cells0, points0 = cells0[inside], points0[inside]
+    cells1 = np.column_stack([columns, rows])[inside]
+    return (
+        torch.from_numpy(cells0).long(),
+        torch.from_numpy(cells1).long(),
+        torch.from_numpy(points0 - STRIDE * cells0),
+    )
+
+
+def corner_labels(view: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The strongest Shi-Tomasi corner of each cell: (h, w) pixel in the cell, 64 for none."""
+    labels = np.full((view.shape[0] // STRIDE, view.shape[1] // STRIDE), STRIDE**2, np.int64)
+    corners = cv2.goodFeaturesToTrack(view, 0, 0.01, 4)
+    if corners is not None:
+        x, y = corners.reshape(-1, 2)[::-1].astype(np.int64).T
+        labels[y // STRIDE, x // STRIDE] = (y % STRIDE) * STRIDE + x % STRIDE
+    return labels
+
+
+def train(
+    photos: Path,
+    out: Path,
+    *,
+    teacher: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "cpu",
+    report: Any = print,
+) -> Path:
+    """Train XFeat on the photographs under `photos`; returns the best weights' path.
+
+    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names) and
+    `curve.csv`. teacher: published XFeat weights to imitate first; without them keypoints
+    are taught by Shi-Tomasi corners and everything else by correspondences alone.
+
+    Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
+    not given, there is none to resume or it began otherwise; BundleError when the teacher
+    does not load.
+    """
+    out = Path(out)
+    saved = to_resume(out, resume)
+    if saved is not None:
+        steps, seed = saved["steps"], saved["seed"]
+        if saved["taught"] != (teacher is not None):
+            raise TrainingError(
+                f"{out}: this run began {'with' if saved['taught'] else 'without'} a teacher and "
+                "can only go on so."
+            )
+    recipe = Recipe(
+        steps=Recipe.steps if steps is None else steps,
+        seed=seed,
+        stages=WITHOUT_TEACHER if teacher is None else WITH_TEACHER,
+    )
+    if saved is not None and saved["recipe"] != repr(recipe):
+        raise TrainingError(
+            f"{out}: this run began with another recipe. Go on with the covis it began with, or "
+            "start again with another --out."
+        )
+    cv2.setNumThreads(1)
+    run = Run(
+        list(load_photos(photos)),
+        recipe,
+        None if teacher is None else load_official(teacher),
+        torch.device(device),
+    )
+    if saved is not None:
+        run.restore(saved["run"])
+    out.mkdir(parents=True, exist_ok=True)
+
+    def save() -> None:
+        save_checkpoint(
+            {
+                "run": run.state(),
+                "steps": recipe.steps,
+                "seed": seed,
+                "taught": teacher is not None,
+                "recipe": repr(recipe),
+            },
+            out / CHECKPOINT,
+        )
+
+    sums: dict[str, float] = {}
+    began, counted = time.monotonic(), 0
+    for pairs in run.batches():
+        for name, value in run.train_step(pairs).items():
+            sums[name] = sums.get(name, 0.0) + value
+        counted += 1
+        last = run.step == recipe.steps
+        if run.step % 50 == 0 or last:
+            row = {name: value / counted for name, value in sums.items()}
+            speed = counted / (time.monotonic() - began)
+            text = " ".join(f"{name} {value:.4f}" for name, value in row.items())
+            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
+            began, sums, counted = time.monotonic(), {}, 0
+        if run.step % recipe.validate_every == 0 or last:
+            candidates = [(1.0, run.average), *(run.blends() if last else [])]
+            for share, net in candidates:
+                result = run.validate(net)
+                report(f"step {run.step}, {share:.0%} of the last weights: {result}")
+                run.curve.append({"step": run.step, "share": share, **result})
+                if result["score"] > run.best:
+                    run.best = result["score"]
+                    save_weights(net, out / "best.safetensors")
+            write_curve(run.curve, out / "curve.csv")
+            began = time.monotonic()
+        if run.step % recipe.checkpoint_every == 0 or last:
+            save()
+    return out / "best.safetensors"

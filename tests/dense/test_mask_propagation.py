@@ -1,0 +1,155 @@
+"""Carrying masks: what moves is followed, what is out of reach is not, and against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from covis.dense import Carrying, DenseFeatures, enlarge, propagate
+from covis.errors import ArgumentError
+
+STEP = 4
+
+
+def features(cells, doublings=0, width=None, height=None, step=STEP):
+    cells = np.asarray(cells, np.float32)
+    cells = cells / np.linalg.norm(cells, axis=2, keepdims=True)
+    rows, columns = cells.shape[:2]
+    size = width or columns * step, height or rows * step
+    return DenseFeatures(cells, (step, step), *size, "-", doublings)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def moved(background, patch, row, column):
+    cells = background.copy()
+    cells[row : row + patch.shape[0], column : column + patch.shape[1]] = patch
+    return cells
+
+
+def plainly(frames, mask, how):
+    """The protocol cell by cell, for maps of the backbone: shares (h, w, L) of every frame."""
+    labels = [label for label in np.unique(mask) if label]
+    rows, columns = frames[0].descriptors.shape[:2]
+    blocks = mask.reshape(rows, STEP, columns, STEP)
+
+    def reach(cell, end):
+        return range(max(cell - how.radius, 0), min(cell + how.radius + 1, end))
+
+    shares = [np.stack([(blocks == label).mean(axis=(1, 3)) for label in labels], axis=2)]
+    for number in range(1, len(frames)):
+        known = sorted({0, *range(max(number - how.last, 1), number)})
+        found = np.zeros_like(shares[0])
+        for row in range(rows):
+            for column in range(columns):
+                candidates = [
+                    (float(frames[f].descriptors[y, x] @ frames[number].descriptors[row, column]),
+                     shares[f][y, x])
+                    for f in known
+                    for y in reach(row, rows)
+                    for x in reach(column, columns)
+                ]  # fmt: skip
+                best = sorted(candidates, key=lambda each: -each[0])[: how.top]
+                weights = np.exp([cosine / how.temperature for cosine, _ in best])
+                found[row, column] = np.average([s for _, s in best], axis=0, weights=weights)
+        shares.append(found)
+    return labels, shares
+
+
+@pytest.mark.parametrize("how", [Carrying(last=2, top=3, radius=2), Carrying(last=0, radius=1)])
+def test_as_cell_by_cell(monkeypatch, how):
+    """Tiles, windows at the border and skipped places change nothing."""
+    frames = [features(noise(11, 19, 6, seed=s) + 1.5 * noise(11, 19, 6)) for s in range(1, 6)]
+    mask = np.zeros((44, 76), np.uint8)
+    mask[10:21, 50:60] = 7
+    mask[30:38, 3:11] = 2
+    seen = []
+    from covis.dense import mask_propagation as module
+
+    original = module._mask
+    monkeypatch.setattr(module, "_mask", lambda s, *rest: seen.append(s) or original(s, *rest))
+    list(propagate(frames, mask, how, threads=1))
+    labels, wanted = plainly(frames, mask, how)
+    assert labels == [2, 7]
+    assert len(seen) == 4
+    for found, truth in zip(seen, wanted[1:], strict=True):
+        np.testing.assert_allclose(found, truth, atol=1e-5)
+    assert wanted[-1].max() > 0.2
+
+
+def test_a_moving_patch_is_followed():
+    background, patch = noise(16, 24, 16), noise(4, 5, 16, seed=1)
+    places = [(2 + n, 3 + 2 * n) for n in range(8)]
+    frames = [features(moved(background, patch, *place)) for place in places]
+    mask = np.zeros((64, 96), np.uint8)
+    mask[8:24, 12:32] = 3
+    for found, (row, column) in zip(propagate(frames, mask), places, strict=True):
+        truth = np.zeros_like(mask)
+        truth[STEP * row : STEP * (row + 4), STEP * column : STEP * (column + 5)] = 3
+        assert found.shape == mask.shape
+        # Corners are rounded by interpolation between cells.
+        assert (found == truth).mean() > 0.99
+        assert (found[truth == 3] == 3).mean() > 0.9
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_doubled_features_reach_as_far_in_pixels(times):
+    """Looked up by squares, of which the image's edge cuts some."""
+    side = 2**times
+    background, patch = noise(16, 24, 16), noise(4, 5, 16, seed=1)
+    mask = np.zeros((62, 93), np.uint8)
+    mask[8:24, 12:32] = 1
+    frames = []
+    for n in range(4):
+        small = moved(background, patch, 2 + n, 3 + 2 * n).repeat(side, 0).repeat(side, 1)
+        rows, columns = -(-62 * side // STEP), -(-93 * side // STEP)
+        small = small[:rows, :columns] + 0.05 * noise(rows, columns, 16, seed=n)
+        frames.append(features(small, times, 93, 62, STEP / side))
+    *_, last = propagate(frames, mask, Carrying(radius=6))
+    truth = np.zeros_like(mask)
+    truth[STEP * 5 : STEP * 9, STEP * 9 : STEP * 14] = 1
+    assert (last == truth).mean() > 0.99
+    *_, lost = propagate(frames[:1] + frames[3:], mask, Carrying(radius=1))
+    assert not lost[truth == 1].any()
+
+
+def test_enlarged_features_remember():
+    small = features(noise(6, 8, 4))
+    assert enlarge(enlarge(small, 1), 1).doublings == 2
+
+
+def test_threads_change_nothing():
+    frames = [features(noise(20, 20, 8, seed=s) + noise(20, 20, 8)) for s in range(4)]
+    mask = np.zeros((80, 80), np.uint8)
+    mask[20:50, 20:50] = 1
+    one, two = (list(propagate(frames, mask, threads=n)) for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_frames_are_taken_one_at_a_time():
+    taken = []
+
+    def frames():
+        for n in range(3):
+            taken.append(n)
+            yield features(noise(4, 4, 4))
+
+    mask = np.ones((16, 16), np.uint8)
+    for n, _ in enumerate(propagate(frames(), mask)):
+        assert taken[-1] == n
+
+
+def test_exceptions():
+    frame = features(noise(4, 4, 4))
+    with pytest.raises(ArgumentError, match="the mask has no object"):
+        list(propagate([frame], np.zeros((16, 16), np.uint8)))
+    with pytest.raises(ArgumentError, match="the mask is 20x16, frame 0 16x16"):
+        list(propagate([frame], np.ones((16, 20), np.uint8)))
+    with pytest.raises(ArgumentError, match="the mask is 16x16, frame 1 12x16"):
+        list(propagate([frame, features(noise(4, 3, 4))], np.ones((16, 16), np.uint8)))
+    with pytest.raises(ArgumentError, match="top must be 1 or more, not 0"):
+        Carrying(top=0)
+    with pytest.raises(ArgumentError, match="temperature must be above 0"):
+        Carrying(temperature=0)

@@ -1,0 +1,274 @@
+"""LiFT's training: its losses by hand, its views, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
+pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+
+from covis.dense import DenseExtractor  # noqa: E402
+from covis.errors import TrainingError  # noqa: E402
+from covis.nets.dense import XFeatMap  # noqa: E402
+from covis.nets.lift import enlarge, load_lift  # noqa: E402
+from covis.training.checkpoint import load_checkpoint  # noqa: E402
+from covis.training.distributed import Workers  # noqa: E402
+from covis.training.recipes import lift  # noqa: E402
+from covis.training.recipes.lift import (  # noqa: E402
+    LIGHT,
+    Run,
+    averaged,
+    crop,
+    distance,
+    halve,
+    jittered,
+    train,
+)
+
+RECIPE = replace(
+    LIGHT, steps=4, size=128, batch=2, versions=2, held_out=1, checkpoint_every=2, validate_every=2
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def photos(texture, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for place in range(4):
+        part = texture[40 * place : 40 * place + 200, 60 * place : 60 * place + 240]
+        cv2.imwrite(str(folder / f"{place}.png"), part)
+    cv2.imwrite(str(folder / "small.png"), texture[:90, :200])
+    (folder / "damaged.jpg").write_bytes(b"nothing")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backbone(random_net):
+    return XFeatMap(random_net, "random")
+
+
+@pytest.fixture
+def run(photos, backbone):
+    return Run(photos, RECIPE, backbone, CPU)
+
+
+def test_distances_by_hand():
+    one = torch.tensor([[3.0, 0.0], [4.0, 2.0]]).view(1, 2, 1, 2)
+    two = torch.tensor([[4.0, 0.0], [3.0, 1.0]]).view(1, 2, 1, 2)
+    assert float(distance(one, two, "cosine")) == pytest.approx((1 - 24 / 25 + 0) / 2, abs=1e-6)
+    assert float(distance(one, two, "l1")) == pytest.approx(3 / 4)
+    assert float(distance(one, two, "l2")) == pytest.approx(3 / 4)
+
+
+def test_halving():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    assert halve(image, "stride").flatten().tolist() == [0, 2, 8, 10]
+    assert halve(image, "mean").flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+
+
+def test_crops_are_parts_of_the_photo(texture):
+    for seed in range(4):
+        view = crop(texture[:64, :200], 64, np.random.default_rng(seed))
+        assert view.shape == (64, 64, 3)
+        places = [
+            left
+            for left in range(137)
+            for part in (texture[:64, left : left + 64, ::-1],)
+            if np.array_equal(view, part) or np.array_equal(view, part[:, ::-1])
+        ]
+        assert len(places) == 1
+    enlarged = crop(texture[:52, :60], 64, np.random.default_rng(0))
+    assert enlarged.shape == (64, 64, 3)
+
+
+def test_colours_change_within_bounds(texture):
+    grey = np.full((4, 4, 3), 100, np.uint8)
+    for seed in range(5):
+        found = jittered(grey, 0.2, np.random.default_rng(seed))
+        assert np.ptp(found) == 0
+        assert 80 <= found[0, 0, 0] <= 120
+    np.testing.assert_array_equal(jittered(texture, 0.0, np.random.default_rng(0)), texture)
+    assert (jittered(texture, 0.2, np.random.default_rng(0)) != texture).any()
+
+
+def test_averaged_takes_in_the_cells_around():
+    maps = torch.arange(9.0).view(1, 1, 3, 3)
+    assert torch.equal(averaged(maps, 1), maps)
+    # The last row and column go on beyond the edge: 4 zeros, 2 ones, 2 threes, 1 four.
+    assert averaged(maps, 3)[0, 0].diagonal().tolist() == pytest.approx([12 / 9, 4, 60 / 9])
+
+
+@pytest.mark.parametrize(
+    ("residual", "blend", "context"), [(False, 0.0, 3), (True, 0.25, 1), (True, 0.25, 3)]
+)
+def test_the_loss_is_the_papers(photos, backbone, residual, blend, context):
+    """With blend 0; else a share of the target is what bilinear enlarging gives."""
+    recipe = replace(RECIPE, residual=residual, blend=blend, context=context)
+    run = Run(photos, recipe, backbone, CPU)
+    batch = next(run.batches())
+    half = halve(batch.images, "mean")
+    quarter = halve(half, "mean")
+    for image, features in zip((batch.images, half, quarter), batch.features, strict=True):
+        torch.testing.assert_close(run.backbone(image), features, rtol=0, atol=1e-3)
+    unit = torch.nn.functional.normalize
+    run.net.train()
+    with torch.no_grad():
+        fine, coarse = run.net(half, batch.features[1]), run.net(quarter, batch.features[2])
+
+    def coarser(small):
+        return averaged(enlarge(small), context)
+
+    expected = 2.0 - sum(
+        float((found * unit((1 - blend) * target + blend * coarser(small))).sum(dim=1).mean())
+        for found, target, small in (
+            (fine, batch.features[0], batch.features[1]),
+            (coarse, batch.features[1], batch.features[2]),
+        )
+    )
+    run.restore(Run.state(run))
+    assert run.train_step(batch) == pytest.approx(expected, abs=2e-3)
+    assert run.step == 1
+
+
+def test_batches_are_those_of_the_steps(run):
+    """From whichever step on, kept features or not, and shared out between processes."""
+    whole = [numbers for numbers, _ in map(run.batch, range(4))]
+    for (numbers, views), batch in zip(map(run.batch, range(4)), run.batches(), strict=True):
+        assert torch.equal(batch.images, run._normalised(views))
+        assert torch.equal(batch.features[2], run.features(numbers, batch.images)[2])
+    run.step = 3
+    (last,) = run.batches()
+    assert torch.equal(last.images, run._normalised(run.batch(3)[1]))
+    shares = []
+    for rank in range(2):
+        run.workers = Workers(2, rank)
+        shares.append([run.batch(step)[0] for step in range(4)])
+    together = [[a, b] for (a,), (b,) in zip(*shares, strict=True)]
+    assert together == whole
+
+
+def test_kept_features_are_the_same(run, tmp_path):
+    numbers, views = run.batch(0)
+    images = run._normalised(views)
+    fresh = run.features(numbers, images)
+    run.cache = tmp_path
+    kept = run.features(numbers, images)
+    for one, two in zip(fresh, kept, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{number}.npy" for number in numbers}
+    header = 128
+    sizes = [path.stat().st_size - header for path in tmp_path.iterdir()]
+    views = len(run.photos) * RECIPE.versions
+    assert run.bytes_to_keep() == views * sizes[0] == views * sizes[-1]
+    (tmp_path / f"{numbers[0]}.npy").write_bytes(b"damaged")
+    for _ in range(2):
+        for one, two in zip(kept, run.features(numbers, images), strict=True):
+            assert torch.equal(one, two)
+
+
+def test_features_of_other_views_are_kept_apart(run, photos, backbone):
+    same = Run(photos, replace(RECIPE, steps=9, loss="l2"), backbone, CPU)
+    assert same.views_id() == run.views_id()
+    for change in ({"seed": 1}, {"halving": "stride"}, {"size": 256}, {"jitter": 0.1}):
+        assert Run(photos, replace(RECIPE, **change), backbone, CPU).views_id() != run.views_id()
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_stopped_and_resumed_is_undisturbed(photos, backbone, tmp_path, monkeypatch):
+    """Stopped in update 4, after the checkpoint of update 2; the rest ends the same to the bit."""
+    whole = train(photos, tmp_path / "whole", backbone=backbone, recipe=RECIPE, report=str)
+
+    step = Run.train_step
+
+    def stopping(self, batch):
+        if self.step == 3:
+            raise Stopped
+        return step(self, batch)
+
+    monkeypatch.setattr(Run, "train_step", stopping)
+    with pytest.raises(Stopped):
+        train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, report=str)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["run"]["step"] == 2
+    other = replace(RECIPE, seed=1)
+    with pytest.raises(TrainingError, match="began with other settings"):
+        train(photos, tmp_path / "cut", backbone=backbone, recipe=other, resume=True, report=str)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, report=str)
+    cut = train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, resume=True, report=str)
+
+    runs = [load_checkpoint(path.parent / "checkpoint.pt")["run"] for path in (whole, cut)]
+    for name, value in runs[0]["net"].items():
+        assert torch.equal(value, runs[1]["net"][name]), name
+    for index, state in runs[0]["optimiser"]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, runs[1]["optimiser"]["state"][index][name]), name
+    assert runs[0]["curve"] == runs[1]["curve"]
+    assert [row["step"] for row in runs[0]["curve"]] == [2, 4]
+    assert whole.read_bytes() == cut.read_bytes()
+
+    assert load_lift(whole).kind == backbone.kind
+    found = DenseExtractor(str(tmp_path / "whole" / "bundle"))(np.zeros((16, 16, 3), np.uint8))
+    assert found.descriptors.shape == (4, 4, 64)
+
+
+def test_exceptions(photos, backbone, tmp_path):
+    with pytest.raises(TrainingError, match="6 photos are too few: 48 are kept"):
+        Run(photos, replace(RECIPE, held_out=48), backbone, CPU)
+    with pytest.raises(TrainingError, match="views of 100 pixels do not fit random: give a mult"):
+        Run(photos, replace(RECIPE, size=100), backbone, CPU)
+    with pytest.raises(TrainingError, match="no picture with sides of 512 pixels"):
+        Run(photos, replace(RECIPE, size=640), backbone, CPU).view(0)
+    with pytest.raises(TrainingError, match="3 processes cannot share 2 views"):
+        Run(photos, RECIPE, backbone, CPU, workers=Workers(3, 0))
+
+
+def test_backbones_by_name(home, random_bundle):
+    found = lift.load_backbone("random")
+    assert (found.kind.backbone, found.kind.facet, found.kind.patch) == ("random", "centred map", 8)
+    assert lift.recipe_for(found) == LIGHT
+    with pytest.raises(TrainingError, match="random is no ViT"):
+        lift.load_backbone("random", layer=2)
+
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from covis.nets.dense import XFeatMap
+from covis.nets.xfeat import XFeat
+from covis.training.recipes.lift import LIGHT, Run
+from covis.training.distributed import Workers
+torch.manual_seed(0)
+recipe = replace(LIGHT, steps=2, size=128, batch=4, versions=2, held_out=1)
+cpu = torch.device("cpu")
+workers = Workers.join(cpu)
+run = Run(Path(sys.argv[1]), recipe, XFeatMap(XFeat(), "random"), cpu, workers=workers)
+for batch in run.batches():
+    assert len(batch.images) == 2
+    run.train_step(batch)
+torch.save(run.net.state_dict(), Path(sys.argv[2]) / f"{workers.rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_alike(photos, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", str(tmp_path / "script.py"), str(photos), str(tmp_path)]
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+        assert torch.isfinite(value).all(), name

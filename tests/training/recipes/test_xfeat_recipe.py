@@ -1,0 +1,311 @@
+"""The training run: rates, what it refuses, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
+
+
+from covis.errors import CovisError, TrainingError  # noqa: E402
+from covis.nets.xfeat import load_official  # noqa: E402
+from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from covis.training.data.photos import load_photos  # noqa: E402
+from covis.training.data.synthetic import Difficulty  # noqa: E402
+from covis.training.recipes import xfeat  # noqa: E402
+from covis.training.recipes.xfeat import WITH_TEACHER, WITHOUT_TEACHER, Recipe, train  # noqa: E402
+from covis.training.validation import validate  # noqa: E402
+
+STAGES = [WITH_TEACHER, WITHOUT_TEACHER]
+
+
+@pytest.mark.parametrize("stages", STAGES)
+def test_shares_are_the_whole(stages):
+    assert sum(stage.share for stage in stages) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("stages", STAGES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 100, 1001, 16_000])
+def test_recipe_covers_all_steps(stages, steps):
+    recipe = Recipe(steps=steps, stages=stages)
+    order = [stages.index(recipe.at(step)[0]) for step in range(steps)]
+    assert order == sorted(order)
+    # A handful of steps need not reach the last stage.
+    if steps >= 100:
+        assert order[-1] == len(stages) - 1
+        for index, stage in enumerate(stages):
+            assert order.count(index) == pytest.approx(stage.share * steps, abs=len(stages))
+    with pytest.raises(ValueError, match="beyond"):
+        recipe.at(steps)
+
+
+@pytest.mark.parametrize("stages", STAGES)
+def test_rates_are_continuous_and_positive(stages):
+    recipe = Recipe(steps=4000, stages=stages, warmup=200)
+    rates = np.array([recipe.at(step)[1] for step in range(4000)])
+    assert (rates > 0).all()
+    assert rates.max() <= max(stage.rate for stage in stages)
+    assert np.abs(np.diff(rates)).max() < 0.03 * rates.max()
+    assert rates[0] == pytest.approx(stages[0].rate / 200, rel=1e-6)
+    assert rates[-1] == pytest.approx(stages[-1].final_rate, rel=0.1)
+    for before, after in itertools.pairwise(stages):
+        assert before.final_rate == after.rate
+
+
+# Checkpoints.
+
+
+def test_checkpoints_are_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint({"step": 1, "weights": torch.arange(3)}, path)
+    assert load_checkpoint(path)["step"] == 1
+
+    def fail(state, file):
+        file.write(b"half of i")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(CovisError, match="the disk is full"):
+        save_checkpoint({"step": 2}, path)
+    monkeypatch.undo()
+    assert load_checkpoint(path)["step"] == 1
+    save_checkpoint({"step": 3}, path)
+    assert load_checkpoint(path)["step"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_exception_damaged_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint({"step": 1, "weights": torch.arange(300)}, path)
+    whole = path.read_bytes()
+    contents = [b"", b"no checkpoint", b"\x80\x02h\x05.", b"\x80\x02.", whole[:-1], whole[:50]]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(TrainingError, match="not a readable checkpoint"):
+            load_checkpoint(path)
+    with pytest.raises(TrainingError, match="not a readable checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+# What a run refuses.
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(6):
+        noise = np.random.default_rng(seed).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{seed}.png"), cv2.resize(noise, (200, 150)))
+    return folder
+
+
+def test_exception_too_few_photos(photos, tmp_path):
+    with pytest.raises(TrainingError, match="6 photos are too few: 48 are kept for validation"):
+        train(photos, tmp_path / "out")
+    assert not (tmp_path / "out" / "checkpoint.pt").exists()
+
+
+def test_exception_no_photos(tmp_path):
+    with pytest.raises(TrainingError, match="no picture with sides"):
+        train(tmp_path, tmp_path / "out")
+
+
+def test_exception_out_holds_a_run(photos, tmp_path):
+    save_checkpoint({"steps": 3, "seed": 0}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match=r"holds a run already\. Add --resume"):
+        train(photos, tmp_path)
+
+
+def test_exception_nothing_to_resume(photos, tmp_path):
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: nothing to resume"):
+        train(photos, tmp_path / "out", resume=True)
+
+
+def test_exception_damaged_checkpoint_on_resume(photos, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(TrainingError, match="not a readable checkpoint"):
+        train(photos, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_exception_resumed_otherwise(photos, tmp_path, taught):
+    save_checkpoint({"steps": 3, "seed": 0, "taught": taught}, tmp_path / "checkpoint.pt")
+    teacher = None if taught else tmp_path / "teacher.safetensors"
+    with pytest.raises(TrainingError, match="this run began with"):
+        train(photos, tmp_path, teacher=teacher, resume=True)
+
+
+def test_exception_resumed_with_another_recipe(photos, tmp_path):
+    state = {"steps": 3, "seed": 0, "taught": False, "recipe": "Recipe()"}
+    save_checkpoint(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="began with another recipe"):
+        train(photos, tmp_path, resume=True)
+
+
+# A tiny run.
+
+SCRIPT = """
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+import torch
+from covis.training.recipes import xfeat
+torch.set_num_threads(1)
+@dataclass(frozen=True)
+class Tiny(xfeat.Recipe):
+    held_out: int = 2
+    checkpoint_every: int = 2
+    validate_every: int = 3
+    warmup: int = 2
+xfeat.Recipe = Tiny
+xfeat.WITHOUT_TEACHER = tuple(
+    replace(stage, size=64, pairs=2) for stage in xfeat.WITHOUT_TEACHER
+)
+# What validation measures costs seconds; the step itself tells the runs apart as well.
+xfeat.Run.validate = lambda run, net: {"score": run.step / 100}
+def report(line):
+    print(line, flush=True)
+photos, out, steps, resume = sys.argv[1:]
+save = xfeat.save_checkpoint
+def save_checkpoint(state, path):
+    save(state, path)
+    print("saved", state["run"]["step"], flush=True)
+xfeat.save_checkpoint = save_checkpoint
+print(xfeat.train(
+    Path(photos), Path(out), steps=int(steps) or None, resume=resume == "resume", report=report
+))
+"""
+
+
+def start(photos, out, steps, resume="start"):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(photos), str(out), str(steps), resume],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def assert_same_run(one: Path, two: Path):
+    left, right = (load_checkpoint(out / "checkpoint.pt") for out in (one, two))
+    assert left["run"]["step"] == right["run"]["step"] == 7
+    for part in ("net", "average"):
+        for name, value in left["run"][part].items():
+            assert torch.equal(value, right["run"][part][name]), name
+    for index, state in left["run"]["optimiser"]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, right["run"]["optimiser"]["state"][index][name]), name
+    weights = [load_official(out / "best.safetensors").state_dict() for out in (one, two)]
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+        assert torch.isfinite(value).all(), name
+    assert (one / "curve.csv").read_text() == (two / "curve.csv").read_text()
+
+
+def test_killed_and_resumed_is_undisturbed(photos, tmp_path):
+    """kill -9 after the checkpoint of step 4; the rest needs no flags and ends the same."""
+    finish(start(photos, tmp_path / "whole", 7))
+
+    process = start(photos, tmp_path / "killed", 7)
+    saved = 0
+    for line in process.stdout:
+        if line.startswith("saved"):
+            saved = int(line.split()[1])
+        if saved >= 4:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert saved == 4
+    begun = load_checkpoint(tmp_path / "killed" / "checkpoint.pt")["run"]["step"]
+    assert begun in (4, 6, 7)
+    finish(start(photos, tmp_path / "killed", 0, "resume"))
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+    # A run that is complete stays as it is.
+    before = (tmp_path / "whole" / "checkpoint.pt").read_bytes()
+    output = finish(start(photos, tmp_path / "whole", 0, "resume"))
+    assert "best.safetensors" in output
+    assert (tmp_path / "whole" / "checkpoint.pt").read_bytes() == before
+
+
+def test_blends_lie_between_the_end_of_imitation_and_the_last_weights(photos):
+    recipe = Recipe(steps=1, held_out=2, stages=WITHOUT_TEACHER, blends=(0.0, 0.25))
+    run = xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"))
+    assert not list(run.blends())
+    name = "block3.0.layer.0.weight"
+    run.anchor = {k: v.clone() for k, v in run.average.state_dict().items()}
+    run.average.state_dict()[name].add_(1)
+    (_, first), (_, second) = run.blends()
+    torch.testing.assert_close(first.state_dict()[name], run.anchor[name])
+    torch.testing.assert_close(second.state_dict()[name], run.anchor[name] + 0.25)
+
+
+def test_validation_tells_good_networks_from_bad(photos, shared):
+    good = load_official(shared / "weights" / "xfeat" / "xfeat.safetensors")
+    held_out = list(load_photos(photos))
+    torch.manual_seed(0)
+    results = [
+        validate(net, held_out, Difficulty(rotation=10, zoom=1.2, tilt=10, light=0.3), 0, pairs=2)
+        for net in (good, xfeat.XFeat().eval())
+    ]
+    assert results[0]["score"] > results[1]["score"] + 0.1
+    assert all(0 <= value <= 1 for result in results for value in result.values())
+
+
+def test_batches_are_those_of_the_steps(photos):
+    """Rendered ahead or not, and from whichever step on."""
+    stages = tuple(replace(stage, size=64, pairs=1) for stage in WITHOUT_TEACHER)
+    recipe = Recipe(steps=6, held_out=2, stages=stages)
+    run = xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"))
+    assert len(run.held_out) == 2
+    assert len(run.photos) == 4
+    whole = [pairs[0].views for pairs in run.batches()]
+    assert len(whole) == 6
+    for step, views in enumerate(whole):
+        np.testing.assert_array_equal(views, run.batch(step)[0].views)
+    for begin in (0, 2, 5, 6):
+        run.step = begin
+        rest = [pairs[0].views for pairs in run.batches()]
+        assert len(rest) == 6 - begin
+        for left, right in zip(rest, whole[begin:], strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_average_follows_the_network(photos):
+    stages = tuple(replace(stage, size=64, pairs=2) for stage in WITHOUT_TEACHER)
+    recipe = Recipe(steps=4, held_out=2, stages=stages, warmup=1)
+    run = xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"))
+    before = {k: v.clone() for k, v in run.average.state_dict().items()}
+    losses = run.train_step(run.batch(0))
+    assert run.step == 1
+    assert {"descriptors", "confidence", "offsets", "keypoints"} <= losses.keys()
+    assert all(np.isfinite(value) for value in losses.values())
+    moved = 0
+    for name, value in run.average.state_dict().items():
+        now = run.net.state_dict()[name]
+        if value.is_floating_point():
+            expected = before[name] + (now - before[name]) * 0.9
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
+            moved += int(not torch.equal(value, before[name]))
+        else:
+            assert torch.equal(value, now)
+    assert moved > 20
