@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.features.detection import best_first, bilinear, clear_border
-from covis.images import to_grey
+from covis.features.nms import best_first, bilinear, clear_border
+from covis.images.decode import to_grey
 from covis.runtime.bundle import Bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import BoolArray, Features, FloatArray, Image

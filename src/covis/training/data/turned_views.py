@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.training.photometric import degrade
+from covis.training.data.photometric import degrade
 
 Pixels = NDArray[Any]
 

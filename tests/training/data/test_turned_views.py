@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from covis.training.turned_views import Turning, render_turned
+from covis.training.data.turned_views import Turning, render_turned
 
 SIZE = 128
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train
 
 import torch.nn.functional as F  # noqa: E402
 
-from covis.training.edgepoint_losses import (  # noqa: E402
+from covis.training.losses.edgepoint import (  # noqa: E402
     FLOOR,
     TEMPERATURE,
     correspondence_loss,

@@ -38,14 +38,10 @@ from covis.training.checkpoint import (
     to_resume,
     write_curve,
 )
-from covis.training.edgepoint_losses import (
-    KEYPOINT,
-    correspondence_loss,
-    likeness_loss,
-    relation_loss,
-    score_loss,
-)
-from covis.training.edgepoint_validation import (
+from covis.training.data.photos import load_photos
+from covis.training.data.synthetic import CELL, Difficulty, Pair, render_pair
+from covis.training.data.turned_views import TurnedPair, Turning, render_turned
+from covis.training.edgepoint_matching import (
     KEYPOINTS,
     bundle_features,
     edgepoint_features,
@@ -53,10 +49,14 @@ from covis.training.edgepoint_validation import (
     score_peaks,
     validate,
 )
-from covis.training.photos import load_photos
+from covis.training.losses.edgepoint import (
+    KEYPOINT,
+    correspondence_loss,
+    likeness_loss,
+    relation_loss,
+    score_loss,
+)
 from covis.training.schedule import stage_at
-from covis.training.synthetic import CELL, Difficulty, Pair, render_pair
-from covis.training.turned_views import TurnedPair, Turning, render_turned
 
 
 @dataclass(frozen=True)
@@ -484,7 +484,7 @@ def _peers(run: Run) -> dict[str, float]:
 
 
 def main() -> None:
-    """`python -m covis.training.edgepoint`"""
+    """`python -m covis.training.recipes.edgepoint`"""
     parser = argparse.ArgumentParser()
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -16,9 +16,9 @@ from safetensors.torch import load_file  # noqa: E402
 
 from covis.errors import TrainingError  # noqa: E402
 from covis.nets.edgepoint import CONFIGURATIONS, EdgePoint, load_official  # noqa: E402
-from covis.training import edgepoint  # noqa: E402
 from covis.training.checkpoint import save_checkpoint  # noqa: E402
-from covis.training.edgepoint_validation import edgepoint_features, sample, score_peaks  # noqa: E402
+from covis.training.edgepoint_matching import edgepoint_features, sample, score_peaks  # noqa: E402
+from covis.training.recipes import edgepoint  # noqa: E402
 
 STEPS = 6
 

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from covis.evaluation.metrics import area_under_curve, corner_error
+from covis.evaluation.metrics.pose import area_under_curve, corner_error
 from covis.features import Extractor
 from covis.geometry import estimate_geometry
 from covis.matching.nearest import mutual_nearest
 from covis.nets.edgepoint import EdgePoint
-from covis.training.edgepoint_losses import KEYPOINT
-from covis.training.synthetic import CELL, Difficulty, Pair, pixel_grid, render_pair
+from covis.training.data.synthetic import CELL, Difficulty, Pair, pixel_grid, render_pair
+from covis.training.losses.edgepoint import KEYPOINT
 
 SIZE = 448
 KEYPOINTS = 1000
