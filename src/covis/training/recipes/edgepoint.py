@@ -106,6 +106,8 @@ class Recipe:
     clip: float = 1.0
     scores: float = 0.5
     """Weight of the imitation of scores."""
+    scored: int = 2
+    """Turned pairs in a step whose scores are imitated, too; the teacher has to see these again."""
     likeness: float = 2.0
     """Weight of the cosine within the imitation of descriptors."""
     held_out: int = 48
@@ -264,13 +266,14 @@ class Run:
         views = [pair.views for pair in batch.turned] + [pair.views for pair in batch.scenes]
         with torch.autocast(self.device.type, torch.bfloat16):
             maps = self.net.maps(self._images(np.concatenate(views)))
-            clean = np.concatenate([pair.clean for pair in batch.turned])
+            clean = np.concatenate([pair.clean for pair in batch.turned[: self.recipe.scored]])
             with torch.no_grad():
                 scores = self.teacher.maps(self._images(clean)).scores.float()
         losses = {
             "scores": self.recipe.scores * score_loss(maps.scores[: len(scores)].float(), scores)
         }
-        found = score_peaks(scores[:, 0], self.recipe.peaks, KEYPOINT)
+        own = maps.scores.detach()[: 2 * len(batch.turned), 0].float()
+        found = score_peaks(own, self.recipe.peaks, KEYPOINT)
         descriptors = maps.descriptors.float()
         rng = np.random.default_rng((self.recipe.seed, self.step, 1))
         sums: dict[str, list[Tensor]] = {"likeness": [], "relation": [], "truth": []}
@@ -296,7 +299,7 @@ class Run:
         rng: np.random.Generator,
         sums: dict[str, list[Tensor]],
     ) -> None:
-        """What the two views [2, D, h, w] of a photo teach, given the teacher's keypoints there."""
+        """What the two views [2, D, h, w] of a photo teach, given the keypoints there."""
         size = pair.views.shape[-1]
         points = []
         for view in range(2):
