@@ -59,6 +59,10 @@ from covis.training.losses.edgepoint import (
 from covis.training.schedule import stage_at
 
 
+SPLIT_SEED = 0
+"""Which photos are held out does not depend on a run's seed: one run may go on from another."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training. Rates fall from `rate` to `final_rate` along a cosine."""
@@ -143,7 +147,7 @@ class Run:
                 f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
                 "Give a folder with more."
             )
-        order = np.random.default_rng(recipe.seed).permutation(len(photos))
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(photos))
         self.held_out = [photos[i] for i in order[: recipe.held_out]]
         self.photos = [photos[i] for i in order[recipe.held_out :]]
         self.recipe, self.device = recipe, device
@@ -456,7 +460,7 @@ def train(
             began, sums, counted = time.monotonic(), {}, 0
         if run.step % recipe.validate_every == 0 or last:
             result = validate(
-                edgepoint_features(run.average), run.held_out, seed, recipe.validation_pairs
+                edgepoint_features(run.average), run.held_out, SPLIT_SEED, recipe.validation_pairs
             )
             report(f"step {run.step}: {result}")
             run.curve.append({"step": run.step, **result, **peers})
@@ -481,7 +485,7 @@ def _peers(run: Run) -> dict[str, float]:
         f"{name} {key}": value
         for name, extract in peers.items()
         for key, value in validate(
-            extract, run.held_out, run.recipe.seed, run.recipe.validation_pairs
+            extract, run.held_out, SPLIT_SEED, run.recipe.validation_pairs
         ).items()
     }
 
