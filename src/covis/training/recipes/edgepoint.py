@@ -58,7 +58,6 @@ from covis.training.losses.edgepoint import (
 )
 from covis.training.schedule import stage_at
 
-
 SPLIT_SEED = 0
 """Which photos are held out does not depend on a run's seed: one run may go on from another."""
 
