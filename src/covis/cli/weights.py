@@ -206,14 +206,17 @@ def export_weights(
     if out.suffix != ".safetensors":
         raise ArgumentError(f"{out}: the file to write must end in .safetensors.")
     bundle = find_bundle(name)
-    if bundle.architecture != "xfeat":
-        raise ArgumentError(f"'{name}' is a bundle for {bundle.architecture}; only xfeat's export.")
+    if bundle.architecture not in ("xfeat", "edgepoint"):
+        raise ArgumentError(
+            f"'{name}' is a bundle for {bundle.architecture}; only xfeat's and edgepoint's export."
+        )
     with options.needing_train_extra():
         from safetensors.torch import save
 
-        from covis.export.xfeat import official_state_dict
+        from covis.export import edgepoint, xfeat
 
-        content = save(official_state_dict(bundle), {"licence": bundle.licence})
+        room = xfeat if bundle.architecture == "xfeat" else edgepoint
+        content = save(room.official_state_dict(bundle), {"licence": bundle.licence})
     with replacing(out) as file:
         file.write(content)
     typer.echo(f"Wrote {out}. Licence: {bundle.licence}.")

@@ -113,6 +113,13 @@ def test_exception_too_few_photos(photos, teacher, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("tiny")
+def test_exception_descriptors_of_another_length(photos, teacher, tmp_path):
+    with pytest.raises(TrainingError, match="describes with 32 numbers and 64 are to be learnt"):
+        run(photos, tmp_path / "out", teacher, configuration="E64")
+    assert not (tmp_path / "out").exists()
+
+
 def test_exception_resumed_with_another_recipe(photos, teacher, tmp_path):
     state = {"configuration": "T32", "steps": 3, "seed": 0, "recipe": "Recipe()"}
     save_checkpoint(state, tmp_path / "checkpoint.pt")

@@ -10,7 +10,6 @@ resumed sees the same views, and ends with the same weights, as one that was not
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -141,6 +140,12 @@ class Run:
         teacher: EdgePoint,
         device: torch.device,
     ) -> None:
+        numbers = CONFIGURATIONS[recipe.configuration].descriptor
+        if teacher.sizes.descriptor != numbers:
+            raise TrainingError(
+                f"the teacher describes with {teacher.sizes.descriptor} numbers and {numbers} are "
+                "to be learnt. Give another teacher, or another size."
+            )
         if len(photos) <= recipe.held_out:
             raise TrainingError(
                 f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
@@ -408,9 +413,9 @@ def train(
     teacher: published EdgePoint2 weights. start: weights of the same configuration to begin with,
     random ones by default. A run that is resumed goes on as it began.
 
-    Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
-    not given, there is none to resume or it began otherwise; BundleError when the teacher
-    does not load.
+    Raises TrainingError when there are too few photos or the teacher's descriptors have another
+    length, `out` holds a run and `resume` is not given, there is none to resume or it began
+    otherwise; BundleError when the teacher does not load.
     """
     out = Path(out)
     saved = to_resume(out, resume)
@@ -487,24 +492,3 @@ def _peers(run: Run) -> dict[str, float]:
             extract, run.held_out, SPLIT_SEED, run.recipe.validation_pairs
         ).items()
     }
-
-
-def main() -> None:
-    """`python -m covis.training.recipes.edgepoint`"""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--configuration", choices=CONFIGURATIONS, default=Recipe.configuration)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--resume", action="store_true")
-    options = vars(parser.parse_args())
-    torch.set_num_threads(options.pop("threads"))
-    train(**options, report=lambda line: print(line, flush=True))
-
-
-if __name__ == "__main__":
-    main()
