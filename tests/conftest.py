@@ -72,6 +72,22 @@ def random_aliked():
 
 
 @pytest.fixture(scope="session")
+def random_edgepoint():
+    """A small EdgePoint2 with random weights and batch-norm statistics far from 0 and 1."""
+    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    from covis.nets.edgepoint import EdgePoint, Sizes
+
+    torch.manual_seed(7)
+    net = stir_norms(EdgePoint(Sizes(4, 8, 16, 24, 32, 4)).eval(), 0.3, 0.1, 0.6)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.2)
+    net.score_head[4].weight.data *= 10
+    return net
+
+
+@pytest.fixture(scope="session")
 def random_superpoint():
     """SuperPoint with random weights that find something everywhere."""
     torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
@@ -96,6 +112,7 @@ def bundle_of(net, kind, name):
 
 
 random_bundle = bundle_of("random_net", "xfeat", "random")
+edgepoint_bundle = bundle_of("random_edgepoint", "edgepoint", "edgepoint")
 aliked_bundle = bundle_of("random_aliked", "aliked", "aliked")
 superpoint_bundle = bundle_of("random_superpoint", "superpoint", "superpoint")
 

@@ -52,7 +52,9 @@ def test_exception_for_weights_of_no_known_network(covis: Run) -> None:
     torch.save({"a": torch.ones(1)}, "w.pth")
     result = covis("weights", "import", "w.pth", "--name", "new")
     assert result.exit_code == 2
-    assert "holds the weights of none of these: xfeat, aliked, superpoint" in result.stderr
+    assert (
+        "holds the weights of none of these: xfeat, edgepoint, aliked, superpoint" in result.stderr
+    )
     assert result.stderr.count("\n") == 1
 
 

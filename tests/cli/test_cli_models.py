@@ -190,9 +190,10 @@ def test_exception_for_a_name_that_is_none(covis: Run, name: str) -> None:
         ["weights", "import", "w.pt", "--name", "new"],
         ["weights", "export", "mine", "--out", "w.safetensors"],
         ["train", "xfeat", "--photos", ".", "--out", "out"],
+        ["train", "edgepoint", "--photos", ".", "--out", "out", "--teacher", "E64.pth"],
         ["export", "lightglue", "--weights", "w.pt", "--out", "out"],
     ],
-    ids=["import", "export", "train", "export lightglue"],
+    ids=["import", "export", "train", "train edgepoint", "export lightglue"],
 )
 def test_exception_without_torch_says_how_to_get_it(
     covis: Run, arguments: list[str], tmp_path: Path

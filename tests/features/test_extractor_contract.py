@@ -17,6 +17,7 @@ from covis.runtime.architectures import ARCHITECTURES, load, names
 
 NETWORKS = {
     "xfeat": "random_bundle",
+    "edgepoint": "edgepoint_bundle",
     "aliked": "aliked_bundle",
     "superpoint": "superpoint_bundle",
     "delg": "delg_bundle",

@@ -123,13 +123,14 @@ def test_exception_other_network(state, tmp_path):
     assert torch.equal(net.state_dict()["skip1.1.weight"], before)
 
 
-def test_architecture_of(state, random_aliked, random_superpoint, tmp_path):
+def test_architecture_of(state, random_edgepoint, random_aliked, random_superpoint, tmp_path):
     from covis.nets.lift import FeatureKind, LiFT
     from covis.nets.lightglue import LightGlue
 
     glue = LightGlue(16, dim=16, heads=1, layers=1).state_dict()
     kinds = {
         "xfeat": state,
+        "edgepoint": random_edgepoint.state_dict(),
         "aliked": random_aliked.state_dict(),
         "superpoint": random_superpoint.state_dict(),
         "lift": LiFT(FeatureKind("-", "", 0, "key", 4, 8)).state_dict(),
@@ -139,5 +140,7 @@ def test_architecture_of(state, random_aliked, random_superpoint, tmp_path):
         torch.save(weights, tmp_path / "w.pt")
         assert architecture_of(tmp_path / "w.pt") == kind
     torch.save({"a": torch.ones(1)}, tmp_path / "w.pt")
-    with pytest.raises(BundleError, match="none of these: xfeat, aliked, superpoint, lightglue"):
+    with pytest.raises(
+        BundleError, match="none of these: xfeat, edgepoint, aliked, superpoint, lightglue"
+    ):
         architecture_of(tmp_path / "w.pt")

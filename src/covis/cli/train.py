@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,6 +75,62 @@ def train_xfeat(
         teacher=teacher,
         steps=steps,
         seed=seed,
+        resume=resume,
+        device=device,
+        report=typer.echo,
+    )
+    typer.echo(f"The best weights are in {best}.")
+
+
+class EdgePointSize(StrEnum):
+    """The published configurations; see `covis.nets.edgepoint.CONFIGURATIONS`."""
+
+    T32 = "T32"
+    S32 = "S32"
+    S64 = "S64"
+    M64 = "M64"
+    L64 = "L64"
+    E64 = "E64"
+
+
+@app.command("edgepoint")
+def train_edgepoint(
+    photos: Photos,
+    out: Out,
+    teacher: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Published EdgePoint2 weights, descriptors as long as --size has."
+        ),
+    ],
+    size: Annotated[EdgePointSize, typer.Option(help="As published.")] = EdgePointSize.E64,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights to begin with.", show_default="random ones"),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processor threads.", show_default="all")
+    ] = None,
+    resume: Resume = False,
+) -> None:
+    """Train EdgePoint2 features; 'covis weights import' makes a model of the result."""
+    with options.needing_train_extra():
+        import torch
+
+        from covis.training.recipes.edgepoint import Recipe, train
+    if threads is not None:
+        torch.set_num_threads(threads)
+    best = train(
+        photos,
+        out,
+        teacher,
+        configuration=size.value,
+        steps=steps or Recipe.steps,
+        seed=seed,
+        start=start,
         resume=resume,
         device=device,
         report=typer.echo,

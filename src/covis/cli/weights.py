@@ -66,8 +66,8 @@ def import_weights(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
 ) -> None:
-    """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's, LightGlue's or a ViT's,
-    with its LiFT."""
+    """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, LightGlue's
+    or a ViT's, with its LiFT."""
     from covis.export.import_weights import import_weights as make_bundle
     from covis.runtime.architectures import ARCHITECTURES
 
@@ -102,14 +102,17 @@ def export_weights(
     if out.suffix != ".safetensors":
         raise ArgumentError(f"{out}: the file to write must end in .safetensors.")
     bundle = find_bundle(name)
-    if bundle.architecture != "xfeat":
-        raise ArgumentError(f"'{name}' is a bundle for {bundle.architecture}; only xfeat's export.")
+    if bundle.architecture not in ("xfeat", "edgepoint"):
+        raise ArgumentError(
+            f"'{name}' is a bundle for {bundle.architecture}; only xfeat's and edgepoint's export."
+        )
     with options.needing_train_extra():
         from safetensors.torch import save
 
-        from covis.export.xfeat import official_state_dict
+        from covis.export import edgepoint, xfeat
 
-        content = save(official_state_dict(bundle), {"licence": bundle.licence})
+        room = xfeat if bundle.architecture == "xfeat" else edgepoint
+        content = save(room.official_state_dict(bundle), {"licence": bundle.licence})
     with replacing(out) as file:
         file.write(content)
     typer.echo(f"Wrote {out}. Licence: {bundle.licence}.")

@@ -43,6 +43,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         loads="covis.nets.xfeat:load_official",
         exports="covis.export.xfeat:export_xfeat",
     ),
+    "edgepoint": Architecture(
+        role="features",
+        runs="covis.features.edgepoint:EdgePoint",
+        telling="desc_head.1.layer.0.weight",
+        loads="covis.nets.edgepoint:load_official",
+        exports="covis.export.edgepoint:export_edgepoint",
+        licence="MIT, if these are the published weights",
+    ),
     "aliked": Architecture(
         role="features",
         runs="covis.features.aliked:Aliked",

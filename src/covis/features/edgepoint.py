@@ -1,0 +1,153 @@
+"""EdgePoint2: score map -> keypoints, descriptors sampled at them (arXiv 2504.17280).
+
+The network sees the image in grey at its size, with zero mean and unit variance, its right and
+lower border repeated up to multiples of 32. A pixel i of the image is the point i + 0.5, and so is
+a cell i of the descriptors, counted in cells of four pixels. The published code reports whole
+pixels; here a parabola through a maximum and its neighbours says where between them it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.features.nms import best_first, bilinear, clear_border
+from covis.images.decode import to_grey
+from covis.options import RuntimeOptions
+from covis.runtime.bundle import Bundle
+from covis.runtime.graph import Graph
+from covis.runtime.onnx import open_graphs
+from covis.types import BoolArray, Features, FloatArray, Image
+
+SIZE_MULTIPLE = 32
+CELL = 4
+NMS_SIZE = 5
+BORDER = 4
+NORM_EPSILON = 1e-5
+BATCH = 4
+"""Images that go through the network at a time: more take memory and save nothing."""
+
+
+class EdgePoint:
+    """The EdgePoint2 of one bundle, on images."""
+
+    THRESHOLD = float(1 / (1 + np.exp(5.0)))
+    """The published one is a logit of -5."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: RuntimeOptions | None = None,
+        *,
+        graphs: Mapping[str, Graph] | None = None,
+    ) -> None:
+        """graphs: what to run in place of the bundle's own, by role."""
+        self.bundle = bundle
+        self._detect = (graphs or open_graphs(bundle, ("detect",), runtime))["detect"]
+
+    def sparse(
+        self, images: Sequence[Image], max_keypoints: int, threshold: float
+    ) -> list[Features]:
+        """Detect and describe; images of one network size go through it a few together."""
+        greys = [network_input(to_grey(image)) for image in images]
+        results: dict[int, Features] = {}
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, grey in enumerate(greys):
+            by_shape.setdefault(grey.shape, []).append(index)
+        for members in by_shape.values():
+            for begin in range(0, len(members), BATCH):
+                part = members[begin : begin + BATCH]
+                logits, cells = self._detect(
+                    ["scores", "descriptors"],
+                    image=np.stack([greys[index] for index in part])[:, None],
+                )
+                for row, index in enumerate(part):
+                    results[index] = self._features(
+                        images[index], logits[row], cells[row], max_keypoints, threshold
+                    )
+        return [results[index] for index in range(len(images))]
+
+    def _features(
+        self,
+        image: Image,
+        logits: FloatArray,
+        cells: FloatArray,
+        max_keypoints: int,
+        threshold: float,
+    ) -> Features:
+        height, width = image.pixels.shape[:2]
+        logits = np.ascontiguousarray(logits[:height, :width])
+        xy, scores = keypoints(logits, max_keypoints, threshold, image.mask)
+        factor = np.array([image.width / width, image.height / height], np.float32)
+        return Features(
+            keypoints=(between_pixels(logits, xy) + np.float32(0.5)) * factor,
+            scores=scores,
+            descriptors=sample_descriptors(cells, xy),
+            width=image.width,
+            height=image.height,
+            model=self.bundle.name,
+        )
+
+
+def network_input(grey: FloatArray) -> FloatArray:
+    """(h, w) -> zero mean, unit variance, padded at the right and below to multiples of 32."""
+    height, width = grey.shape
+    centred = grey - grey.mean(dtype=np.float64)
+    normal = centred / np.sqrt(np.square(centred).mean(dtype=np.float64) + NORM_EPSILON)
+    padded = cv2.copyMakeBorder(
+        normal.astype(np.float32),
+        0,
+        -height % SIZE_MULTIPLE,
+        0,
+        -width % SIZE_MULTIPLE,
+        cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(padded, np.float32)
+
+
+def keypoints(
+    logits: FloatArray, max_keypoints: int, threshold: float, mask: BoolArray | None = None
+) -> tuple[NDArray[np.intp], FloatArray]:
+    """The largest of each 5x5 neighbourhood of the map (H, W) above the threshold, best first.
+
+    Returns (N, 2) integer pixels (x, y) and their scores in 0..1, which the threshold counts in.
+    The four outermost rows and columns have none, nor has the mask (H, W) where it is True.
+    """
+    found = logits == cv2.dilate(logits, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
+    clear_border(found, BORDER)
+    if mask is not None:
+        found &= ~mask
+    flat = np.flatnonzero(found)
+    scores = (1 / (1 + np.exp(-logits.ravel()[flat], dtype=np.float64))).astype(np.float32)
+    kept = scores > threshold
+    flat, scores = flat[kept], scores[kept]
+    order = best_first(scores, max_keypoints)
+    width = logits.shape[1]
+    return np.column_stack([flat[order] % width, flat[order] // width]), scores[order]
+
+
+def between_pixels(logits: FloatArray, xy: NDArray[np.intp]) -> FloatArray:
+    """Where maxima (N, 2) of the map (H, W), none at its border, lie: (N, 2) float32."""
+    x, y = xy.T
+    here = logits[y, x]
+    steps = []
+    for right, down in ((1, 0), (0, 1)):
+        before, after = logits[y - down, x - right], logits[y + down, x + right]
+        curvature = 2 * here - before - after
+        slope = after - before
+        steps.append(slope / np.maximum(2 * curvature, np.float32(1e-6)))
+    # Short of the next pixel, which may be masked.
+    return (xy + np.clip(np.column_stack(steps), -0.49, 0.49)).astype(np.float32)
+
+
+def sample_descriptors(cells: FloatArray, xy: NDArray[np.intp]) -> FloatArray:
+    """Descriptors of cells (h, w, D) at pixels (N, 2), bilinear: (N, D) of unit length.
+
+    Beyond the centres of the outermost cells these count.
+    """
+    places = np.clip((xy + 0.5) / CELL - 0.5, 0, np.array(cells.shape[1::-1]) - 1)
+    sampled = bilinear(cells, places.astype(np.float32))
+    return sampled / np.maximum(np.linalg.norm(sampled, axis=1, keepdims=True), 1e-12)
