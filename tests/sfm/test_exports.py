@@ -13,6 +13,7 @@ from covis.draw.map import draw_map
 from covis.errors import ArgumentError
 from covis.sfm import Map
 from covis.sfm.exports import export_model
+from covis.sfm.map import read_model
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,20 @@ def test_the_picture_shows_cameras_before_the_walls(model, tmp_path):
     assert np.nonzero(orange)[0].mean() > np.nonzero(coloured & ~orange)[0].mean() + 20
     save_picture(picture, tmp_path / "model.png")
     assert (tmp_path / "model.png").stat().st_size > 1000
+
+
+def test_names_with_spaces(model, scene, tmp_path):
+    """pycolmap 4 writes them whole into text and reads what is before the first space."""
+    spaced = model.reconstruction.__class__(model.reconstruction)
+    for image in spaced.images.values():
+        image.name = f"my photo {image.name}"
+    expected = sorted(image.name for image in spaced.images.values())
+    for kind in ("text", "binary"):
+        (tmp_path / kind).mkdir()
+        getattr(spaced, f"write_{kind}")(str(tmp_path / kind))
+        found = read_model(tmp_path / kind)
+        assert sorted(image.name for image in found.images.values()) == expected
+        assert found.num_points3D() == spaced.num_points3D()
+    export_model(spaced, scene.folder, tmp_path / "out", "binary")
+    with pytest.raises(ArgumentError, match=r"'my photo 0.png' \(7 photos\); export binary"):
+        export_model(spaced, scene.folder, tmp_path / "out", "text")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import replacing
+from covis.messages import counted
 from covis.types import Matrix
 
 if TYPE_CHECKING:
@@ -47,8 +48,14 @@ def export_model(
         transforms.json, and points.ply as it wants them.
 
     Raises CovisError when they cannot be written, ArgumentError for a camera that the format
-    does not have.
+    does not have, or a name: COLMAP's readers of text cut names at the first space.
     """
+    spaced = sorted(image.name for image in model.images.values() if " " in image.name)
+    if kind == "text" and spaced:
+        raise ArgumentError(
+            f"COLMAP cuts names at spaces when it reads text, as that of '{spaced[0]}' "
+            f"({counted(len(spaced), 'photo')}); export binary, or rename the photos."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

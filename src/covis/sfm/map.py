@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Self
@@ -255,11 +256,25 @@ NEAR = 2.0
 
 
 def read_model(folder: Path) -> pycolmap.Reconstruction:
-    """COLMAP's model in a folder. Raises ArgumentError where there is none."""
+    """COLMAP's model in a folder, binary or text. Raises ArgumentError where there is none."""
     try:
-        return need_pycolmap().Reconstruction(str(folder))
+        model = need_pycolmap().Reconstruction(str(folder))
     except (ValueError, RuntimeError, OSError) as error:
         raise ArgumentError(f"{folder}: not a COLMAP model ({_line(error)}).") from None
+    if not (folder / "images.bin").exists():
+        for number, name in _names_in_text(folder / "images.txt"):
+            if number in model.images:
+                model.image(number).name = name
+    return model
+
+
+def _names_in_text(path: Path) -> Iterator[tuple[int, str]]:
+    """Ids and names of the images in a text model: pycolmap 4 cuts names at the first space."""
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        lines = (line for line in file if not line.startswith("#"))
+        for line in islice(lines, 0, None, 2):  # Every other line has an image's points.
+            number, *_, name = line.rstrip("\n").split(" ", 9)
+            yield int(number), name
 
 
 def need_pycolmap() -> ModuleType:
