@@ -105,6 +105,16 @@ def test_thresholds_stay_on_their_side_of_one_half():
     assert thresholds(np.where(same, 0.9, 0.1), same) == (0.5, 0.5)
 
 
+def test_the_threshold_holds_within_every_group():
+    same = np.array([False] * 4000 + [True] * 1000)
+    probabilities = np.where(same, 0.99, 0.1)
+    groups = ["a"] * 3600 + ["b"] * 1400
+    probabilities[3600:3603] = 0.9  # 3 of the 4,000 wrong ones, but of the 400 of this group
+    assert thresholds(probabilities, same)[0] == 0.5
+    at_least, _ = thresholds(probabilities, same, groups)
+    assert 0.9 < at_least < 0.91
+
+
 def test_a_calibration_is_read_as_it_was_written(tmp_path):
     samples = simulated(800)
     calibration = calibrate(samples)

@@ -4,11 +4,11 @@
 
 Pairs that show the same: two views of one photograph, rendered by `render_pair` or cut from it
 and warped, in different light. Pairs that do not: two photographs, half of them as they are, at one
-of several sizes, and half a view of each; half of all are those with the most alike colours. Each
-pair takes one of the methods, one kind of geometry and
-a number of keypoints at random, half of them the default 4,096, so that one calibration holds for
-all. A view belongs to one fold alone; the thresholds are set on probabilities by weights that were
-fitted without the pair's fold.
+of several sizes and with all keypoints, and half a view of each; half of all are those with the
+most alike colours. Each pair takes one of the methods and one kind of geometry, each view a number
+of keypoints at random, half of them the default 4,096, so that one calibration holds for all. A
+view belongs to one fold alone; the thresholds are set on probabilities by weights that were fitted
+without the pair's fold.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ MIN_OVERLAP = 0.1
 """What two views of one photograph share at least, of either."""
 FALSE_ALARMS = 0.001
 """How many pairs of different photographs may be called the same."""
+WORST_FALSE_ALARMS = 0.005
+"""The same within any one method and kind of geometry."""
 MISSES = 0.02
 """How many pairs of one photograph may be called different."""
 DAMPING = 1e-3
@@ -171,15 +173,15 @@ def _measure(
     alike = np.argsort(-likeness, axis=1, kind="stable")[:, :LOOK_ALIKES]
     for index, (view0, view1) in enumerate(views):
         others = rng.permutation(np.delete(np.arange(len(views)), index))[:OTHERS]
-        pairs = [(True, view0, view1)]
+        pairs = [(True, view0, view1, False)]
         for other in (*alike[index], *others):
             if rng.random() < 0.5:
-                pairs.append((False, whole[index], whole[other]))
+                pairs.append((False, whole[index], whole[other], True))
             else:
-                pairs.append((False, view0, views[other][1]))
-        for same, features0, features1 in pairs:
+                pairs.append((False, view0, views[other][1], False))
+        for same, features0, features1, as_it_is in pairs:
             limit = MAX_KEYPOINTS
-            if rng.random() < 0.5:
+            if not as_it_is and rng.random() < 0.5:
                 limit = int(MIN_KEYPOINTS * (MAX_KEYPOINTS / MIN_KEYPOINTS) ** rng.random())
             kind = KINDS[rng.integers(len(KINDS))]
             best = slice(limit)
@@ -276,22 +278,38 @@ def held_out(samples: Sequence[Sample]) -> Matrix:
     return probabilities
 
 
-def thresholds(probabilities: Matrix, same: BoolArray) -> tuple[float, float]:
+def thresholds(
+    probabilities: Matrix, same: BoolArray, groups: Sequence[object] = ()
+) -> tuple[float, float]:
     """The least probability to call "same", and the largest to call "different".
 
-    At most FALSE_ALARMS of the wrong pairs lie at or above the first, above one half; at most
-    MISSES of the right ones at or below the second, below one half.
+    At most FALSE_ALARMS of the wrong pairs, and WORST_FALSE_ALARMS of those of any one group, lie
+    at or above the first, above one half; at most MISSES of the right ones at or below the
+    second, below one half. groups: one a pair; none for one group of all.
     """
-    wrong, right = np.sort(probabilities[~same])[::-1], np.sort(probabilities[same])
-    most = wrong[int(FALSE_ALARMS * len(wrong))]
+    most = _exceeded_by(FALSE_ALARMS, probabilities[~same])
+    for group in set(groups):
+        here = np.array([each == group for each in groups]) & ~same
+        if here.any():
+            most = max(most, _exceeded_by(WORST_FALSE_ALARMS, probabilities[here]))
+    right = np.sort(probabilities[same])
     least = right[int(MISSES * len(right))]
     return max(float(np.nextafter(most, 1)), 0.5), min(float(np.nextafter(least, 0)), 0.5)
+
+
+def _exceeded_by(share: float, probabilities: Matrix) -> float:
+    """The probability that at most this share of all are above."""
+    return float(np.sort(probabilities)[::-1][int(share * len(probabilities))])
 
 
 def calibrate(samples: Sequence[Sample]) -> Calibration:
     """Weights from all samples, thresholds from those that were held out in turn."""
     probabilities = held_out(samples)
-    same, different = thresholds(probabilities, np.array([sample.same for sample in samples]))
+    same, different = thresholds(
+        probabilities,
+        np.array([sample.same for sample in samples]),
+        [(sample.method, sample.kind) for sample in samples],
+    )
     return replace(fit(samples), same=same, different=different)
 
 
