@@ -116,11 +116,14 @@ def train_edgepoint(
     ] = None,
     resume: Resume = False,
 ) -> None:
-    """Train EdgePoint2 features; 'covis weights import' makes a model of the result."""
+    """Train EdgePoint2 features; 'covis weights import' makes a model of the result.
+
+    'torchrun -m covis train edgepoint' uses several GPUs.
+    """
     with options.needing_train_extra():
         import torch
 
-        from covis.training.recipes.edgepoint import Recipe, train
+        from covis.training.recipes.edgepoint import train
     if threads is not None:
         torch.set_num_threads(threads)
     best = train(
@@ -128,7 +131,7 @@ def train_edgepoint(
         out,
         teacher,
         configuration=size.value,
-        steps=steps or Recipe.steps,
+        steps=steps,
         seed=seed,
         start=start,
         resume=resume,

@@ -12,11 +12,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the comparison needs bundles: covis[train]")
 
-from safetensors.torch import load_file  # noqa: E402
-
-from covis.errors import TrainingError  # noqa: E402
+from covis.errors import BundleError, TrainingError  # noqa: E402
 from covis.nets.edgepoint import CONFIGURATIONS, EdgePoint, load_official  # noqa: E402
-from covis.training.checkpoint import save_checkpoint  # noqa: E402
+from covis.training import loop  # noqa: E402
+from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from covis.training.edgepoint_matching import edgepoint_features, sample, score_peaks  # noqa: E402
 from covis.training.recipes import edgepoint  # noqa: E402
 
@@ -80,29 +79,29 @@ def test_a_killed_run_ends_as_one_that_was_not(photos, teacher, tmp_path, monkey
     best = run(photos, tmp_path / "whole", teacher)
     assert best == tmp_path / "whole" / "best.safetensors"
 
-    save = edgepoint.save_checkpoint
+    save = loop.save_checkpoint
 
     def killed(state, path):
         save(state, path)
         if state["run"]["step"] == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(edgepoint, "save_checkpoint", killed)
+    monkeypatch.setattr(loop, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "killed", teacher)
-    monkeypatch.setattr(edgepoint, "save_checkpoint", save)
-    run(photos, tmp_path / "killed", teacher, resume=True, steps=99, configuration="S64")
-    for name in ("best", "latest"):
-        whole, killed_one = (
-            load_file(tmp_path / which / f"{name}.safetensors") for which in ("whole", "killed")
-        )
-        assert whole.keys() == killed_one.keys()
-        for key, value in whole.items():
-            assert torch.equal(value, killed_one[key]), key
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    run(photos, tmp_path / "killed", teacher, resume=True, configuration="S64", seed=5)
+    whole, killed_one = (
+        load_checkpoint(tmp_path / which / "checkpoint.pt")["run"] for which in ("whole", "killed")
+    )
+    assert whole["step"] == killed_one["step"] == STEPS
+    for name in ("net", "average"):
+        for key, value in whole[name].items():
+            assert torch.equal(value, killed_one[name][key]), key
     for which in ("whole", "killed"):
         with (tmp_path / which / "curve.csv").open() as file:
             rows = list(csv.DictReader(file))
-        assert [row["step"] for row in rows] == ["3", "6"]
+        assert [row["step"] for row in rows] == ["0", "3", "6"]
         assert all(row["teacher score"] == row["xfeat score"] == "0.5" for row in rows)
     load_official(best)
 
@@ -114,6 +113,18 @@ def test_exception_too_few_photos(photos, teacher, tmp_path):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_run_begins_with_the_weights_it_is_given(photos, teacher, tmp_path):
+    best = run(photos, tmp_path / "out", teacher, steps=1, start=teacher)
+    begun, given = load_official(best), load_official(teacher)
+    for one, two in zip(begun.parameters(), given.parameters(), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(BundleError, match="other shape"):
+        other = EdgePoint(CONFIGURATIONS["S32"])
+        torch.save(other.state_dict(), tmp_path / "other.pth")
+        run(photos, tmp_path / "second", teacher, start=tmp_path / "other.pth")
+
+
+@pytest.mark.usefixtures("tiny")
 def test_exception_descriptors_of_another_length(photos, teacher, tmp_path):
     with pytest.raises(TrainingError, match="describes with 32 numbers and 64 are to be learnt"):
         run(photos, tmp_path / "out", teacher, configuration="E64")
@@ -121,9 +132,9 @@ def test_exception_descriptors_of_another_length(photos, teacher, tmp_path):
 
 
 def test_exception_resumed_with_another_recipe(photos, teacher, tmp_path):
-    state = {"configuration": "T32", "steps": 3, "seed": 0, "recipe": "Recipe()"}
+    state = {"configuration": "T32", "steps": 3, "seed": 0, "began_with": "Recipe()"}
     save_checkpoint(state, tmp_path / "checkpoint.pt")
-    with pytest.raises(TrainingError, match="began with another recipe"):
+    with pytest.raises(TrainingError, match="began with other settings"):
         run(photos, tmp_path, teacher, resume=True)
 
 
@@ -133,7 +144,8 @@ def test_imitation_learns(photos, teacher, tiny):
     images = [cv2.imread(str(path)) for path in sorted(photos.iterdir())]
     stages = (replace(tiny().stages[0], share=1.0, final_rate=3e-3),)
     recipe = tiny(configuration="T32", steps=40, stages=stages)
-    training = edgepoint.Run(images, recipe, load_official(teacher), torch.device("cpu"))
+    device = torch.device("cpu")
+    training = edgepoint.Run(images, recipe, load_official(teacher), None, device)
     batch = training.batch(0)
     losses = [training.train_step(batch) for _ in range(40)]
     for name in ("scores", "likeness", "relation", "truth"):

@@ -10,12 +10,9 @@ resumed sees the same views, and ends with the same weights, as one that was not
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +26,24 @@ from torch import Tensor, nn
 from covis.errors import TrainingError
 from covis.features import Extractor
 from covis.nets.edgepoint import CONFIGURATIONS, SIZE_MULTIPLE, STRIDE, EdgePoint, load_official
-from covis.nets.weights import load_strictly, read_state_dict
-from covis.training.checkpoint import (
-    CHECKPOINT,
-    save_checkpoint,
-    save_weights,
-    to_resume,
-    write_curve,
-)
+from covis.nets.weights import load_strictly
+from covis.training.checkpoint import BEST, began_with, to_resume
+from covis.training.data.held_out import hold_out
 from covis.training.data.photos import load_photos
 from covis.training.data.synthetic import CELL, Difficulty, Pair, render_pair
 from covis.training.data.turned_views import TurnedPair, Turning, render_turned
+from covis.training.distributed import Report, Workers, join
 from covis.training.edgepoint_matching import (
     KEYPOINTS,
+    Extract,
     bundle_features,
     edgepoint_features,
     sample,
     score_peaks,
     validate,
 )
+from covis.training.loop import Candidate, fit, in_words, rendered
+from covis.training.loop import Run as TrainingRun
 from covis.training.losses.edgepoint import (
     KEYPOINT,
     correspondence_loss,
@@ -130,35 +126,35 @@ class Batch:
     scenes: list[Pair]
 
 
-class Run:
+class Run(TrainingRun[Batch]):
     """One training run: the network, its average, the optimiser, and where it stands."""
+
+    metric = "score"
+    keeps_start = True
 
     def __init__(
         self,
         photos: list[NDArray[Any]],
         recipe: Recipe,
         teacher: EdgePoint,
+        start: Mapping[str, Tensor] | None,
         device: torch.device,
+        workers: Workers | None = None,
     ) -> None:
+        super().__init__(device, workers)
         numbers = CONFIGURATIONS[recipe.configuration].descriptor
         if teacher.sizes.descriptor != numbers:
             raise TrainingError(
                 f"the teacher describes with {teacher.sizes.descriptor} numbers and {numbers} are "
                 "to be learnt. Give another teacher, or another size."
             )
-        if len(photos) <= recipe.held_out:
-            raise TrainingError(
-                f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
-                "Give a folder with more."
-            )
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(photos))
-        self.held_out = [photos[i] for i in order[: recipe.held_out]]
-        self.photos = [photos[i] for i in order[recipe.held_out :]]
-        self.recipe, self.device = recipe, device
+        self.held_out, self.photos = hold_out(photos, recipe.held_out, SPLIT_SEED)
+        self.recipe: Recipe = recipe
         torch.manual_seed(recipe.seed)
         self.net = self._ready(EdgePoint(CONFIGURATIONS[recipe.configuration]))
-        self.average = self._ready(EdgePoint(CONFIGURATIONS[recipe.configuration])).eval()
-        self.average.load_state_dict(self.net.state_dict())
+        if start is not None:
+            self.net.load_state_dict(start)
+        self.average = copy.deepcopy(self.net).eval()
         for module in self.net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 # A batch of a dozen views is too noisy for the default of 0.1.
@@ -168,35 +164,47 @@ class Run:
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=1e-3, weight_decay=recipe.weight_decay
         )
-        self.step = 0
-        self.best = float("-inf")
-        self.curve: list[dict[str, float]] = []
+        self.peers: dict[str, float] = {}
+        """What the teacher and the features that ship reach on the same validation."""
 
     def _ready(self, net: EdgePoint) -> EdgePoint:
         """On its device, in the layout that convolutions are fastest in."""
         return net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def begin_with(self, weights: Path) -> None:
-        """Take the weights of a file. Raises BundleError when they do not fit."""
-        state = read_state_dict(weights)
-        for net in (self.net, self.average):
-            load_strictly(net, state, weights)
-
     def state(self) -> dict[str, Any]:
-        return {
+        return super().state() | {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "curve": self.curve,
+            "peers": self.peers,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
+        self.peers = state["peers"]
+
+    def begin(self, report: Report) -> None:
+        if not self.workers.leads:
+            return
+        peers = {
+            "teacher": edgepoint_features(self.teacher),
+            "xfeat": bundle_features(Extractor(max_keypoints=KEYPOINTS)),
+        }
+        for name, extract in peers.items():
+            for key, value in self.validate(extract).items():
+                self.peers[f"{name} {key}"] = value
+        report(f"to compare with: {in_words(self.peers)}")
+
+    def validate(self, extract: Extract) -> dict[str, float]:
+        """Match held-out photos, the same pairs every time."""
+        return validate(extract, self.held_out, SPLIT_SEED, self.recipe.validation_pairs)
+
+    def candidates(self) -> Iterator[Candidate]:
+        metrics = self.validate(edgepoint_features(self.average))
+        yield Candidate(self.average, metrics | self.peers)
 
     def stage(self, step: int) -> tuple[Stage, float]:
         """The stage of a step and the learning rate there."""
@@ -204,9 +212,9 @@ class Run:
         return stage_at(recipe.stages, step, recipe.steps, recipe.warmup)
 
     def batch(self, step: int) -> Batch:
-        """The pairs of a step: a function of the seed and the step alone."""
+        """This process' own pairs of a step: a function of the seed, the step and its rank."""
         stage, _ = self.stage(step)
-        rng = np.random.default_rng((self.recipe.seed, step))
+        rng = np.random.default_rng((self.recipe.seed, step, 0, self.workers.rank))
         return Batch(
             [
                 render_turned(self.photos, stage.size, stage.turning, rng)
@@ -215,15 +223,9 @@ class Run:
             [render_pair(self.photos, stage.size, SCENES, rng) for _ in range(stage.scenes)],
         )
 
-    def batches(self, ahead: int = 3) -> Iterator[Batch]:
-        """Batches from the present step to the last, rendered ahead in a thread."""
-        steps = iter(range(self.step, self.recipe.steps))
-        with ThreadPoolExecutor(1) as pool:
-            queue = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
-            while queue:
-                batch = queue.popleft().result()
-                queue.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
-                yield batch
+    def batches(self) -> Iterator[Batch]:
+        """This process' batches from the present step to the last, rendered ahead."""
+        return rendered(self.batch, range(self.step, self.recipe.steps))
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the losses by name."""
@@ -235,8 +237,10 @@ class Run:
         total = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
+        self.workers.average_gradients(self.net.parameters())
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         self.optimiser.step()
+        self.workers.average_norms(self.net)
         self._follow()
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
@@ -283,7 +287,7 @@ class Run:
         own = maps.scores.detach()[: 2 * len(batch.turned), 0].float()
         found = score_peaks(own, self.recipe.peaks, KEYPOINT)
         descriptors = maps.descriptors.float()
-        rng = np.random.default_rng((self.recipe.seed, self.step, 1))
+        rng = np.random.default_rng((self.recipe.seed, self.step, 1, self.workers.rank))
         sums: dict[str, list[Tensor]] = {"likeness": [], "relation": [], "truth": []}
         for number, pair in enumerate(batch.turned):
             both = slice(2 * number, 2 * number + 2)
@@ -399,96 +403,38 @@ def train(
     teacher: Path,
     *,
     configuration: str = Recipe.configuration,
-    steps: int = Recipe.steps,
+    steps: int | None = None,
     seed: int = 0,
     start: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
-    report: Callable[[str], Any] = print,
+    report: Report = print,
 ) -> Path:
     """Train EdgePoint2 features on the photographs under `photos`; returns the best weights' path.
 
-    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names),
-    `latest.safetensors` and `curve.csv`, where the teacher and xfeat-covis stand on each line.
-    teacher: published EdgePoint2 weights. start: weights of the same configuration to begin with,
-    random ones by default. A run that is resumed goes on as it began.
+    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names) and
+    `curve.csv`, where the teacher and the features that ship stand on each line. teacher:
+    published EdgePoint2 weights. start: weights of the same configuration to begin with, random
+    ones by default. A run that is resumed goes on as it began, whatever is given but `steps`.
 
     Raises TrainingError when there are too few photos or the teacher's descriptors have another
     length, `out` holds a run and `resume` is not given, there is none to resume or it began
-    otherwise; BundleError when the teacher does not load.
+    otherwise; BundleError when the teacher or the start does not load.
     """
     out = Path(out)
+    where, workers = join(device)
     saved = to_resume(out, resume)
     if saved is not None:
-        configuration, steps, seed = (saved[key] for key in ("configuration", "steps", "seed"))
-    recipe = Recipe(configuration, steps, seed)
-    if saved is not None and saved["recipe"] != repr(recipe):
-        raise TrainingError(
-            f"{out}: this run began with another recipe. Go on with the covis it began with, or "
-            "start again with another --out."
-        )
-    cv2.setNumThreads(1)
-    run = Run(list(load_photos(photos)), recipe, load_official(teacher), torch.device(device))
-    if saved is not None:
-        run.restore(saved["run"])
-        peers = saved["peers"]
-    else:
-        if start is not None:
-            run.begin_with(start)
-        peers = _peers(run)
-        report(f"to compare with: {peers}")
-    out.mkdir(parents=True, exist_ok=True)
-
-    def save() -> None:
-        state = {
-            "run": run.state(),
-            "configuration": configuration,
-            "steps": steps,
-            "seed": seed,
-            "recipe": repr(recipe),
-            "peers": peers,
-        }
-        save_checkpoint(state, out / CHECKPOINT)
-
-    sums: dict[str, float] = {}
-    began, counted = time.monotonic(), 0
-    for batch in run.batches():
-        for name, value in run.train_step(batch).items():
-            sums[name] = sums.get(name, 0.0) + value
-        counted += 1
-        last = run.step == recipe.steps
-        if run.step % 50 == 0 or last:
-            speed = counted / (time.monotonic() - began)
-            text = " ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
-            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
-            began, sums, counted = time.monotonic(), {}, 0
-        if run.step % recipe.validate_every == 0 or last:
-            result = validate(
-                edgepoint_features(run.average), run.held_out, SPLIT_SEED, recipe.validation_pairs
-            )
-            report(f"step {run.step}: {result}")
-            run.curve.append({"step": run.step, **result, **peers})
-            if result["score"] > run.best:
-                run.best = result["score"]
-                save_weights(run.average, out / "best.safetensors")
-            write_curve(run.curve, out / "curve.csv")
-            began = time.monotonic()
-        if run.step % recipe.checkpoint_every == 0 or last:
-            save_weights(run.average, out / "latest.safetensors")
-            save()
-    return out / "best.safetensors"
-
-
-def _peers(run: Run) -> dict[str, float]:
-    """What the teacher and the features that ship reach on the same validation."""
-    peers = {
-        "teacher": edgepoint_features(run.teacher),
-        "xfeat": bundle_features(Extractor(max_keypoints=KEYPOINTS)),
-    }
-    return {
-        f"{name} {key}": value
-        for name, extract in peers.items()
-        for key, value in validate(
-            extract, run.held_out, SPLIT_SEED, run.recipe.validation_pairs
-        ).items()
-    }
+        configuration, seed, start = saved["configuration"], saved["seed"], None
+        steps = steps or saved["steps"]
+    recipe = Recipe(configuration, Recipe.steps if steps is None else steps, seed)
+    notes = began_with(out, saved, recipe) | {"configuration": configuration, "seed": seed}
+    begun = None
+    if start is not None:
+        begun = load_official(start).state_dict()
+        load_strictly(EdgePoint(CONFIGURATIONS[configuration]), begun, start)
+    report = workers.once(report)
+    report(f"reading the photos under {photos}")
+    run = Run(list(load_photos(photos)), recipe, load_official(teacher), begun, where, workers)
+    fit(run, out, saved=saved, notes=notes, report=report)
+    return out / BEST
