@@ -10,12 +10,8 @@ resumed sees the same views, and ends with the same weights, as one that was not
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +26,14 @@ from covis.errors import TrainingError
 from covis.features import Extractor
 from covis.nets.edgepoint import CONFIGURATIONS, SIZE_MULTIPLE, STRIDE, EdgePoint, load_official
 from covis.nets.weights import load_strictly, read_state_dict
-from covis.training.checkpoint import (
-    CHECKPOINT,
-    save_checkpoint,
-    save_weights,
-    to_resume,
-    write_curve,
-)
+from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
+from covis.training.data.held_out import hold_out
 from covis.training.data.photos import load_photos
 from covis.training.data.synthetic import CELL, Difficulty, Pair, render_pair
 from covis.training.data.turned_views import TurnedPair, Turning, render_turned
-from covis.training.edgepoint_matching import (
-    KEYPOINTS,
-    bundle_features,
-    edgepoint_features,
-    sample,
-    score_peaks,
-    validate,
-)
+from covis.training.distributed import Report, Workers, join
+from covis.training.loop import Candidate, fit, in_words, rendered
+from covis.training.loop import Run as TrainingRun
 from covis.training.losses.edgepoint import (
     KEYPOINT,
     correspondence_loss,
@@ -55,10 +41,40 @@ from covis.training.losses.edgepoint import (
     relation_loss,
     score_loss,
 )
+from covis.training.moving_average import follow
 from covis.training.schedule import stage_at
+from covis.training.validation import KEYPOINTS, Extract, PairSet, bundle_features, validate
 
+LATEST = "latest.safetensors"
+"""The weights of the last checkpoint."""
+BORDER = 4
+"""Pixels without keypoints at a view's sides."""
 SPLIT_SEED = 0
 """Which photos are held out does not depend on a run's seed: one run may go on from another."""
+
+SETS = {
+    "plane": PairSet(
+        Difficulty(planes_probability=0, bend_probability=0, light=1.2, tilt=45, zoom=2),
+        flat=True,
+        stream=0,
+        size=448,
+    ),
+    "scene": PairSet(
+        Difficulty(planes_probability=1, light=1.2, tilt=45, zoom=2, rotation=20, shift=0.25),
+        flat=False,
+        stream=1,
+        size=448,
+    ),
+    "turned": PairSet(
+        Difficulty(
+            planes_probability=0, bend_probability=0, zoom=4, any_rotation_probability=1, light=1.0
+        ),
+        flat=True,
+        stream=2,
+        size=448,
+    ),
+}
+"""What validation matches."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,10 @@ class Recipe:
     """Keypoints of each view whose places are described, beside a third as many random ones."""
     stages: tuple[Stage, ...] = STAGES
 
+    def at(self, step: int) -> tuple[Stage, float]:
+        """The stage that `step` falls into and the learning rate there."""
+        return stage_at(self.stages, step, self.steps, self.warmup)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -130,8 +150,10 @@ class Batch:
     scenes: list[Pair]
 
 
-class Run:
+class Run(TrainingRun[Batch]):
     """One training run: the network, its average, the optimiser, and where it stands."""
+
+    metric = "score"
 
     def __init__(
         self,
@@ -139,22 +161,17 @@ class Run:
         recipe: Recipe,
         teacher: EdgePoint,
         device: torch.device,
+        workers: Workers | None = None,
     ) -> None:
+        super().__init__(device, workers)
         numbers = CONFIGURATIONS[recipe.configuration].descriptor
         if teacher.sizes.descriptor != numbers:
             raise TrainingError(
                 f"the teacher describes with {teacher.sizes.descriptor} numbers and {numbers} are "
                 "to be learnt. Give another teacher, or another size."
             )
-        if len(photos) <= recipe.held_out:
-            raise TrainingError(
-                f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation. "
-                "Give a folder with more."
-            )
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(photos))
-        self.held_out = [photos[i] for i in order[: recipe.held_out]]
-        self.photos = [photos[i] for i in order[recipe.held_out :]]
-        self.recipe, self.device = recipe, device
+        self.held_out, self.photos = hold_out(photos, recipe.held_out, SPLIT_SEED)
+        self.recipe: Recipe = recipe
         torch.manual_seed(recipe.seed)
         self.net = self._ready(EdgePoint(CONFIGURATIONS[recipe.configuration]))
         self.average = self._ready(EdgePoint(CONFIGURATIONS[recipe.configuration])).eval()
@@ -168,9 +185,8 @@ class Run:
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=1e-3, weight_decay=recipe.weight_decay
         )
-        self.step = 0
-        self.best = float("-inf")
-        self.curve: list[dict[str, float]] = []
+        self.peers: dict[str, float] = {}
+        """What the teacher and the features that ship reach on the same validation."""
 
     def _ready(self, net: EdgePoint) -> EdgePoint:
         """On its device, in the layout that convolutions are fastest in."""
@@ -183,30 +199,39 @@ class Run:
             load_strictly(net, state, weights)
 
     def state(self) -> dict[str, Any]:
-        return {
+        return super().state() | {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "curve": self.curve,
+            "peers": self.peers,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.curve = state["step"], state["best"], state["curve"]
+        self.peers = state["peers"]
 
-    def stage(self, step: int) -> tuple[Stage, float]:
-        """The stage of a step and the learning rate there."""
-        recipe = self.recipe
-        return stage_at(recipe.stages, step, recipe.steps, recipe.warmup)
+    def begin(self, report: Report) -> None:
+        if not self.workers.leads:
+            return
+        peers = {
+            "teacher": edgepoint_features(self.teacher),
+            "xfeat": bundle_features(Extractor(max_keypoints=KEYPOINTS)),
+        }
+        self.peers = {
+            f"{name} {key}": value
+            for name, extract in peers.items()
+            for key, value in self.validate(extract).items()
+        }
+        report(f"to compare with: {in_words(self.peers)}")
 
     def batch(self, step: int) -> Batch:
-        """The pairs of a step: a function of the seed and the step alone."""
-        stage, _ = self.stage(step)
-        rng = np.random.default_rng((self.recipe.seed, step))
+        """This process' own pairs of a step: a function of the seed, the step and its rank."""
+        stage, _ = self.recipe.at(step)
+        # Zeros at the end change no generator: the first process draws what a lone one does.
+        rng = np.random.default_rng((self.recipe.seed, step, 0, self.workers.rank))
         return Batch(
             [
                 render_turned(self.photos, stage.size, stage.turning, rng)
@@ -215,19 +240,13 @@ class Run:
             [render_pair(self.photos, stage.size, SCENES, rng) for _ in range(stage.scenes)],
         )
 
-    def batches(self, ahead: int = 3) -> Iterator[Batch]:
-        """Batches from the present step to the last, rendered ahead in a thread."""
-        steps = iter(range(self.step, self.recipe.steps))
-        with ThreadPoolExecutor(1) as pool:
-            queue = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
-            while queue:
-                batch = queue.popleft().result()
-                queue.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
-                yield batch
+    def batches(self) -> Iterator[Batch]:
+        """This process' batches from the present step to the last, rendered ahead."""
+        return rendered(self.batch, range(self.step, self.recipe.steps))
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the losses by name."""
-        stage, rate = self.stage(self.step)
+        stage, rate = self.recipe.at(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.net.train()
@@ -235,23 +254,25 @@ class Run:
         total = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
+        self.workers.average_gradients(self.net.parameters())
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         self.optimiser.step()
-        self._follow()
+        self.workers.average_norms(self.net)
+        follow(self.average, self.net, self.step, self.recipe.ema)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
-    def _follow(self) -> None:
-        """Move the average towards the network; slower once it has something to average."""
-        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.average.state_dict().values(), self.net.state_dict().values(), strict=True
-            ):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - keep)
-                else:
-                    mean.copy_(value)
+    def validate(self, extract: Extract) -> dict[str, float]:
+        """Measure features on held-out photos, the same pairs every time."""
+        return validate(extract, self.held_out, SETS, SPLIT_SEED, self.recipe.validation_pairs)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """The average, and beside it what its peers reached."""
+        found = self.validate(edgepoint_features(self.average))
+        yield Candidate(self.average, found | self.peers)
+
+    def beside_checkpoint(self, out: Path) -> None:
+        save_weights(self.average, out / LATEST)
 
     def _images(self, views: NDArray[np.uint8]) -> Tensor:
         """(B, S, S) -> normalised [B, 1, S, S]."""
@@ -283,7 +304,7 @@ class Run:
         own = maps.scores.detach()[: 2 * len(batch.turned), 0].float()
         found = score_peaks(own, self.recipe.peaks, KEYPOINT)
         descriptors = maps.descriptors.float()
-        rng = np.random.default_rng((self.recipe.seed, self.step, 1))
+        rng = np.random.default_rng((self.recipe.seed, self.step, 1, self.workers.rank))
         sums: dict[str, list[Tensor]] = {"likeness": [], "relation": [], "truth": []}
         for number, pair in enumerate(batch.turned):
             both = slice(2 * number, 2 * number + 2)
@@ -393,102 +414,90 @@ def _near(points: Tensor, radius: float = 4.0) -> Tensor:
     return close & ~torch.eye(len(points), dtype=torch.bool, device=points.device)
 
 
+def edgepoint_features(net: EdgePoint) -> Extract:
+    """Features of a network in evaluation mode."""
+    device = next(net.parameters()).device
+
+    @torch.no_grad()
+    def extract(view: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        image = torch.from_numpy(view)[None, None].float().to(device) / 255
+        maps = net(image)
+        places, _ = score_peaks(maps.scores[:, 0], KEYPOINTS, KEYPOINT)[0]
+        found = sample(maps.descriptors[0], places.float())
+        return places.cpu().numpy().astype(np.float64), found.cpu().numpy()
+
+    return extract
+
+
+def score_peaks(scores: Tensor, count: int, threshold: float) -> list[tuple[Tensor, Tensor]]:
+    """The best maxima of 5x5 pixels in [B, H, W]: for each image [n, 2] int64 (x, y) and [n]."""
+    inner = F.pad(scores[:, BORDER:-BORDER, BORDER:-BORDER], (BORDER,) * 4, value=-torch.inf)
+    highest = F.max_pool2d(F.max_pool2d(inner, (5, 1), 1, (2, 0)), (1, 5), 1, (0, 2))
+    kept = torch.where((inner == highest) & (inner > threshold), inner, -torch.inf)
+    best, places = kept.flatten(1).topk(count, dim=1)
+    width = scores.shape[2]
+    result = []
+    for values, flat in zip(best, places, strict=True):
+        flat = flat[values > -torch.inf]
+        values = values[values > -torch.inf]
+        result.append((torch.stack([flat % width, flat // width], dim=1), values))
+    return result
+
+
+def sample(descriptors: Tensor, points: Tensor) -> Tensor:
+    """[D, h, w] at pixels [N, 2] of the input, the top-left one's centre at 0 -> unit [N, D]."""
+    sides = 4 * torch.tensor([descriptors.shape[2], descriptors.shape[1]]).to(points)
+    grid = (2 * points + 1) / sides - 1
+    taken = F.grid_sample(descriptors[None], grid[None, :, None], align_corners=False)
+    return F.normalize(taken[0, :, :, 0].T, dim=1)
+
+
 def train(
     photos: Path,
     out: Path,
     teacher: Path,
     *,
     configuration: str = Recipe.configuration,
-    steps: int = Recipe.steps,
+    steps: int | None = None,
     seed: int = 0,
     start: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
-    report: Callable[[str], Any] = print,
+    report: Report = print,
 ) -> Path:
     """Train EdgePoint2 features on the photographs under `photos`; returns the best weights' path.
 
     out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names),
     `latest.safetensors` and `curve.csv`, where the teacher and xfeat-covis stand on each line.
     teacher: published EdgePoint2 weights. start: weights of the same configuration to begin with,
-    random ones by default. A run that is resumed goes on as it began.
+    random ones by default. A run that is resumed keeps its configuration and seed.
 
     Raises TrainingError when there are too few photos or the teacher's descriptors have another
     length, `out` holds a run and `resume` is not given, there is none to resume or it began
-    otherwise; BundleError when the teacher does not load.
+    otherwise; BundleError when the teacher or the start does not load.
     """
     out = Path(out)
+    where, workers = join(device)
     saved = to_resume(out, resume)
     if saved is not None:
-        configuration, steps, seed = (saved[key] for key in ("configuration", "steps", "seed"))
-    recipe = Recipe(configuration, steps, seed)
-    if saved is not None and saved["recipe"] != repr(recipe):
-        raise TrainingError(
-            f"{out}: this run began with another recipe. Go on with the covis it began with, or "
-            "start again with another --out."
-        )
-    cv2.setNumThreads(1)
-    run = Run(list(load_photos(photos)), recipe, load_official(teacher), torch.device(device))
-    if saved is not None:
-        run.restore(saved["run"])
-        peers = saved["peers"]
-    else:
-        if start is not None:
-            run.begin_with(start)
-        peers = _peers(run)
-        report(f"to compare with: {peers}")
-    out.mkdir(parents=True, exist_ok=True)
-
-    def save() -> None:
-        state = {
-            "run": run.state(),
-            "configuration": configuration,
-            "steps": steps,
-            "seed": seed,
-            "recipe": repr(recipe),
-            "peers": peers,
-        }
-        save_checkpoint(state, out / CHECKPOINT)
-
-    sums: dict[str, float] = {}
-    began, counted = time.monotonic(), 0
-    for batch in run.batches():
-        for name, value in run.train_step(batch).items():
-            sums[name] = sums.get(name, 0.0) + value
-        counted += 1
-        last = run.step == recipe.steps
-        if run.step % 50 == 0 or last:
-            speed = counted / (time.monotonic() - began)
-            text = " ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
-            report(f"step {run.step}/{recipe.steps} ({speed:.2f}/s) {text}")
-            began, sums, counted = time.monotonic(), {}, 0
-        if run.step % recipe.validate_every == 0 or last:
-            result = validate(
-                edgepoint_features(run.average), run.held_out, SPLIT_SEED, recipe.validation_pairs
-            )
-            report(f"step {run.step}: {result}")
-            run.curve.append({"step": run.step, **result, **peers})
-            if result["score"] > run.best:
-                run.best = result["score"]
-                save_weights(run.average, out / "best.safetensors")
-            write_curve(run.curve, out / "curve.csv")
-            began = time.monotonic()
-        if run.step % recipe.checkpoint_every == 0 or last:
-            save_weights(run.average, out / "latest.safetensors")
-            save()
-    return out / "best.safetensors"
+        saved = _as_now(saved)
+        configuration, seed = saved["configuration"], saved["seed"]
+        steps = steps or saved["steps"]
+    recipe = Recipe(configuration, Recipe.steps if steps is None else steps, seed)
+    notes = began_with(out, saved, recipe) | {"configuration": configuration, "seed": seed}
+    report = workers.once(report)
+    report(f"reading the photos under {photos}")
+    run = Run(list(load_photos(photos)), recipe, load_official(teacher), where, workers)
+    if saved is None and start is not None:
+        run.begin_with(start)
+    fit(run, out, saved=saved, notes=notes, report=report)
+    return out / BEST
 
 
-def _peers(run: Run) -> dict[str, float]:
-    """What the teacher and the features that ship reach on the same validation."""
-    peers = {
-        "teacher": edgepoint_features(run.teacher),
-        "xfeat": bundle_features(Extractor(max_keypoints=KEYPOINTS)),
-    }
-    return {
-        f"{name} {key}": value
-        for name, extract in peers.items()
-        for key, value in validate(
-            extract, run.held_out, SPLIT_SEED, run.recipe.validation_pairs
-        ).items()
-    }
+def _as_now(saved: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint, as it is written now. Those of before `covis.training.loop` trained this
+    recipe named the recipe alone and kept the peers beside the run."""
+    if "recipe" not in saved:
+        return saved
+    run = saved["run"] | {"peers": saved["peers"]}
+    return saved | {"began_with": f"({saved['recipe']},)", "run": run}
