@@ -1,6 +1,6 @@
 """Which pairs are solved when one picture is turned and zoomed, for several features.
 
-    python benchmarks/turned.py --features xfeat,sift,edgepoint-e64 --size 480
+    python benchmarks/turned.py --features xfeat,sift,edgepoint-e64 --max-size 480
 
 Each picture of ../shared/data/homography is matched with itself turned by 12 angles and, upright,
 reduced by up to 4. Mutual nearest neighbours of up to 2,048 features; solved is a pair whose
@@ -10,32 +10,39 @@ corners are found within 5 pixels, and its matches' rate is the share that is ri
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 
+import common
 import cv2
 import numpy as np
+from common import DATA
 from numpy.typing import NDArray
 
 from covis import Extractor, Matcher
 from covis.evaluation.metrics.pose import corner_error
+from covis.evaluation.tables import markdown
 from covis.geometry import estimate_geometry
+from covis.images.decode import load_image
+from covis.images.picture_files import pictures_below
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "homography"
 ANGLES = tuple(range(0, 360, 30))
 ZOOMS = (1.0, 1.5, 2.0, 3.0, 4.0)
+CASES = [(angle, 1.0) for angle in ANGLES] + [(0, zoom) for zoom in ZOOMS[1:]]
+"""Degrees and how many times smaller."""
+TITLES = [f"{angle}°" for angle in ANGLES] + [f"1/{zoom:g}" for zoom in ZOOMS[1:]]
 SOLVED_WITHIN = 5.0
 CORRECT_WITHIN = 3.0
 
 
-def pictures(size: int) -> list[NDArray[np.uint8]]:
-    """The sets' own pictures, longest side `size`."""
+def read_pictures(size: int, every: int) -> list[NDArray[np.uint8]]:
+    """Every so manyth of the sets' own pictures, RGB, longest side `size`."""
     found = []
-    for path in sorted(p for p in DATA.rglob("*") if p.suffix in {".png", ".jpg", ".ppm", ".pgm"}):
-        picture = cv2.imread(str(path))
-        if picture is not None:
-            factor = size / max(picture.shape[:2])
-            small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-            found.append(np.asarray(small[:, :, ::-1], np.uint8))
+    for path in pictures_below(DATA / "homography")[::every]:
+        pixels = load_image(path).pixels
+        factor = size / max(pixels.shape[:2])
+        small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        found.append(np.asarray(small, np.uint8))
     return found
 
 
@@ -57,43 +64,48 @@ def turned(
     return np.asarray(drawn, np.uint8), matrix
 
 
-def main() -> None:
-    """Print one Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--features", default="xfeat,sift")
-    parser.add_argument("--size", type=int, default=480)
-    parser.add_argument("--every", type=int, default=3, help="take only every so manyth picture")
-    options = parser.parse_args()
-    chosen = pictures(options.size)[:: options.every]
-    cases = [(angle, 1.0) for angle in ANGLES] + [(0, zoom) for zoom in ZOOMS[1:]]
-    titles = [f"{angle}°" for angle in ANGLES] + [f"1/{zoom:g}" for zoom in ZOOMS[1:]]
-    print(f"{len(chosen)} pictures; solved / right matches, percent")
-    print("| features | " + " | ".join(titles) + " |")
-    print("| --- " * (len(titles) + 1) + "|")
-    match = Matcher("nearest")
-    for name in options.features.split(","):
-        extract = Extractor(name, max_keypoints=2048)
-        solved, right = np.zeros(len(cases)), np.zeros(len(cases))
-        for picture in chosen:
-            features = extract(picture)
-            height, width = picture.shape[:2]
-            for case, (angle, zoom) in enumerate(cases):
-                other, matrix = turned(picture, angle, zoom)
-                found = match(features, extract(other))
-                there = cv2.perspectiveTransform(
-                    found.points0[:, None].astype(np.float64), matrix
-                ).reshape(-1, 2)
-                close = np.linalg.norm(there - found.points1, axis=1) < CORRECT_WITHIN
-                right[case] += close.mean() if len(close) else 0
-                sizes = {"size0": (width, height), "size1": (other.shape[1], other.shape[0])}
-                model = estimate_geometry(
-                    found.points0, found.points1, "homography", **sizes
-                ).matrix
-                if model is not None:
-                    solved[case] += corner_error(model, matrix, (width, height)) < SOLVED_WITHIN
-        shares = zip(solved / len(chosen) * 100, right / len(chosen) * 100, strict=True)
-        print(f"| {name} | " + " | ".join(f"{s:.0f}/{r:.0f}" for s, r in shares) + " |", flush=True)
+def measure(
+    name: str, pictures: Sequence[NDArray[np.uint8]], threads: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of features by name, for each of `CASES`: the share of pairs solved and, mean over pairs,
+    of matches that are right."""
+    extract = Extractor(name, max_keypoints=2048, threads=threads)
+    match = Matcher("nearest", threads=threads)
+    solved, right = np.zeros(len(CASES)), np.zeros(len(CASES))
+    for picture in pictures:
+        features = extract(picture)
+        height, width = picture.shape[:2]
+        for case, (angle, zoom) in enumerate(CASES):
+            other, matrix = turned(picture, angle, zoom)
+            found = match(features, extract(other))
+            points = found.points0[:, None].astype(np.float64)
+            there = cv2.perspectiveTransform(points, matrix).reshape(-1, 2)
+            close = np.linalg.norm(there - found.points1, axis=1) < CORRECT_WITHIN
+            right[case] += close.mean() if len(close) else 0
+            sizes = {"size0": (width, height), "size1": (other.shape[1], other.shape[0])}
+            model = estimate_geometry(found.points0, found.points1, "homography", **sizes).matrix
+            if model is not None:
+                solved[case] += corner_error(model, matrix, (width, height)) < SOLVED_WITHIN
+    return solved / len(pictures), right / len(pictures)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    pictures = read_pictures(arguments.max_size, arguments.every)
+    rows = []
+    for name in arguments.features:
+        shares = zip(*measure(name, pictures, arguments.threads), strict=True)
+        rows.append([name, *(f"{100 * s:.0f}/{100 * r:.0f}" for s, r in shares)])
+    print(f"{len(pictures)} pictures; solved / right matches, percent\n")
+    print(markdown(["features", *TITLES], rows))
+
+
+def main() -> int:
+    options = common.parser(__doc__, "--threads", "--max-size")
+    options.set_defaults(max_size=480)
+    options.add_argument("--features", type=common.names, default=["xfeat", "sift"])
+    options.add_argument("--every", type=int, default=3, help="take only every so manyth picture")
+    return common.main(run, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -202,3 +202,16 @@ def test_exception_for_options_of_other_networks(
     result = covis("weights", "import", *arguments, "--name", "new")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert words in result.stderr
+
+
+def test_exception_for_a_file_of_several_networks_says_which(covis: Run) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    telling = {"extractor.block_fusion.0.layer.0.weight", "matcher.posenc.Wr.weight"}
+    torch.save(dict.fromkeys(sorted(telling), torch.ones(1)), "both.pt")
+    result = covis("weights", "import", "both.pt", "--name", "new")
+    assert result.exit_code == 2
+    assert "both.pt holds several networks: xfeat, lightglue; say which" in result.stderr
+    result = covis("weights", "import", "both.pt", "--name", "new", "--network", "aliked")
+    assert result.exit_code == 2
+    assert "holds no weights of 'aliked', but of xfeat, lightglue" in result.stderr

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: E402
 
 from covis.errors import BundleError  # noqa: E402
 from covis.nets.edgepoint import CONFIGURATIONS, EdgePoint, load_official, sizes_of  # noqa: E402
-from covis.nets.weights import architecture_of  # noqa: E402
+from covis.nets.weights import architectures_in  # noqa: E402
 
 PARAMETERS = {"T32": 27.5, "S64": 46, "E64": 155}
 """In thousands, as published."""
@@ -27,7 +27,7 @@ def test_sizes_come_from_the_weights(name, tmp_path):
     net = EdgePoint(CONFIGURATIONS[name]).eval()
     assert sizes_of(net.state_dict()) == CONFIGURATIONS[name]
     torch.save(net.state_dict(), tmp_path / "w.pth")
-    assert architecture_of(tmp_path / "w.pth") == "edgepoint"
+    assert architectures_in(tmp_path / "w.pth") == ["edgepoint"]
     loaded = load_official(tmp_path / "w.pth")
     assert not loaded.training
     image = torch.rand(1, 3, 32, 64)

@@ -12,7 +12,12 @@ torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]
 from safetensors.torch import save_file  # noqa: E402
 
 from covis.errors import BundleError  # noqa: E402
-from covis.nets.weights import architecture_of, load_strictly, read_state_dict  # noqa: E402
+from covis.nets.weights import (  # noqa: E402
+    architectures_in,
+    load_strictly,
+    read_network,
+    read_state_dict,
+)
 from covis.nets.xfeat import XFeat, load_official  # noqa: E402
 
 
@@ -123,7 +128,7 @@ def test_exception_other_network(state, tmp_path):
     assert torch.equal(net.state_dict()["skip1.1.weight"], before)
 
 
-def test_architecture_of(state, random_edgepoint, random_aliked, random_superpoint, tmp_path):
+def test_architectures_in(state, random_edgepoint, random_aliked, random_superpoint, tmp_path):
     from covis.nets.lift import FeatureKind, LiFT
     from covis.nets.lightglue import LightGlue
 
@@ -138,9 +143,28 @@ def test_architecture_of(state, random_edgepoint, random_aliked, random_superpoi
     }
     for kind, weights in kinds.items():
         torch.save(weights, tmp_path / "w.pt")
-        assert architecture_of(tmp_path / "w.pt") == kind
+        assert architectures_in(tmp_path / "w.pt") == [kind]
     torch.save({"a": torch.ones(1)}, tmp_path / "w.pt")
     with pytest.raises(
         BundleError, match="none of these: xfeat, edgepoint, aliked, superpoint, lightglue"
     ):
-        architecture_of(tmp_path / "w.pt")
+        architectures_in(tmp_path / "w.pt")
+
+
+def test_networks_are_found_inside_larger_files(random_net, state, tmp_path):
+    """As the authors ship XFeat with its LightGlue, and DISK inside a dictionary."""
+    from covis.nets.lightglue import LightGlue
+    from covis.nets.lightglue import load_official as load_lightglue
+
+    glue = LightGlue(16, dim=16, heads=1, layers=1).eval()
+    both = {f"extractor.model.net.{name}": value for name, value in state.items()}
+    both |= {f"matcher.{name}": value for name, value in glue.state_dict().items()}
+    torch.save(both, tmp_path / "both.pt")
+    torch.save({"pipeline": {"extractor": state}, "matcher": glue.state_dict()}, tmp_path / "in.pt")
+    for path in (tmp_path / "both.pt", tmp_path / "in.pt"):
+        assert architectures_in(path) == ["xfeat", "lightglue"]
+        assert read_network(path, "xfeat").keys() == state.keys()
+        assert_same(load_official(path), random_net)
+        found = load_lightglue(path).state_dict()
+        assert found.keys() == glue.state_dict().keys()
+        assert all(torch.equal(found[name], value) for name, value in glue.state_dict().items())

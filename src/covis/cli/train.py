@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -82,17 +81,6 @@ def train_xfeat(
     typer.echo(f"The best weights are in {best}.")
 
 
-class EdgePointSize(StrEnum):
-    """The published configurations; see `covis.nets.edgepoint.CONFIGURATIONS`."""
-
-    T32 = "T32"
-    S32 = "S32"
-    S64 = "S64"
-    M64 = "M64"
-    L64 = "L64"
-    E64 = "E64"
-
-
 @app.command("edgepoint")
 def train_edgepoint(
     photos: Photos,
@@ -100,10 +88,13 @@ def train_edgepoint(
     teacher: Annotated[
         Path,
         typer.Option(
-            metavar="FILE", help="Published EdgePoint2 weights, descriptors as long as --size has."
+            metavar="FILE", help="Published EdgePoint2 weights, with descriptors as long as --size."
         ),
     ],
-    size: Annotated[EdgePointSize, typer.Option(help="As published.")] = EdgePointSize.E64,
+    size: Annotated[
+        Literal["T32", "S32", "S64", "M64", "L64", "E64"],
+        typer.Option(help="Of the network, as published."),
+    ] = "E64",
     start: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Weights to begin with.", show_default="random ones"),
@@ -111,12 +102,10 @@ def train_edgepoint(
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processor threads.", show_default="all")
-    ] = None,
+    threads: options.Threads = None,
     resume: Resume = False,
 ) -> None:
-    """Train EdgePoint2 features; 'covis weights import' makes a model of the result.
+    """Train EdgePoint2; 'covis weights import' makes a model of the result.
 
     'torchrun -m covis train edgepoint' uses several GPUs.
     """
@@ -130,7 +119,7 @@ def train_edgepoint(
         photos,
         out,
         teacher,
-        configuration=size.value,
+        configuration=size,
         steps=steps,
         seed=seed,
         start=start,

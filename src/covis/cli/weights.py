@@ -64,6 +64,14 @@ def import_weights(
             show_default="none",
         ),
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a file that holds several networks, the one to take: xfeat, lightglue, ...",
+            show_default="the only one",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
 ) -> None:
     """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, LightGlue's
@@ -80,6 +88,7 @@ def import_weights(
             layer=layer,
             facet=facet,
             lift=lift,
+            network=network,
             force=force,
         )
     uses = {"features": "--features", "matcher": "--matcher", "dense": "'covis dense' and --model"}

@@ -30,6 +30,7 @@ def import_weights(
     layer: int | None = None,
     facet: Facet | None = None,
     lift: str | os.PathLike[str] | None = None,
+    network: str | None = None,
     force: bool = False,
 ) -> Bundle:
     """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's, LightGlue's or a ViT's.
@@ -45,6 +46,7 @@ def import_weights(
     layer, facet: of a ViT, from 0 or from its end below it, and "key" and others; by default the
         last one's keys.
     lift: the LiFT that doubles the ViT's resolution, a file.
+    network: which one to take of a file that holds several, as XFeat's with its LightGlue does.
     force: replace a model of that name.
 
     Raises ArgumentError on a name that is taken or none, and on what is for another network;
@@ -54,8 +56,8 @@ def import_weights(
     path = Path(weights)
     if path.is_file() or path.suffix in WEIGHTS:
         if layer is not None or facet is not None or lift is not None:
-            _refuse_vit_options(path)
-        return _import_file(path, folder, name, licence, features)
+            _refuse_vit_options(path, network)
+        return _import_file(path, folder, name, licence, features, network)
     if features:
         raise ArgumentError(f"features are for LightGlue weights, not for {weights}.")
     lift = None if lift is None else Path(lift)
@@ -74,22 +76,33 @@ def _folder_for(name: str, force: bool) -> Path:
     return folder
 
 
-def _architecture_of(path: Path) -> str:
-    from covis.nets.weights import architecture_of
+def _architecture_of(path: Path, network: str | None) -> str:
+    """The network in a file, or that one of several."""
+    from covis.nets.weights import architectures_in
 
-    return architecture_of(path)
+    found = architectures_in(path)
+    if network is None and len(found) > 1:
+        raise ArgumentError(
+            f"{path} holds several networks: {', '.join(found)}; say which one to import "
+            f"(network, as in '--network {found[0]}')."
+        )
+    if network is not None and network not in found:
+        raise ArgumentError(f"{path} holds no weights of '{network}', but of {', '.join(found)}.")
+    return network or found[0]
 
 
-def _refuse_vit_options(path: Path) -> None:
-    architecture = _architecture_of(path)
+def _refuse_vit_options(path: Path, network: str | None) -> None:
+    architecture = _architecture_of(path, network)
     if ARCHITECTURES[architecture].loads:
         raise ArgumentError(
             f"layer, facet and lift are for ViTs; these weights are {architecture}'s."
         )
 
 
-def _import_file(path: Path, folder: Path, name: str, licence: str | None, features: str) -> Bundle:
-    architecture = _architecture_of(path)
+def _import_file(
+    path: Path, folder: Path, name: str, licence: str | None, features: str, network: str | None
+) -> Bundle:
+    architecture = _architecture_of(path, network)
     row = ARCHITECTURES[architecture]
     if not row.loads:
         raise ArgumentError(

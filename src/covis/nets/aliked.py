@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covis.errors import BundleError
-from covis.nets.weights import load_strictly, read_state_dict
+from covis.nets.weights import load_strictly, read_network
 
 SIZE_MULTIPLE = 32
 """Height and width of the network's input are multiples of this."""
@@ -259,7 +259,7 @@ def load_official(path: str | Path) -> ALIKED:
 
     Raises BundleError when the file is missing, unreadable or holds another network.
     """
-    state = read_state_dict(path)
+    state = read_network(path, "aliked")
     try:
         channels = [state[f"block{i}.conv1.weight"].shape[0] for i in (1, 2)]
         channels += [state[f"block{i}.conv1.regular_conv.weight"].shape[0] for i in (3, 4)]

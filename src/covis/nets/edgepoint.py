@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covis.errors import BundleError
-from covis.nets.weights import load_strictly, read_state_dict
+from covis.nets.weights import load_strictly, read_network
 
 STRIDE = 4
 """Pixels a cell of the descriptor map covers, each way."""
@@ -181,7 +181,7 @@ def load_official(path: str | Path) -> EdgePoint:
 
     Raises BundleError when the file is missing, unreadable or holds another network.
     """
-    state = read_state_dict(path)
+    state = read_network(path, "edgepoint")
     try:
         sizes = sizes_of(state)
     except (KeyError, IndexError):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covis.errors import BundleError
-from covis.nets.weights import load_strictly, read_state_dict
+from covis.nets.weights import load_strictly, read_network
 
 ADAPTIVE = ("log_assignment.", "token_confidence.")
 """How the weights of the heads begin. Those of inner layers decide when to stop."""
@@ -409,14 +409,12 @@ def load_official(path: str | Path) -> LightGlue:
     """LightGlue with published weights, in evaluation mode; its sizes are the tensors'.
 
     path: a state dict with the official names, old ("self_attn.0") or new
-    ("transformers.0.self_attn"), perhaps behind "matcher.", as .safetensors, .pt or .pth.
+    ("transformers.0.self_attn"), perhaps behind others, as .safetensors, .pt or .pth.
     Where heads of inner layers are absent, the network is not `adaptive`.
 
     Raises BundleError when the file is missing, unreadable or holds another network.
     """
-    state = read_state_dict(path)
-    if any(name.startswith("matcher.") for name in state):
-        state = {k.removeprefix("matcher."): v for k, v in state.items() if "matcher." in k}
+    state = read_network(path, "lightglue")
     state = {
         re.sub(r"^(self|cross)_attn\.(\d+)\.", r"transformers.\2.\1_attn.", name): value.float()
         for name, value in state.items()

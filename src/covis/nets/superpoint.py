@@ -11,7 +11,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covis.nets.weights import load_strictly, read_state_dict
+from covis.nets.weights import load_strictly, read_network
 
 STRIDE = 8
 """Pixels an output cell covers, each way."""
@@ -62,5 +62,5 @@ def load_official(path: str | Path) -> SuperPoint:
     Raises BundleError when the file is missing, unreadable or holds another network.
     """
     net = SuperPoint()
-    load_strictly(net, read_state_dict(path), path)
+    load_strictly(net, read_network(path, "superpoint"), path)
     return net.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,44 @@ from covis.errors import BundleError
 from covis.runtime.architectures import ARCHITECTURES
 
 
-def architecture_of(path: str | Path) -> str:
-    """Which network the weights in a file belong to, by their names.
+def architectures_in(path: str | Path) -> list[str]:
+    """Which networks a file has the weights of, by their names; a pipeline's file has several.
 
     Raises BundleError when the file is missing, unreadable or holds none that covis knows.
     """
     state = read_state_dict(path)
-    telling_names = {name: row.telling for name, row in ARCHITECTURES.items() if row.telling}
-    for architecture, telling in telling_names.items():
-        if any(name == telling or name.endswith(f".{telling}") for name in state):
-            return architecture
-    raise BundleError(f"{path}: holds the weights of none of these: {', '.join(telling_names)}.")
+    found = [name for name in _told if _prefix(name, state) is not None]
+    if not found:
+        raise BundleError(f"{path}: holds the weights of none of these: {', '.join(_told)}.")
+    return found
+
+
+def read_network(path: str | Path, architecture: str) -> dict[str, Tensor]:
+    """The state dict of one network in a file, without what stands before its names.
+
+    A file in which nothing tells the network is given whole. Raises as `read_state_dict` does.
+    """
+    state = read_state_dict(path)
+    prefix = _prefix(architecture, state) or ""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+_told = {name: row.telling for name, row in ARCHITECTURES.items() if row.telling}
+
+
+def _prefix(architecture: str, state: Mapping[str, Tensor]) -> str | None:
+    """What stands before the names of a network; None where it is not there."""
+    telling = _told[architecture]
+    for name in sorted(state, key=len):
+        if name == telling or name.endswith(f".{telling}"):
+            return name.removesuffix(telling)
+    return None
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors, .pt or .pth file, by name. Runs no code from the file.
+
+    Those of dictionaries in dictionaries are named as "outer.inner".
 
     Raises BundleError when the file is missing or holds no state dict.
     """
@@ -43,9 +67,18 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise BundleError(f"{path}: not a readable weights file.") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    tensors = dict(_flat(state)) if isinstance(state, dict) else {}
+    if not all(isinstance(value, Tensor) for value in tensors.values()) or not tensors:
         raise BundleError(f"{path}: holds no state dict (tensors by name).")
-    return dict(state)
+    return tensors
+
+
+def _flat(state: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in state.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
 
 
 def load_strictly(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

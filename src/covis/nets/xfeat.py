@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covis.nets.weights import load_strictly, read_state_dict
+from covis.nets.weights import load_strictly, read_network
 
 STRIDE = 8
 """Pixels an output cell covers, each way."""
@@ -136,7 +136,7 @@ def load_official(path: str | Path) -> XFeat:
 
     Raises BundleError when the file is missing, unreadable or holds another network.
     """
-    state = read_state_dict(path)
+    state = read_network(path, "xfeat")
     net = XFeat()
     # A folded norm is the identity: mean 0 and a variance that its epsilon completes to 1.
     for name, module in net.named_modules():

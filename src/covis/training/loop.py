@@ -75,7 +75,7 @@ class Run(ABC, Generic[B]):
     """One training run: its network and optimiser, in the subclass, and where it stands.
 
     B is what one update learns from. Every method is called on every process, except
-    `candidates` and `save`, which only the first process calls.
+    `candidates`, `save` and `beside_checkpoint`, which only the first process calls.
     """
 
     metric: ClassVar[str]
@@ -119,6 +119,9 @@ class Run(ABC, Generic[B]):
 
     def prepare(self, out: Path, report: Report) -> None:
         """Called each time the run starts or goes on. Files go to the folder `out`."""
+
+    def beside_checkpoint(self, out: Path) -> None:
+        """Called before each checkpoint is written: what else to keep in the folder `out`."""
 
     def save(self, net: nn.Module, path: Path) -> None:
         """Write the weights of the best candidate so far."""
@@ -206,6 +209,7 @@ class _Keeper:
         self.run, self.out, self.notes, self.report = run, out, notes, report
 
     def checkpoint(self) -> None:
+        self.run.beside_checkpoint(self.out)
         save_checkpoint({"run": self.run.state(), **self.notes}, self.out / CHECKPOINT)
 
     def measure(self) -> None:

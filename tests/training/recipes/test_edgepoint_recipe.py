@@ -8,16 +8,22 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import pytest
+from helpers.textures import soft_noise
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the comparison needs bundles: covis[train]")
 
-from covis.errors import BundleError, TrainingError  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from covis.errors import TrainingError  # noqa: E402
 from covis.nets.edgepoint import CONFIGURATIONS, EdgePoint, load_official  # noqa: E402
 from covis.training import loop  # noqa: E402
 from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from covis.training.edgepoint_matching import edgepoint_features, sample, score_peaks  # noqa: E402
+from covis.training.data.photos import load_photos  # noqa: E402
+from covis.training.distributed import Workers  # noqa: E402
 from covis.training.recipes import edgepoint  # noqa: E402
+from covis.training.recipes.edgepoint import edgepoint_features, sample, score_peaks  # noqa: E402
+from covis.training.validation import KEYPOINTS, bundle_features, validate  # noqa: E402
 
 STEPS = 6
 
@@ -30,8 +36,7 @@ def test_shares_are_the_whole():
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for seed in range(5):
-        noise = np.random.default_rng(seed).integers(0, 256, (30, 40, 3)).astype(np.uint8)
-        cv2.imwrite(str(folder / f"{seed}.png"), cv2.resize(noise, (200, 150)))
+        cv2.imwrite(str(folder / f"{seed}.png"), soft_noise(30, 40, (200, 150), seed))
     return folder
 
 
@@ -90,38 +95,93 @@ def test_a_killed_run_ends_as_one_that_was_not(photos, teacher, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "killed", teacher)
     monkeypatch.setattr(loop, "save_checkpoint", save)
-    run(photos, tmp_path / "killed", teacher, resume=True, configuration="S64", seed=5)
-    whole, killed_one = (
-        load_checkpoint(tmp_path / which / "checkpoint.pt")["run"] for which in ("whole", "killed")
-    )
-    assert whole["step"] == killed_one["step"] == STEPS
-    for name in ("net", "average"):
-        for key, value in whole[name].items():
-            assert torch.equal(value, killed_one[name][key]), key
+    others = {"steps": None, "configuration": "S64", "seed": 9}
+    run(photos, tmp_path / "killed", teacher, resume=True, **others)
+    for name in ("best", "latest"):
+        whole, killed_one = (
+            load_file(tmp_path / which / f"{name}.safetensors") for which in ("whole", "killed")
+        )
+        assert whole.keys() == killed_one.keys()
+        for key, value in whole.items():
+            assert torch.equal(value, killed_one[key]), key
     for which in ("whole", "killed"):
         with (tmp_path / which / "curve.csv").open() as file:
             rows = list(csv.DictReader(file))
-        assert [row["step"] for row in rows] == ["0", "3", "6"]
+        assert [row["step"] for row in rows] == ["3", "6"]
         assert all(row["teacher score"] == row["xfeat score"] == "0.5" for row in rows)
     load_official(best)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_checkpoint_of_before_the_common_loop_goes_on(photos, teacher, tmp_path):
+    run(photos, tmp_path / "now", teacher)
+    run(photos, tmp_path / "before", teacher, steps=3)
+    path = tmp_path / "before" / "checkpoint.pt"
+    now = load_checkpoint(path)
+    peers = now["run"].pop("peers")
+    recipe = now.pop("began_with").removeprefix("(").removesuffix(",)")
+    save_checkpoint({**now, "recipe": recipe, "peers": peers}, path)
+    run(photos, tmp_path / "before", teacher, resume=True)
+    rows = [(tmp_path / which / "curve.csv").read_text() for which in ("now", "before")]
+    assert rows[0] == rows[1]
+    assert {"step", "score", "teacher score"} <= set(rows[0].splitlines()[0].split(","))
+
+
+def test_every_process_draws_pairs_of_its_own(photos, teacher, tiny):
+    pictures, net = list(load_photos(photos)), load_official(teacher)
+    first, second, alone = (
+        edgepoint.Run(pictures, tiny("T32", STEPS), net, torch.device("cpu"), workers).batch(4)
+        for workers in (Workers(2, 0), Workers(2, 1), None)
+    )
+    for parts in (lambda batch: batch.turned, lambda batch: batch.scenes):
+        own, other, same = (parts(batch)[0].views for batch in (first, second, alone))
+        np.testing.assert_array_equal(own, same)
+        assert (own != other).any()
+
+
+SCRIPT = """
+import os, sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+import torch
+from covis.training.recipes import edgepoint
+torch.set_num_threads(1)
+@dataclass(frozen=True)
+class Tiny(edgepoint.Recipe):
+    held_out: int = 2
+    peaks: int = 48
+    stages: tuple = tuple(replace(stage, size=96, turned=2) for stage in edgepoint.STAGES)
+edgepoint.Recipe = Tiny
+edgepoint.validate = lambda *_: {"score": 0.5}
+fit = edgepoint.fit
+def keeping(run, out, **options):
+    fit(run, out, **options)
+    torch.save(run.average.state_dict(), out / f"{os.environ['RANK']}.pt")
+edgepoint.fit = keeping
+photos, teacher, out = map(Path, sys.argv[1:])
+edgepoint.train(photos, out, teacher, configuration="T32", steps=3)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_alike(torchrun, photos, teacher, tmp_path):
+    """And other than one alone, which sees half as much."""
+    lines = {
+        count: torchrun(count, SCRIPT, photos, teacher, tmp_path / str(count)) for count in (1, 2)
+    }
+    first, second = (torch.load(tmp_path / "2" / f"{rank}.pt") for rank in range(2))
+    alone = torch.load(tmp_path / "1" / "0.pt")
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert any(not torch.equal(value, alone[name]) for name, value in first.items())
+    for said in lines.values():
+        assert sum(line.startswith("step 3/3 ") for line in said) == 1
 
 
 def test_exception_too_few_photos(photos, teacher, tmp_path):
     with pytest.raises(TrainingError, match="5 photos are too few: 48 are kept for validation"):
         run(photos, tmp_path / "out", teacher)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_run_begins_with_the_weights_it_is_given(photos, teacher, tmp_path):
-    best = run(photos, tmp_path / "out", teacher, steps=1, start=teacher)
-    begun, given = load_official(best), load_official(teacher)
-    for one, two in zip(begun.parameters(), given.parameters(), strict=True):
-        assert torch.equal(one, two)
-    with pytest.raises(BundleError, match="other shape"):
-        other = EdgePoint(CONFIGURATIONS["S32"])
-        torch.save(other.state_dict(), tmp_path / "other.pth")
-        run(photos, tmp_path / "second", teacher, start=tmp_path / "other.pth")
 
 
 @pytest.mark.usefixtures("tiny")
@@ -132,7 +192,7 @@ def test_exception_descriptors_of_another_length(photos, teacher, tmp_path):
 
 
 def test_exception_resumed_with_another_recipe(photos, teacher, tmp_path):
-    state = {"configuration": "T32", "steps": 3, "seed": 0, "began_with": "Recipe()"}
+    state = {"configuration": "T32", "steps": 3, "seed": 0, "began_with": "(Recipe(),)"}
     save_checkpoint(state, tmp_path / "checkpoint.pt")
     with pytest.raises(TrainingError, match="began with other settings"):
         run(photos, tmp_path, teacher, resume=True)
@@ -144,8 +204,7 @@ def test_imitation_learns(photos, teacher, tiny):
     images = [cv2.imread(str(path)) for path in sorted(photos.iterdir())]
     stages = (replace(tiny().stages[0], share=1.0, final_rate=3e-3),)
     recipe = tiny(configuration="T32", steps=40, stages=stages)
-    device = torch.device("cpu")
-    training = edgepoint.Run(images, recipe, load_official(teacher), None, device)
+    training = edgepoint.Run(images, recipe, load_official(teacher), torch.device("cpu"))
     batch = training.batch(0)
     losses = [training.train_step(batch) for _ in range(40)]
     for name in ("scores", "likeness", "relation", "truth"):
@@ -174,3 +233,23 @@ def test_convention_training_samples_where_the_runtime_does(random_edgepoint):
     )
     assert xy.shape[1] == 2
     assert found.shape == (len(xy), 32)
+
+
+@pytest.mark.slow
+def test_validation_tells_good_features_from_bad(photos, random_edgepoint):
+    from covis import Extractor
+
+    sets = {
+        name: replace(each, difficulty=replace(each.difficulty, zoom=1.2, tilt=10, light=0.3))
+        for name, each in edgepoint.SETS.items()
+        if name != "turned"
+    }
+    good, bad = (
+        validate(extract, list(load_photos(photos)), sets, 0, pairs=2)
+        for extract in (
+            bundle_features(Extractor(max_keypoints=KEYPOINTS)),
+            edgepoint_features(random_edgepoint),
+        )
+    )
+    assert good.keys() == bad.keys() == {"plane", "scene", "score"}
+    assert good["score"] > bad["score"] + 0.1

@@ -312,8 +312,9 @@ def test_validation_tells_good_networks_from_bad(photos, shared):
     good = load_official(shared / "weights" / "xfeat" / "xfeat.safetensors")
     held_out = list(load_photos(photos))
     torch.manual_seed(0)
+    sets = xfeat.pair_sets(Difficulty(rotation=10, zoom=1.2, tilt=10, light=0.3))
     results = [
-        validate(net, held_out, Difficulty(rotation=10, zoom=1.2, tilt=10, light=0.3), 0, pairs=2)
+        validate(xfeat.xfeat_features(net), held_out, sets, 0, pairs=2)
         for net in (good, xfeat.XFeat().eval())
     ]
     assert results[0]["score"] > results[1]["score"] + 0.1

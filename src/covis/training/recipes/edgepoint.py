@@ -10,8 +10,7 @@ resumed sees the same views, and ends with the same weights, as one that was not
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,13 @@ from torch import Tensor, nn
 from covis.errors import TrainingError
 from covis.features import Extractor
 from covis.nets.edgepoint import CONFIGURATIONS, SIZE_MULTIPLE, STRIDE, EdgePoint, load_official
-from covis.nets.weights import load_strictly
-from covis.training.checkpoint import BEST, began_with, to_resume
+from covis.nets.weights import load_strictly, read_state_dict
+from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.photos import load_photos
 from covis.training.data.synthetic import CELL, Difficulty, Pair, render_pair
 from covis.training.data.turned_views import TurnedPair, Turning, render_turned
 from covis.training.distributed import Report, Workers, join
-from covis.training.edgepoint_matching import (
-    KEYPOINTS,
-    Extract,
-    bundle_features,
-    edgepoint_features,
-    sample,
-    score_peaks,
-    validate,
-)
 from covis.training.loop import Candidate, fit, in_words, rendered
 from covis.training.loop import Run as TrainingRun
 from covis.training.losses.edgepoint import (
@@ -51,10 +41,40 @@ from covis.training.losses.edgepoint import (
     relation_loss,
     score_loss,
 )
+from covis.training.moving_average import follow
 from covis.training.schedule import stage_at
+from covis.training.validation import KEYPOINTS, Extract, PairSet, bundle_features, validate
 
+LATEST = "latest.safetensors"
+"""The weights of the last checkpoint."""
+BORDER = 4
+"""Pixels without keypoints at a view's sides."""
 SPLIT_SEED = 0
 """Which photos are held out does not depend on a run's seed: one run may go on from another."""
+
+SETS = {
+    "plane": PairSet(
+        Difficulty(planes_probability=0, bend_probability=0, light=1.2, tilt=45, zoom=2),
+        flat=True,
+        stream=0,
+        size=448,
+    ),
+    "scene": PairSet(
+        Difficulty(planes_probability=1, light=1.2, tilt=45, zoom=2, rotation=20, shift=0.25),
+        flat=False,
+        stream=1,
+        size=448,
+    ),
+    "turned": PairSet(
+        Difficulty(
+            planes_probability=0, bend_probability=0, zoom=4, any_rotation_probability=1, light=1.0
+        ),
+        flat=True,
+        stream=2,
+        size=448,
+    ),
+}
+"""What validation matches."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +138,10 @@ class Recipe:
     """Keypoints of each view whose places are described, beside a third as many random ones."""
     stages: tuple[Stage, ...] = STAGES
 
+    def at(self, step: int) -> tuple[Stage, float]:
+        """The stage that `step` falls into and the learning rate there."""
+        return stage_at(self.stages, step, self.steps, self.warmup)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -131,14 +155,12 @@ class Run(TrainingRun[Batch]):
     """One training run: the network, its average, the optimiser, and where it stands."""
 
     metric = "score"
-    keeps_start = True
 
     def __init__(
         self,
         photos: list[NDArray[Any]],
         recipe: Recipe,
         teacher: EdgePoint,
-        start: Mapping[str, Tensor] | None,
         device: torch.device,
         workers: Workers | None = None,
     ) -> None:
@@ -153,9 +175,8 @@ class Run(TrainingRun[Batch]):
         self.recipe: Recipe = recipe
         torch.manual_seed(recipe.seed)
         self.net = self._ready(EdgePoint(CONFIGURATIONS[recipe.configuration]))
-        if start is not None:
-            self.net.load_state_dict(start)
-        self.average = copy.deepcopy(self.net).eval()
+        self.average = self._ready(EdgePoint(CONFIGURATIONS[recipe.configuration])).eval()
+        self.average.load_state_dict(self.net.state_dict())
         for module in self.net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 # A batch of a dozen views is too noisy for the default of 0.1.
@@ -171,6 +192,12 @@ class Run(TrainingRun[Batch]):
     def _ready(self, net: EdgePoint) -> EdgePoint:
         """On its device, in the layout that convolutions are fastest in."""
         return net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def begin_with(self, weights: Path) -> None:
+        """Take the weights of a file. Raises BundleError when they do not fit."""
+        state = read_state_dict(weights)
+        for net in (self.net, self.average):
+            load_strictly(net, state, weights)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {
@@ -194,27 +221,17 @@ class Run(TrainingRun[Batch]):
             "teacher": edgepoint_features(self.teacher),
             "xfeat": bundle_features(Extractor(max_keypoints=KEYPOINTS)),
         }
-        for name, extract in peers.items():
-            for key, value in self.validate(extract).items():
-                self.peers[f"{name} {key}"] = value
+        self.peers = {
+            f"{name} {key}": value
+            for name, extract in peers.items()
+            for key, value in self.validate(extract).items()
+        }
         report(f"to compare with: {in_words(self.peers)}")
-
-    def validate(self, extract: Extract) -> dict[str, float]:
-        """Match held-out photos, the same pairs every time."""
-        return validate(extract, self.held_out, SPLIT_SEED, self.recipe.validation_pairs)
-
-    def candidates(self) -> Iterator[Candidate]:
-        metrics = self.validate(edgepoint_features(self.average))
-        yield Candidate(self.average, metrics | self.peers)
-
-    def stage(self, step: int) -> tuple[Stage, float]:
-        """The stage of a step and the learning rate there."""
-        recipe = self.recipe
-        return stage_at(recipe.stages, step, recipe.steps, recipe.warmup)
 
     def batch(self, step: int) -> Batch:
         """This process' own pairs of a step: a function of the seed, the step and its rank."""
-        stage, _ = self.stage(step)
+        stage, _ = self.recipe.at(step)
+        # Zeros at the end change no generator: the first process draws what a lone one does.
         rng = np.random.default_rng((self.recipe.seed, step, 0, self.workers.rank))
         return Batch(
             [
@@ -230,7 +247,7 @@ class Run(TrainingRun[Batch]):
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the losses by name."""
-        stage, rate = self.stage(self.step)
+        stage, rate = self.recipe.at(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.net.train()
@@ -242,21 +259,21 @@ class Run(TrainingRun[Batch]):
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         self.optimiser.step()
         self.workers.average_norms(self.net)
-        self._follow()
+        follow(self.average, self.net, self.step, self.recipe.ema)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
-    def _follow(self) -> None:
-        """Move the average towards the network; slower once it has something to average."""
-        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.average.state_dict().values(), self.net.state_dict().values(), strict=True
-            ):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - keep)
-                else:
-                    mean.copy_(value)
+    def validate(self, extract: Extract) -> dict[str, float]:
+        """Measure features on held-out photos, the same pairs every time."""
+        return validate(extract, self.held_out, SETS, SPLIT_SEED, self.recipe.validation_pairs)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """The average, and beside it what its peers reached."""
+        found = self.validate(edgepoint_features(self.average))
+        yield Candidate(self.average, found | self.peers)
+
+    def beside_checkpoint(self, out: Path) -> None:
+        save_weights(self.average, out / LATEST)
 
     def _images(self, views: NDArray[np.uint8]) -> Tensor:
         """(B, S, S) -> normalised [B, 1, S, S]."""
@@ -398,6 +415,44 @@ def _near(points: Tensor, radius: float = 4.0) -> Tensor:
     return close & ~torch.eye(len(points), dtype=torch.bool, device=points.device)
 
 
+def edgepoint_features(net: EdgePoint) -> Extract:
+    """Features of a network in evaluation mode."""
+    device = next(net.parameters()).device
+
+    @torch.no_grad()
+    def extract(view: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        image = torch.from_numpy(view)[None, None].float().to(device) / 255
+        maps = net(image)
+        places, _ = score_peaks(maps.scores[:, 0], KEYPOINTS, KEYPOINT)[0]
+        found = sample(maps.descriptors[0], places.float())
+        return places.cpu().numpy().astype(np.float64), found.cpu().numpy()
+
+    return extract
+
+
+def score_peaks(scores: Tensor, count: int, threshold: float) -> list[tuple[Tensor, Tensor]]:
+    """The best maxima of 5x5 pixels in [B, H, W]: for each image [n, 2] int64 (x, y) and [n]."""
+    inner = F.pad(scores[:, BORDER:-BORDER, BORDER:-BORDER], (BORDER,) * 4, value=-torch.inf)
+    highest = F.max_pool2d(F.max_pool2d(inner, (5, 1), 1, (2, 0)), (1, 5), 1, (0, 2))
+    kept = torch.where((inner == highest) & (inner > threshold), inner, -torch.inf)
+    best, places = kept.flatten(1).topk(count, dim=1)
+    width = scores.shape[2]
+    result = []
+    for values, flat in zip(best, places, strict=True):
+        flat = flat[values > -torch.inf]
+        values = values[values > -torch.inf]
+        result.append((torch.stack([flat % width, flat // width], dim=1), values))
+    return result
+
+
+def sample(descriptors: Tensor, points: Tensor) -> Tensor:
+    """[D, h, w] at pixels [N, 2] of the input, the top-left one's centre at 0 -> unit [N, D]."""
+    sides = 4 * torch.tensor([descriptors.shape[2], descriptors.shape[1]]).to(points)
+    grid = (2 * points + 1) / sides - 1
+    taken = F.grid_sample(descriptors[None], grid[None, :, None], align_corners=False)
+    return F.normalize(taken[0, :, :, 0].T, dim=1)
+
+
 def train(
     photos: Path,
     out: Path,
@@ -413,10 +468,10 @@ def train(
 ) -> Path:
     """Train EdgePoint2 features on the photographs under `photos`; returns the best weights' path.
 
-    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names) and
-    `curve.csv`, where the teacher and the features that ship stand on each line. teacher:
-    published EdgePoint2 weights. start: weights of the same configuration to begin with, random
-    ones by default. A run that is resumed goes on as it began, whatever is given but `steps`.
+    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names),
+    `latest.safetensors` and `curve.csv`, where the teacher and xfeat-covis stand on each line.
+    teacher: published EdgePoint2 weights. start: weights of the same configuration to begin with,
+    random ones by default. A run that is resumed keeps its configuration and seed.
 
     Raises TrainingError when there are too few photos or the teacher's descriptors have another
     length, `out` holds a run and `resume` is not given, there is none to resume or it began
@@ -426,16 +481,24 @@ def train(
     where, workers = join(device)
     saved = to_resume(out, resume)
     if saved is not None:
-        configuration, seed, start = saved["configuration"], saved["seed"], None
+        saved = _as_now(saved)
+        configuration, seed = saved["configuration"], saved["seed"]
         steps = steps or saved["steps"]
     recipe = Recipe(configuration, Recipe.steps if steps is None else steps, seed)
     notes = began_with(out, saved, recipe) | {"configuration": configuration, "seed": seed}
-    begun = None
-    if start is not None:
-        begun = load_official(start).state_dict()
-        load_strictly(EdgePoint(CONFIGURATIONS[configuration]), begun, start)
     report = workers.once(report)
     report(f"reading the photos under {photos}")
-    run = Run(list(load_photos(photos)), recipe, load_official(teacher), begun, where, workers)
+    run = Run(list(load_photos(photos)), recipe, load_official(teacher), where, workers)
+    if saved is None and start is not None:
+        run.begin_with(start)
     fit(run, out, saved=saved, notes=notes, report=report)
     return out / BEST
+
+
+def _as_now(saved: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint, as it is written now. Those of before `covis.training.loop` trained this
+    recipe named the recipe alone and kept the peers beside the run."""
+    if "recipe" not in saved:
+        return saved
+    run = saved["run"] | {"peers": saved["peers"]}
+    return saved | {"began_with": f"({saved['recipe']},)", "run": run}

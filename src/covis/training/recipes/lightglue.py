@@ -41,6 +41,7 @@ from covis.training.losses.lightglue import (
     imitation_loss,
     trace,
 )
+from covis.training.moving_average import follow
 from covis.training.schedule import stage_at
 
 REUSE = 4
@@ -299,16 +300,9 @@ class Run(TrainingRun[Batch]):
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         for optimiser in optimisers:
             optimiser.step()
-        self._follow()
+        follow(self.average, self.net, self.step, self.recipe.ema)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
-
-    def _follow(self) -> None:
-        """Move the average towards the network."""
-        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
 
     def _losses(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         inputs = batch.descriptors, batch.positions

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from covis.errors import TrainingError
+from covis.export.xfeat import DetectGraph, fold_norms
+from covis.features.xfeat import peaks, sample_descriptors
 from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
 from covis.training.checkpoint import BEST, to_resume
 from covis.training.data.held_out import hold_out
@@ -36,8 +38,9 @@ from covis.training.losses.xfeat import (
     offset_loss,
     reliability_loss,
 )
+from covis.training.moving_average import follow
 from covis.training.schedule import stage_at
-from covis.training.validation import validate
+from covis.training.validation import KEYPOINTS, Extract, PairSet, validate
 
 IMITATION_WEIGHTS = {
     "cosine": 4.0,
@@ -196,21 +199,9 @@ class Run(TrainingRun[list[Pair]]):
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         self.optimiser.step()
         self.workers.average_norms(self.net)
-        self._follow()
+        follow(self.average, self.net, self.step, self.recipe.ema)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
-
-    def _follow(self) -> None:
-        """Move the average towards the network; slower once it has something to average."""
-        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.average.state_dict().values(), self.net.state_dict().values(), strict=True
-            ):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - keep)
-                else:
-                    mean.copy_(value)
 
     def _losses(self, stage: Stage, pairs: list[Pair]) -> dict[str, Tensor]:
         views = torch.from_numpy(np.stack([pair.views for pair in pairs])).to(self.device)
@@ -283,7 +274,10 @@ class Run(TrainingRun[list[Pair]]):
 
     def validate(self, net: XFeat) -> dict[str, float]:
         """Measure `net` on held-out photos, the same pairs every time."""
-        return validate(net, self.held_out, MILD, self.recipe.seed, self.recipe.validation_pairs)
+        sets, recipe = pair_sets(MILD), self.recipe
+        return validate(
+            xfeat_features(net), self.held_out, sets, recipe.seed, recipe.validation_pairs
+        )
 
     def candidates(self) -> Iterator[Candidate]:
         """The average, and at the end its blends."""
@@ -308,6 +302,31 @@ class Run(TrainingRun[list[Pair]]):
                 if value.is_floating_point():
                     value.lerp_(self.anchor[name].to(value), 1 - share)
             yield share, net
+
+
+def pair_sets(difficulty: Difficulty) -> dict[str, PairSet]:
+    """What validation matches: planes, and scenes of several planes."""
+    flat = replace(difficulty, planes_probability=0, bend_probability=0)
+    deep = replace(difficulty, planes_probability=1)
+    return {
+        "homography": PairSet(flat, flat=True, stream=2, size=480),
+        "correct": PairSet(deep, flat=False, stream=3, size=480),
+    }
+
+
+def xfeat_features(net: XFeat) -> Extract:
+    """Features as the runtime extracts them, of a network in evaluation mode."""
+    device = next(net.parameters()).device
+    graph = DetectGraph(fold_norms(net)).to(device)
+
+    @torch.no_grad()
+    def extract(view: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        image = torch.from_numpy(view)[None, None].float().to(device) / 255
+        heat, maps, reliability, _ = (each[0].cpu().numpy() for each in graph(image))
+        xy, _ = peaks(heat, reliability, KEYPOINTS, 0.05)
+        return xy.astype(np.float64), sample_descriptors(maps, xy, view.shape[::-1])
+
+    return extract
 
 
 def sample_features(features: Tensor, points: Tensor) -> Tensor:
