@@ -54,8 +54,11 @@ def export_edgepoint(
     source: str,
     training: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    half: bool = False,
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
+
+    half: store the weights as float16.
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
@@ -73,7 +76,7 @@ def export_edgepoint(
                 }
             },
             new / "detect.onnx",
-            half=False,
+            half=half,
         )
         write_description(
             Bundle(

@@ -5,11 +5,12 @@
     python -m covis.export.ship xfeat-covis run/best.safetensors --notes notes.json \\
         --accuracy table.json
 
-The same for lightglue-xfeat-covis, with `accuracy.py --matcher lightglue`. notes.json: how the
-weights were made; it goes into `bundle.json` as it is. table.json: what the bundle, as it is
-stored, measures; its rows over all sets go into `bundle.json` too. With `--search
-best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
-lift-xfeat-covis and lift-xfeat-covis-fine take weights and notes only.
+The same for edgepoint-covis, with `accuracy.py --methods edgepoint-covis`, and for
+lightglue-xfeat-covis, with `accuracy.py --matcher lightglue`. notes.json: how the weights were
+made; it goes into `bundle.json` as it is. table.json: what the bundle, as it is stored, measures;
+its rows over all sets go into `bundle.json` too. With `--search best.safetensors`, from `covis
+train delg`, xfeat-covis gives global descriptors as well. lift-xfeat-covis and
+lift-xfeat-covis-fine take weights and notes only.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from covis.export.edgepoint import export_edgepoint
 from covis.export.lift import export_lift
 from covis.export.lightglue import default_settings, export_lightglue
 from covis.export.xfeat import export_xfeat, xfeat_of
-from covis.nets import lightglue, xfeat
+from covis.nets import edgepoint, lightglue, xfeat
 from covis.nets.delg import light_delg
 from covis.nets.dense import XFeatMap
 from covis.nets.lift import load_lift
 from covis.runtime.bundle import SHIPPED, find_bundle
 
 XFEAT = "xfeat-covis"
+EDGEPOINT = "edgepoint-covis"
 LIGHTGLUE = "lightglue-xfeat-covis"
 LIFTS = "lift-xfeat-covis", "lift-xfeat-covis-fine"
 CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
@@ -37,29 +40,30 @@ CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
 depth, with 98 % of the right matches; the published 0.95 and 0.99 are 1.7 times as fast."""
 
 
-def measured(table: Path) -> dict[str, Any]:
-    """What the bundle reaches over all sets of a kind, from an accuracy table."""
+def measured(table: Path, method: str) -> dict[str, Any]:
+    """What a method reaches over all sets of a protocol, from an accuracy table."""
     rows = json.loads(table.read_text(encoding="utf-8"))
     return {
-        row["kind"]: {key: row[key] for key in ("share", "auc")}
+        row["protocol"]: row["figures"]
         for row in rows
-        if row["method"] == "xfeat" and row["set"].startswith("all ")
+        if row["method"] == method and row["part"].startswith("all ")
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
-    parser.add_argument("name", choices=[XFEAT, LIGHTGLUE, *LIFTS])
+    parser.add_argument("name", choices=[XFEAT, EDGEPOINT, LIGHTGLUE, *LIFTS])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--accuracy", type=Path)
     parser.add_argument("--search", type=Path)
     options = parser.parse_args()
+    method = EDGEPOINT if options.name == EDGEPOINT else "xfeat"
     about: dict[str, Any] = {
         "name": options.name,
         "licence": "Apache-2.0",
         "training": json.loads(options.notes.read_text(encoding="utf-8")),
-        "metrics": measured(options.accuracy) if options.accuracy else {},
+        "metrics": measured(options.accuracy, method) if options.accuracy else {},
         "half": True,
     }
     source = "trained by covis; teacher: the published {} (Apache-2.0)".format
@@ -72,6 +76,13 @@ def main() -> None:
             source=source("LighterGlue"),
             features=XFEAT,
             settings=replace(default_settings(matcher), **CONFIDENCES),
+            **about,
+        )
+    elif options.name == EDGEPOINT:
+        bundle = export_edgepoint(
+            edgepoint.load_official(options.weights),
+            folder,
+            source="trained by covis; teacher: the published EdgePoint2 E64 (MIT)",
             **about,
         )
     elif options.name in LIFTS:
