@@ -35,7 +35,7 @@ class NamedBundle:
 @pytest.fixture(scope="module")
 def plain():
     net = EdgePoint.__new__(EdgePoint)
-    net.bundle, net._detect = NamedBundle(), PlainNetwork()
+    net.bundle, net.graphs = NamedBundle(), {"detect": PlainNetwork()}
     return net
 
 
