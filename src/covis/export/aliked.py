@@ -41,11 +41,7 @@ class DescribeGraph(nn.Module):
         return self.net.describe([map0, map1, map2, map3], keypoints, box)
 
 
-def export_aliked(
-    net: ALIKED,
-    folder: Path,
-    **about: Unpack[About],
-) -> Bundle:
+def export_aliked(net: ALIKED, folder: Path, **about: Unpack[About]) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
     Raises BundleError when `folder` holds something else than a bundle.

@@ -45,11 +45,7 @@ class DetectGraph(nn.Module):
         return maps.scores[:, 0], maps.descriptors.permute(0, 2, 3, 1)
 
 
-def export_edgepoint(
-    net: EdgePoint,
-    folder: Path,
-    **about: Unpack[About],
-) -> Bundle:
+def export_edgepoint(net: EdgePoint, folder: Path, **about: Unpack[About]) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
     Raises BundleError when `folder` holds something else than a bundle.

@@ -26,11 +26,7 @@ class DetectGraph(nn.Module):
         return scores[0], descriptors[0].permute(1, 2, 0)
 
 
-def export_superpoint(
-    net: SuperPoint,
-    folder: Path,
-    **about: Unpack[About],
-) -> Bundle:
+def export_superpoint(net: SuperPoint, folder: Path, **about: Unpack[About]) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
     Raises BundleError when `folder` holds something else than a bundle.
