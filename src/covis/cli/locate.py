@@ -41,24 +41,14 @@ CameraOf = Annotated[
 ]
 Matcher = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="nearest; lightglue, or weights by name or folder; auto is nearest and, where "
-        "that does not find the place, lightglue.",
+    options.name(
+        "nearest; lightglue, or weights by name or folder; auto is nearest and, where "
+        "that does not find the place, lightglue."
     ),
 ]
-Neighbours = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Photos of the map to match with at most.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Draw the place of one query into this picture."
-    ),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object a query and nothing else.")
-]
+Neighbours = Annotated[int, options.number("Photos of the map to match with at most.")]
+Output = Annotated[Path | None, options.drawing("the place of one query")]
+AsJson = Annotated[bool, options.flag("--json", "Print one JSON object a query and nothing else.")]
 
 
 def command(

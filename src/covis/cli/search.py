@@ -37,21 +37,15 @@ def command(
         Literal["none", "auto"],
         typer.Option(help="auto: look for the picture turned, too, where upright finds nothing."),
     ] = "none",
-    candidates: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Pictures to check closely at most.")
-    ] = 100,
+    candidates: Annotated[int, options.number("Pictures to check closely at most.")] = 100,
     matcher: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="What checks them: nearest, LightGlue weights, or auto, which is nearest and, "
-            "where the first place is in doubt, LightGlue if there are weights for the features.",
+        options.name(
+            "What checks them: nearest, LightGlue weights, or auto, which is nearest and, "
+            "where the first place is in doubt, LightGlue if there are weights for the features."
         ),
     ] = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw the hits into this picture."),
-    ] = None,
+    output: Annotated[Path | None, options.drawing("the hits")] = None,
     as_json: options.AsJson = False,
     threads: options.Threads = None,
 ) -> None:
