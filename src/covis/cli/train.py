@@ -158,9 +158,8 @@ def train_lightglue(
     with needing_train_extra():
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lightglue import Recipe, train
-    recipe = Recipe(
-        steps=planned_steps(out, steps, resume) or Recipe.steps,
-        seed=seed,
+    recipe = Recipe(seed=seed).with_given(
+        steps=planned_steps(out, steps, resume),
         dim=dim,
         layers=layers,
         heads=heads,
@@ -262,21 +261,17 @@ def train_lift(
 
     'torchrun -m covis train lift' uses several GPUs.
     """
-    from dataclasses import replace
-
     with needing_train_extra():
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lift import load_backbone, recipe_for, train
     net = load_backbone(backbone, layer, facet)
-    recipe = recipe_for(net)
-    recipe = replace(
-        recipe,
-        loss=loss,
-        blend=recipe.blend if blend is None else blend,
+    recipe = recipe_for(net).with_given(
+        steps=planned_steps(out, steps, resume),
         seed=seed,
-        size=size or recipe.size,
-        batch=batch or recipe.batch,
-        steps=planned_steps(out, steps, resume) or recipe.steps,
+        loss=loss,
+        blend=blend,
+        size=size,
+        batch=batch,
     )
     best = train(
         photos, out, backbone=net, recipe=recipe, resume=resume, device=device, report=typer.echo
@@ -334,12 +329,8 @@ def train_detector(
         out,
         backbone=net,
         lift=None if lift is None else load_lift(lift, net.kind),
-        recipe=Recipe(
-            steps=planned_steps(out, steps, resume) or Recipe.steps,
-            seed=seed,
-            size=size or Recipe.size,
-            batch=batch or Recipe.batch,
-            held_out=held_out or Recipe.held_out,
+        recipe=Recipe(seed=seed).with_given(
+            steps=planned_steps(out, steps, resume), size=size, batch=batch, held_out=held_out
         ),
         resume=resume,
         device=device,

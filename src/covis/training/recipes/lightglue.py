@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from covis.training.data.photos import load_photos
 from covis.training.data.scenes import Scenes
 from covis.training.data.synthetic import Difficulty
 from covis.training.distributed import Report, Workers, join
-from covis.training.loop import Candidate, fit
+from covis.training.loop import Candidate, fit, follow
 from covis.training.loop import Run as TrainingRun
 from covis.training.losses.lightglue import (
     Trace,
@@ -41,7 +41,7 @@ from covis.training.losses.lightglue import (
     imitation_loss,
     trace,
 )
-from covis.training.schedule import stage_at
+from covis.training.schedule import StagedRecipe
 
 REUSE = 4
 """Steps that a pair takes part in: rendering it costs as much as learning from it."""
@@ -98,30 +98,21 @@ INNER = 0.3
 """Weight of the heads of all inner layers together, beside the last one's."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(StagedRecipe[Stage]):
     """Everything a run depends on besides its photos, features and teacher."""
 
     steps: int = 5_000
-    seed: int = 0
     dim: int = 96
     layers: int = 6
     heads: int = 1
     ema: float = 0.995
-    warmup: int = 50
     clip: float = 1.0
-    held_out: int = 48
-    """Photos kept from training for validation."""
     checkpoint_every: int = 200
-    validate_every: int = 500
     validation_pairs: int = 100
     recompute: bool = False
     """Compute activations twice and keep fewer: less memory, a third more time."""
-    stages: tuple[Stage, ...] = field(default=WITH_TEACHER)
-
-    def at(self, step: int) -> tuple[Stage, float]:
-        """The stage that `step` falls into and the learning rate there."""
-        return stage_at(self.stages, step, self.steps, self.warmup)
+    stages: tuple[Stage, ...] = WITH_TEACHER
 
 
 @dataclass(frozen=True)
@@ -299,16 +290,9 @@ class Run(TrainingRun[Batch]):
         nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         for optimiser in optimisers:
             optimiser.step()
-        self._follow()
+        follow(self.average, self.net, self.step, self.recipe.ema)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}
-
-    def _follow(self) -> None:
-        """Move the average towards the network."""
-        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
 
     def _losses(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         inputs = batch.descriptors, batch.positions
