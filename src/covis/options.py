@@ -46,6 +46,17 @@ MAP_DISTANCE = 100.0
 MAP_CAMERA_MODEL = "SIMPLE_RADIAL"
 """See `covis.sfm.MapOptions`."""
 
+LOCATE_NEIGHBOURS = 10
+"""Photos of the map that a query is matched with."""
+SEARCH_CANDIDATES = 100
+"""Pictures of a store that are checked closely at most."""
+
+DEFAULT_DENSE = "lift-xfeat-covis"
+FINE_DENSE = "lift-xfeat-covis-fine"
+"""Sharper features, for outlines; the other ones tell parts of alike things apart better."""
+DISCOVERY_TAU = 0.2
+"""Cells with a cosine above it belong together: the paper's, for the keys of DINO's ViTs."""
+
 LARGEST = 2**31 - 1
 """What whole numbers may be at most: OpenCV takes no larger ones."""
 

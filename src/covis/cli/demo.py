@@ -30,7 +30,7 @@ def command(
     ] = 1.0,
     features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
-    seed: options.Seed = 0,
+    seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
     """Match two rendered views of a scene.

@@ -14,15 +14,13 @@ from covis.cli.outputs import check_drawing, check_output
 from covis.cli.progress import progress
 from covis.errors import ArgumentError, CovisError
 from covis.messages import counted
+from covis.options import DEFAULT_DENSE, DISCOVERY_TAU, FINE_DENSE
 
 if TYPE_CHECKING:
     from covis.dense import DenseFeatures
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-DEFAULT_DENSE = "lift-xfeat-covis"
-FINE_DENSE = "lift-xfeat-covis-fine"
-DEFAULT_TAU = 0.2
 DISCOVER_CELLS = 30
 
 Model = Annotated[
@@ -176,7 +174,7 @@ def discover_command(
     as_json: options.AsJson = False,
     tau: Annotated[
         float, typer.Option(help="Cells with a cosine above it belong together.")
-    ] = DEFAULT_TAU,
+    ] = DISCOVERY_TAU,
     lifts: Annotated[int, typer.Option(min=0, max=2, help=LIFTS)] = 0,
     model: Model = DEFAULT_DENSE,
     max_size: Annotated[

@@ -10,6 +10,7 @@ import typer
 
 from covis.cli import options
 from covis.cli.outputs import check_drawing
+from covis.options import LOCATE_NEIGHBOURS
 
 if TYPE_CHECKING:
     from covis.geometry.camera import CalibratedCamera
@@ -59,10 +60,10 @@ def command(
     camera_of: CameraOf = None,
     matcher: Matcher = options.DEFAULT_MATCHER,
     full_depth: options.FullDepth = False,
-    neighbours: Neighbours = 10,
+    neighbours: Neighbours = LOCATE_NEIGHBOURS,
     output: Output = None,
     as_json: AsJson = False,
-    seed: options.Seed = 0,
+    seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
     """Find where photos were taken, in a map of the place."""

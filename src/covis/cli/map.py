@@ -132,7 +132,7 @@ def command(
     draw: Draw = None,
     engine: shared.Engine = "local",
     address: shared.Address = None,
-    seed: shared.Seed = 0,
+    seed: shared.Seed = shared.DEFAULT_SEED,
     threads: shared.Threads = None,
     as_json: shared.AsJson = False,
 ) -> None:

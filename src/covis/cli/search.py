@@ -13,6 +13,7 @@ import typer
 from covis.cli import options
 from covis.cli.outputs import check_drawing
 from covis.messages import counted, turned
+from covis.options import SEARCH_CANDIDATES
 
 if TYPE_CHECKING:
     from covis.search.retrieve import Hit, SearchResult
@@ -37,7 +38,9 @@ def command(
         Literal["none", "auto"],
         typer.Option(help="auto: look for the picture turned, too, where upright finds nothing."),
     ] = "none",
-    candidates: Annotated[int, options.number("Pictures to check closely at most.")] = 100,
+    candidates: Annotated[
+        int, options.number("Pictures to check closely at most.")
+    ] = SEARCH_CANDIDATES,
     matcher: Annotated[
         str,
         options.name(
