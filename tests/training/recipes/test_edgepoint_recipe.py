@@ -63,7 +63,7 @@ def tiny(monkeypatch):
         warmup: int = 2
         peaks: int = 48
         stages: tuple[edgepoint.Stage, ...] = tuple(
-            replace(stage, share=1 / 3, size=96, turned=2) for stage in edgepoint.STAGES
+            replace(stage, share=1 / 4, size=96, turned=2) for stage in edgepoint.STAGES
         )
 
     monkeypatch.setattr(edgepoint, "Recipe", Tiny)

@@ -60,9 +60,9 @@ def render_turned(
     height, width = photo.shape[:2]
     # A view that is mostly not the photo teaches little.
     least = max(1 / turning.zoom, 0.7 * size / min(height, width))
-    scales = [
-        float(np.exp(rng.uniform(np.log(least), np.log(max(turning.zoom, least))))) for _ in "01"
-    ]
+    ratio = turning.zoom ** rng.uniform(0, 2)
+    small = _between(np.log(least), np.log(turning.zoom / ratio), rng)
+    scales = rng.permutation(np.exp([small, small + np.log(ratio)])).tolist()
     margin = 0.35 * size / max(scales)
     middle = np.array([_between(margin, side - margin, rng) for side in (width, height)])
     clean, views, warps = [], [], []

@@ -105,8 +105,9 @@ SCENES = Difficulty(
 )  # fmt: skip
 
 STAGES = (
-    Stage(0.50, 256, 6, 0, 3e-3, 1.5e-3, MILD),
-    Stage(0.30, 320, 4, 1, 1.5e-3, 5e-4, HARD, correspondence=0.4),
+    Stage(0.10, 256, 6, 0, 3e-3, 3e-3, MILD),
+    Stage(0.45, 256, 5, 1, 3e-3, 1.5e-3, HARD, correspondence=0.4),
+    Stage(0.25, 320, 4, 1, 1.5e-3, 5e-4, HARD, correspondence=0.4),
     Stage(0.20, 384, 2, 1, 5e-4, 1e-6, HARD, imitation=0.5, correspondence=0.6),
 )
 
