@@ -109,7 +109,7 @@ def _parsed(camera: str, query: Path) -> CalibratedCamera:
     """The camera that --camera-params says, of the query's file."""
     from covis.geometry.camera import CalibratedCamera
     from covis.images.decode import load_image
-    from covis.sfm.cameras import map_from_upright
+    from covis.sfm.photo_cameras import map_from_upright
 
     image = load_image(query, max_size=64)
     size = map_from_upright(image.orientation).of_size((image.width, image.height))

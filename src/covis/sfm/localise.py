@@ -32,8 +32,8 @@ from covis.images.decode import load_image
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import LOCATE_NEIGHBOURS
 from covis.search.pooling import global_vector
-from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import Map
+from covis.sfm.photo_cameras import map_from_upright
 from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix, Source
 
 SECOND_TRY = 5

@@ -24,8 +24,8 @@ from covis.options import (
     text,
     whole_number,
 )
-from covis.sfm.cameras import Sharing
 from covis.sfm.mapper import MapperName
+from covis.sfm.photo_cameras import Sharing
 
 PairsName = Literal["auto", "exhaustive", "sequential", "retrieval", "gps"]
 
