@@ -272,7 +272,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1], str(Path(sys.argv[1]).parents[1])
 from test_lightglue_recipe import TINY_RECIPE
 from covis.training.recipes import lightglue
 torch.set_num_threads(1)
