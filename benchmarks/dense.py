@@ -32,7 +32,6 @@ import cv2
 import numpy as np
 
 from covis.dense import DenseExtractor, propagate
-from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
 from covis.errors import ArgumentError
 from covis.evaluation.benchmarks import davis, feature_upsampling
 from covis.evaluation.benchmarks.davis import DAVIS
@@ -42,7 +41,7 @@ from covis.evaluation.benchmarks.pf_willow import PF_WILLOW
 from covis.evaluation.datasets.boxes import localised, read_yolo_folder
 from covis.evaluation.tables import Row, figures_table, markdown, rows_json
 from covis.images.decode import load_image
-from covis.options import RuntimeOptions, cpu_threads
+from covis.options import DEFAULT_DENSE, FINE_DENSE, RuntimeOptions, cpu_threads
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import open_graphs
 

@@ -53,10 +53,11 @@ from covis.features import Extractor
 from covis.features.sift import extract_sift
 from covis.images.decode import load_image
 from covis.matching import Matcher
+from covis.options import SEARCH_CANDIDATES
 from covis.runtime.bundle import installed_bundle
 from covis.search import Index
 from covis.search.pooling import global_vector
-from covis.search.retrieve import CANDIDATES, check_pair
+from covis.search.retrieve import check_pair
 from covis.types import Features, Image, Matches, Source
 
 METHODS = ("colours", "words", "global", "nearest", "lightglue", "search")
@@ -214,7 +215,7 @@ def search(
         for label, budget in BUDGETS.items():
             rankings, seconds = [], []
             for i in range(len(truth.queries)):
-                found = index.search(source(truth, i), CANDIDATES, budget=budget)
+                found = index.search(source(truth, i), SEARCH_CANDIDATES, budget=budget)
                 hits = [places[path] for hit in found.hits for path in (hit.path, *hit.copies)]
                 rankings.append(np.array(list(dict.fromkeys([*hits, *ranked[i].tolist()]))))
                 seconds.append(found.seconds["total"])

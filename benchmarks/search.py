@@ -36,8 +36,8 @@ from common import DATA
 
 from covis import Extractor, Index
 from covis.matching.nearest import mutual_nearest
+from covis.options import SEARCH_CANDIDATES
 from covis.search.ingest import add
-from covis.search.retrieve import CANDIDATES
 from covis.search.store import File, Identity, ImageRecord, Store, quantised, restored
 from covis.types import Features
 
@@ -134,13 +134,14 @@ def indexed(folder: Path, options: argparse.Namespace) -> None:
     seconds, shares = [], []
     for _ in range(options.queries):
         vector = near(matrix[rng.integers(len(matrix))], 1.0, rng)
-        exact = rows[np.argsort(-(matrix @ vector))[:CANDIDATES]]
+        exact = rows[np.argsort(-(matrix @ vector))[:SEARCH_CANDIDATES]]
         began = time.perf_counter()
-        found, _ = store.nearest(vector, CANDIDATES)
+        found, _ = store.nearest(vector, SEARCH_CANDIDATES)
         seconds.append(time.perf_counter() - began)
         shares.append(np.isin(exact, found).mean())
     print(f"{len(rows)} images: median {1000 * statistics.median(seconds):.0f} ms, at most")
-    print(f"{1000 * max(seconds):.0f} ms; of the {CANDIDATES} nearest it has {np.mean(shares):.2%}")
+    share = f"of the {SEARCH_CANDIDATES} nearest it has {np.mean(shares):.2%}"
+    print(f"{1000 * max(seconds):.0f} ms; {share}")
 
 
 def kills(folder: Path, options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.networks import as_bundle, stir_norms
+from helpers.networks import as_bundle, seeded, stir_norms
 from helpers.textures import draw_texture
 from helpers.warps import warp_picture, warp_points
 
@@ -41,11 +41,10 @@ def home(models, monkeypatch):
 @pytest.fixture(scope="session")
 def random_net():
     """XFeat with random weights and batch-norm statistics far from 0 and 1."""
-    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    torch = seeded(3)
     from covis.nets.xfeat import XFeat
 
     generator = torch.Generator().manual_seed(3)
-    torch.manual_seed(3)
     net = XFeat().eval()
     for module in net.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -58,10 +57,9 @@ def random_net():
 @pytest.fixture(scope="session")
 def random_aliked():
     """A small ALIKED with random weights, batch-norm statistics far from 0 and 1, wide offsets."""
-    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    seeded(5)
     from covis.nets.aliked import ALIKED, DeformableConv
 
-    torch.manual_seed(5)
     net = stir_norms(ALIKED((4, 4, 8, 8), 16, positions=4).eval(), 0.3, 0.1, 0.6)
     for module in net.modules():
         if isinstance(module, DeformableConv):
@@ -74,10 +72,9 @@ def random_aliked():
 @pytest.fixture(scope="session")
 def random_edgepoint():
     """A small EdgePoint2 with random weights and batch-norm statistics far from 0 and 1."""
-    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    torch = seeded(7)
     from covis.nets.edgepoint import EdgePoint, Sizes
 
-    torch.manual_seed(7)
     net = stir_norms(EdgePoint(Sizes(4, 8, 16, 24, 32, 4)).eval(), 0.3, 0.1, 0.6)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -90,10 +87,9 @@ def random_edgepoint():
 @pytest.fixture(scope="session")
 def random_superpoint():
     """SuperPoint with random weights that find something everywhere."""
-    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    torch = seeded(6)
     from covis.nets.superpoint import SuperPoint
 
-    torch.manual_seed(6)
     net = SuperPoint().eval()
     for module in net.modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -121,12 +117,10 @@ superpoint_bundle = bundle_of("random_superpoint", "superpoint", "superpoint")
 def delg_bundle(random_net, models):
     """DELG on `random_net` as a bundle in the folder of `models`."""
     pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
-    import torch
-
+    seeded(7)
     from covis.export.delg import export_delg
     from covis.nets.delg import light_delg
 
-    torch.manual_seed(7)
     delg = light_delg(random_net).eval()
     return export_delg(delg, models / "delg", name="delg", licence="-", source="-")
 

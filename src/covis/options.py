@@ -34,9 +34,28 @@ wide) is just above four times that, so its JPEG decodes at a quarter of its siz
 INDEX_MAX_KEYPOINTS = 1000
 """Features an image in a store to be searched."""
 
+EngineKind = Literal["local", "ray"]
+"""Where work on many photos is done: in this process, or on a Ray cluster."""
+
 MAP_MATCHER = "nearest"
 MAP_MAX_SIZE = 1600
 """Of a map's photos: larger ones place its points more accurately."""
+MAP_NEIGHBOURS = 20
+MAP_OVERLAP = 10
+MAP_DISTANCE = 100.0
+MAP_CAMERA_MODEL = "SIMPLE_RADIAL"
+"""See `covis.sfm.MapOptions`."""
+
+LOCATE_NEIGHBOURS = 10
+"""Photos of the map that a query is matched with."""
+SEARCH_CANDIDATES = 100
+"""Pictures of a store that are checked closely at most."""
+
+DEFAULT_DENSE = "lift-xfeat-covis"
+FINE_DENSE = "lift-xfeat-covis-fine"
+"""Sharper features, for outlines; the other ones tell parts of alike things apart better."""
+DISCOVERY_TAU = 0.2
+"""Cells with a cosine above it belong together: the paper's, for the keys of DINO's ViTs."""
 
 LARGEST = 2**31 - 1
 """What whole numbers may be at most: OpenCV takes no larger ones."""

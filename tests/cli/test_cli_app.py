@@ -13,11 +13,11 @@ from typing import get_args
 import pytest
 from typer.testing import Result
 
+import covis.dense
+import covis.sfm
 from covis import __version__
-from covis.cli import dense, match, match_many, options
-from covis.dense.features import DEFAULT_DENSE, FINE_DENSE
-from covis.dense.object_discovery import TAU
-from covis.options import MatchOptions, Rotate
+from covis.cli import dense, locate, map, match, match_many, options, search
+from covis.options import FINE_DENSE, MatchOptions, Rotate
 from covis.types import GeometryKind
 
 Run = Callable[..., Result]
@@ -116,5 +116,16 @@ def test_options_offer_what_the_library_takes() -> None:
             assert offered[name].default == (left_to_covis[name] if default is None else default)
     assert get_args(get_args(options.Rotate)[0]) == get_args(Rotate)
     assert get_args(get_args(options.Geometry)[0]) == get_args(GeometryKind)
-    assert (dense.DEFAULT_DENSE, dense.FINE_DENSE) == (DEFAULT_DENSE, FINE_DENSE)
-    assert dense.DEFAULT_TAU == TAU
+    for command, does, name in (
+        (dense.match_command, covis.dense.match, "model"),
+        (dense.discover_command, covis.dense.discover, "tau"),
+        (search.command, covis.Index.search, "candidates"),
+        (locate.command, covis.sfm.Locator, "neighbours"),
+        (map.command, covis.sfm.MapOptions, "neighbours"),
+        (map.command, covis.sfm.MapOptions, "overlap"),
+        (map.command, covis.sfm.MapOptions, "distance"),
+        (map.command, covis.sfm.MapOptions, "camera_model"),
+    ):
+        of_command, of_library = (inspect.signature(each).parameters for each in (command, does))
+        assert of_command[name].default == of_library[name].default
+    assert inspect.signature(dense.show_command).parameters["model"].default == FINE_DENSE

@@ -72,6 +72,16 @@ def test_exception_in_one_line(
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [("eval", "pairs", "data"), ("reproduce", "--data", "data")])
+def test_data_is_not_written_over(covis: Run, data: Path, command: tuple[str, ...]) -> None:
+    listed = data / "wall" / "pairs.json"
+    before = listed.read_bytes()
+    result = covis(*command, "-o", listed)
+    assert result.exit_code == 2
+    assert "is read by this command, and must not be written over" in result.stderr
+    assert listed.read_bytes() == before
+
+
 def test_reproduce_writes_a_page_and_goes_on(covis: Run, data: Path) -> None:
     command = ("reproduce", "--data", data, "--quick", "--threads", "1")
     result = covis(*command)

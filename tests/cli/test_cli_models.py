@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from covis import CovisError, import_weights
 from covis.cli import doctor
 
 Run = Callable[..., Result]
@@ -203,6 +204,13 @@ def test_exception_without_torch_says_how_to_get_it(
     assert result.exit_code == 2
     assert "pip install '.[train]'" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("no_torch", "covis")
+def test_exception_without_torch_is_the_same_from_python() -> None:
+    Path("w.pt").write_bytes(b"weights")
+    with pytest.raises(CovisError, match=r"needs torch, which is missing: .*'\.\[train\]'"):
+        import_weights("w.pt", name="new")
 
 
 @pytest.mark.parametrize(

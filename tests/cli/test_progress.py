@@ -7,8 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from covis.cli import options
-from covis.cli.progress import StageBars
+from covis.cli.progress import StageBars, progress
 
 
 @pytest.fixture
@@ -39,6 +38,6 @@ def test_nothing_elsewhere(errors):
     written = errors(False)
     with StageBars() as bars:
         bars("features", 1, 3)
-    with options.progress() as report:
+    with progress() as report:
         report(1, 2)
     assert written.getvalue().strip() == ""

@@ -14,13 +14,6 @@ from torch import nn  # noqa: E402
 
 from covis.errors import BundleError  # noqa: E402
 from covis.export import xfeat  # noqa: E402
-from covis.export.xfeat import (  # noqa: E402
-    DetectGraph,
-    RefineGraph,
-    export_xfeat,
-    fold_norms,
-    official_state_dict,
-)
 from covis.nets.xfeat import XFeat  # noqa: E402
 from covis.options import RuntimeOptions  # noqa: E402
 from covis.runtime import Bundle  # noqa: E402
@@ -54,7 +47,7 @@ def assert_close(found, expected, share=1e-4):
 
 def test_fold_norms_keeps_the_outputs(random_net):
     before = {key: value.clone() for key, value in random_net.state_dict().items()}
-    folded = fold_norms(random_net)
+    folded = xfeat.fold_norms(random_net)
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
     assert not any(isinstance(module, kinds) for module in folded.modules())
     assert any(isinstance(module, kinds) for module in random_net.modules())
@@ -72,7 +65,7 @@ def test_fold_norms_in_training_mode(random_net):
     """Folding means evaluation; the network that was given keeps its mode."""
     random_net.train()
     try:
-        folded = fold_norms(random_net)
+        folded = xfeat.fold_norms(random_net)
         assert random_net.training
         assert not folded.training
     finally:
@@ -84,7 +77,7 @@ def test_fold_norms_in_training_mode(random_net):
 def test_detect_graph_is_the_network(random_net, shape):
     """Whatever is rewritten for speed gives the same to rounding."""
     with torch.inference_mode():
-        found = DetectGraph(fold_norms(random_net))(torch.from_numpy(images(shape)))
+        found = xfeat.DetectGraph(xfeat.fold_norms(random_net))(torch.from_numpy(images(shape)))
     assert_close([map.numpy() for map in found], maps(random_net, images(shape)))
 
 
@@ -100,7 +93,9 @@ def test_bundle_is_the_network_at_any_size_and_batch(random_net, random_bundle, 
 def test_refine_graph(random_net, random_bundle, count):
     pairs = np.random.default_rng(0).standard_normal((count, 128)).astype(np.float32)
     with torch.inference_mode():
-        offsets, confidence = RefineGraph(fold_norms(random_net))(torch.from_numpy(pairs))
+        offsets, confidence = xfeat.RefineGraph(xfeat.fold_norms(random_net))(
+            torch.from_numpy(pairs)
+        )
     assert offsets.shape == (count, 2)
     assert confidence.shape == (count,)
     found = OnnxGraph(random_bundle.graph("refine"))(["offsets", "confidence"], pairs=pairs)
@@ -120,14 +115,14 @@ def test_convention_refinement_classes(row, column):
 
     net = XFeat()
     net.fine_matcher = Certain()
-    offsets, confidence = RefineGraph(net)(torch.zeros(1, 128))
+    offsets, confidence = xfeat.RefineGraph(net)(torch.zeros(1, 128))
     torch.testing.assert_close(offsets, torch.tensor([[column - 4.0, row - 4.0]]))
     torch.testing.assert_close(confidence, torch.ones(1))
 
 
 def test_round_trip(random_net, random_bundle, tmp_path):
     """net -> bundle -> official state dict -> net: the same outputs."""
-    state = official_state_dict(random_bundle)
+    state = xfeat.official_state_dict(random_bundle)
     assert state.keys() == XFeat().state_dict().keys()
     again = XFeat()
     again.load_state_dict(state)
@@ -153,7 +148,7 @@ def test_bundle_json(random_bundle):
 
 @pytest.mark.slow
 def test_half_is_half_as_large_and_close(random_net, random_bundle, tmp_path):
-    half = export_xfeat(
+    half = xfeat.export_xfeat(
         random_net, tmp_path / "half", name="half", licence="-", source="-", half=True
     )
     for role in ("detect", "refine"):
@@ -163,7 +158,7 @@ def test_half_is_half_as_large_and_close(random_net, random_bundle, tmp_path):
     assert all(map.dtype == np.float32 for map in found)
     assert_close(found, maps(random_net, images((1, 64, 96))), 0.02)
     again = XFeat()
-    again.load_state_dict(official_state_dict(half))
+    again.load_state_dict(xfeat.official_state_dict(half))
     assert_close(maps(again.eval(), images((1, 64, 96))), found, 1e-3)
 
 
@@ -174,7 +169,7 @@ def export_nothing(monkeypatch, folder):
         path.write_bytes(b"graph")
 
     monkeypatch.setattr(xfeat, "write_graph", write)
-    return export_xfeat(XFeat(), folder, name="n", licence="-", source="-")
+    return xfeat.export_xfeat(XFeat(), folder, name="n", licence="-", source="-")
 
 
 def test_replaces_a_bundle(monkeypatch, tmp_path):
@@ -207,7 +202,7 @@ def test_a_failed_export_leaves_the_old_bundle(monkeypatch, tmp_path):
 
     monkeypatch.setattr(xfeat, "write_graph", fail)
     with pytest.raises(RuntimeError):
-        export_xfeat(XFeat(), tmp_path / "bundle", name="n", licence="-", source="-")
+        xfeat.export_xfeat(XFeat(), tmp_path / "bundle", name="n", licence="-", source="-")
     assert Bundle.read(tmp_path / "bundle").name == "n"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
@@ -220,7 +215,7 @@ def test_search_head_in_one_pass(random_net, random_bundle, texture, home, model
 
     torch.manual_seed(0)
     delg = light_delg(random_net).eval()
-    bundle = export_xfeat(
+    bundle = xfeat.export_xfeat(
         random_net, models / "search", name="search", licence="-", source="-", search=delg
     )
     assert bundle.settings == {"global_dimension": delg.dimension}
@@ -236,7 +231,7 @@ def test_search_head_in_one_pass(random_net, random_bundle, texture, home, model
 
     # Weights go round, the head's among them stay out of XFeat's.
     again = XFeat()
-    again.load_state_dict(official_state_dict(bundle))
+    again.load_state_dict(xfeat.official_state_dict(bundle))
     assert_close(maps(again.eval(), images((1, 64, 96))), maps(random_net, images((1, 64, 96))))
 
     extract, without = covis.Extractor("search", threads=1), covis.Extractor("random", threads=1)

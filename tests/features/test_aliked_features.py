@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from helpers import detectors
 from helpers.contracts import assert_sound
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from helpers.textures import noise
+from hypothesis import given, settings
 
 from covis import Extractor, load_image
 from covis.errors import ArgumentError
 from covis.features.aliked import BLOCK, Aliked, keypoints
-from covis.runtime.bundle import Bundle
 
 quick = settings(max_examples=15, deadline=None)
-sizes = st.tuples(st.integers(1, 150), st.integers(1, 150))
 
 
 class PlainMaps:
@@ -41,21 +38,10 @@ class PlainDescriptors:
 
 @pytest.fixture(scope="module")
 def plain():
-    graphs = {"detect": PlainMaps(), "describe": PlainDescriptors()}
-    return Aliked(Bundle("plain", "aliked", {}, "-", "-", Path()), graphs=graphs)
+    return detectors.plain_network(Aliked, detect=PlainMaps(), describe=PlainDescriptors())
 
 
-def noise(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-@quick
-@example((1, 1))
-@example((1, 2000))
-@example((4, 4))
-@example((5, 5))
-@example((32, 64))
-@given(sizes)
+@detectors.any_size(150, (1, 1), (1, 2000), (4, 4), (5, 5), (32, 64))
 def test_keypoints_lie_inside_images_of_any_size(plain, size):
     image = load_image(noise(*size))
     (found,) = plain.sparse([image], 300, 0.0)
@@ -68,13 +54,10 @@ def test_keypoints_lie_inside_images_of_any_size(plain, size):
 
 
 @quick
-@given(st.integers(40, 150), st.integers(40, 150), st.floats(0.2, 0.8), st.floats(0.2, 0.8))
-def test_convention_a_spot_is_found_where_it_was_painted(plain, height, width, x, y):
+@given(detectors.spots(150))
+def test_convention_a_spot_is_found_where_it_was_painted(plain, spot):
     """The centre of the top-left pixel is (0.5, 0.5), whatever the padding; finer than pixels."""
-    centre = np.array([x * width, y * height])
-    across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    spot = np.exp(-((across - centre[0]) ** 2 + (down - centre[1]) ** 2) / (2 * 1.5**2))
-    (found,) = plain.sparse([load_image((spot * 255).astype(np.uint8))], 1, 0.2)
+    found, centre = detectors.find_spot(plain, spot, 1.5, 0.2)
     np.testing.assert_allclose(found.keypoints[0], centre, atol=0.1)
 
 
@@ -90,23 +73,12 @@ def test_convention_of_what_describes(plain):
 
 def test_enlarged_images(plain):
     """Shrunk to 60 pixels on loading: keypoints refer to the full 120."""
-    pixels = noise(50, 60)
-    large = np.kron(pixels, np.ones((2, 2, 1), np.uint8))
-    one, two = plain.sparse([load_image(pixels), load_image(large, max_size=60)], 200, 0.0)
-    np.testing.assert_array_equal(two.keypoints, 2 * one.keypoints)
-    np.testing.assert_array_equal(two.descriptors, one.descriptors)
+    detectors.assert_doubled(plain)
 
 
-@quick
-@given(sizes, st.integers(0, 99), st.floats(0.0, 1.0))
+@detectors.masks(150)
 def test_nothing_is_found_under_the_mask(plain, size, seed, share):
-    mask = np.random.default_rng(seed).random(size) < share
-    (found,) = plain.sparse([load_image(noise(*size, seed), mask=mask)], 10**6, 0.0)
-    (free,) = plain.sparse([load_image(noise(*size, seed))], 10**6, 0.0)
-    columns, rows = found.keypoints.astype(int).T
-    assert not mask[rows, columns].any()
-    columns, rows = free.keypoints.astype(int).T
-    assert (~mask[rows, columns]).sum() == len(found)
+    detectors.assert_masked(plain, size, seed, share)
 
 
 def test_many_keypoints_are_described_in_blocks(plain):
@@ -131,24 +103,6 @@ def test_a_maximum_moves_to_the_weighted_mean_of_its_neighbourhood():
     np.testing.assert_allclose(xy, [[4 + shift, 4]], atol=1e-5)
     np.testing.assert_allclose(scores, [0.9 - 0.1 * shift], atol=1e-5)
     assert len(keypoints(heat, 0.95)[0]) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("home", "aliked_bundle")
-def test_extractor(texture):
-    extract = Extractor("aliked", max_keypoints=100, max_size=240, threshold=0.0)
-    image = load_image(texture, max_size=240)
-    found = extract(texture)
-    assert_sound(found, image, 100)
-    assert len(found) == 100
-    assert (found.descriptors.shape[1], found.model) == (16, "aliked")
-    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
-    grey, colour = np.full((40, 50), 90, np.uint8), np.full((40, 50, 3), 90, np.uint8)
-    batch = extract.batch([grey, texture, colour, np.zeros((1, 1), np.uint8)])
-    np.testing.assert_array_equal(batch[1].descriptors, found.descriptors)
-    np.testing.assert_array_equal(batch[0].keypoints, batch[2].keypoints)
-    assert batch[3].descriptors.shape == (0, 16)
-    assert len(extract(texture, mask=np.ones(texture.shape[:2], bool))) == 0
 
 
 @pytest.mark.slow

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from helpers import detectors
+from helpers.contracts import assert_sound
+from helpers.textures import noise
+from hypothesis import given, settings
 
 from covis import Extractor, load_image
 from covis.features.edgepoint import EdgePoint, between_pixels, network_input, sample_descriptors
 
 quick = settings(max_examples=15, deadline=None)
-sizes = st.tuples(st.integers(1, 150), st.integers(1, 150))
 
 
 class PlainNetwork:
@@ -23,40 +24,21 @@ class PlainNetwork:
         assert image.shape[1] == 1
         assert all(side % 32 == 0 for side in image.shape[2:])
         height, width = (side // 4 for side in image.shape[2:])
-        column, row = np.meshgrid(np.arange(width), np.arange(height))
-        cells = np.stack([column, row, np.ones_like(row)], axis=2).astype(np.float32)
+        cells = detectors.cell_places(height, width)
         return [image[:, 0].copy(), np.repeat(cells[None], len(image), axis=0)]
-
-
-class NamedBundle:
-    name = "plain"
 
 
 @pytest.fixture(scope="module")
 def plain():
-    net = EdgePoint.__new__(EdgePoint)
-    net.bundle, net._detect = NamedBundle(), PlainNetwork()
-    return net
+    return detectors.plain_network(EdgePoint, detect=PlainNetwork())
 
 
-def noise(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-@quick
-@example((1, 1))
-@example((1, 2000))
-@example((8, 8))
-@example((9, 9))
-@example((31, 33))
-@given(sizes)
+@detectors.any_size(150, (1, 1), (1, 2000), (8, 8), (9, 9), (31, 33))
 def test_keypoints_of_images_of_any_size(plain, size):
-    (found,) = plain.sparse([load_image(noise(*size))], 300, 0.0)
-    assert len(found) <= 300
+    image = load_image(noise(*size))
+    (found,) = plain.sparse([image], 300, 0.0)
+    assert_sound(found, image, 300)
     assert found.descriptors.shape == (len(found), 3)
-    for name in ("keypoints", "scores", "descriptors"):
-        assert getattr(found, name).dtype == np.float32
-    assert (np.diff(found.scores) <= 0).all()
     assert ((found.scores > 0) & (found.scores < 1)).all()
     last = [side - 4 for side in size[::-1]]
     assert ((found.keypoints > 4) & (found.keypoints < last)).all()
@@ -64,13 +46,10 @@ def test_keypoints_of_images_of_any_size(plain, size):
 
 
 @quick
-@given(st.integers(40, 150), st.integers(40, 150), st.floats(0.2, 0.8), st.floats(0.2, 0.8))
-def test_convention_a_spot_is_found_where_it_was_painted(plain, height, width, x, y):
+@given(detectors.spots(150))
+def test_convention_a_spot_is_found_where_it_was_painted(plain, spot):
     """The centre of the top-left pixel is (0.5, 0.5)."""
-    centre = np.array([x * width, y * height])
-    across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    spot = np.exp(-((across - centre[0]) ** 2 + (down - centre[1]) ** 2) / (2 * 1.5**2))
-    (found,) = plain.sparse([load_image((spot * 255).astype(np.uint8))], 1, 0.5)
+    found, centre = detectors.find_spot(plain, spot, 1.5, 0.5)
     assert (np.abs(found.keypoints[0] - centre) <= 0.05).all()
     # The network's descriptors say in which cell of four pixels they were made.
     column, row, one = found.descriptors[0]
@@ -105,27 +84,16 @@ def test_neighbours_are_five_pixels_apart(plain):
 
 
 def test_enlarged_images(plain):
-    pixels = noise(50, 60)
-    large = np.kron(pixels, np.ones((2, 2, 1), np.uint8))
-    one, two = plain.sparse([load_image(pixels), load_image(large, max_size=60)], 200, 0.0)
-    np.testing.assert_allclose(two.keypoints, 2 * one.keypoints, rtol=1e-6)
-    np.testing.assert_array_equal(two.descriptors, one.descriptors)
+    detectors.assert_doubled(plain, rtol=1e-6)
 
 
-@quick
-@given(sizes, st.integers(0, 99), st.floats(0.0, 1.0))
+@detectors.masks(150)
 def test_nothing_is_found_under_the_mask(plain, size, seed, share):
-    mask = np.random.default_rng(seed).random(size) < share
-    (found,) = plain.sparse([load_image(noise(*size, seed), mask=mask)], 10**6, 0.0)
-    (free,) = plain.sparse([load_image(noise(*size, seed))], 10**6, 0.0)
-    columns, rows = found.keypoints.astype(int).T
-    assert not mask[rows, columns].any()
-    columns, rows = free.keypoints.astype(int).T
-    assert (~mask[rows, columns]).sum() == len(found)
+    detectors.assert_masked(plain, size, seed, share)
 
 
 @quick
-@given(sizes)
+@given(detectors.sizes(150))
 def test_padding_does_not_change_the_image(size):
     """Mean and variance are the image's own."""
     grey = np.random.default_rng(0).random(size).astype(np.float32) + np.float32(0.1)
@@ -156,24 +124,6 @@ def test_convention_sampling_is_what_pytorch_does_at_pixel_centres(size):
     )
     expected = torch.nn.functional.normalize(sampled[0, :, 0].T, dim=1)
     np.testing.assert_allclose(sample_descriptors(cells, xy), expected, atol=1e-4)
-
-
-@pytest.mark.usefixtures("home", "edgepoint_bundle")
-def test_extractor(texture):
-    extract = Extractor("edgepoint", max_keypoints=100, max_size=160, threshold=0.0)
-    found = extract(texture)
-    assert len(found) == 100
-    assert (found.descriptors.shape[1], found.model) == (32, "edgepoint")
-    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
-    assert (found.keypoints < [640, 480]).all()
-    assert found.keypoints.max() > 400
-    grey = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
-    batch = extract.batch([grey, texture, np.dstack([grey] * 3), np.zeros((1, 1), np.uint8)])
-    np.testing.assert_array_equal(batch[1].keypoints, found.keypoints)
-    np.testing.assert_allclose(batch[1].descriptors, found.descriptors, atol=1e-5)
-    np.testing.assert_array_equal(batch[0].keypoints, batch[2].keypoints)
-    assert batch[3].descriptors.shape == (0, 32)
-    assert len(extract(texture, mask=np.ones(texture.shape[:2], bool))) == 0
 
 
 @pytest.mark.usefixtures("home", "edgepoint_bundle")

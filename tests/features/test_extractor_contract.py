@@ -85,6 +85,32 @@ def test_features(source, picture):
     np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "dimension", "settings"),
+    [
+        ("superpoint", 256, {"max_size": 160}),
+        ("edgepoint", 32, {"max_size": 160, "threshold": 0.0}),
+        pytest.param("aliked", 16, {"max_size": 240, "threshold": 0.0}, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.usefixtures("home")
+def test_an_imported_network_by_its_name(request, texture, name, dimension, settings):
+    request.getfixturevalue(NETWORKS[name])
+    extract = Extractor(name, max_keypoints=100, **settings)
+    found = extract(texture)
+    assert_sound(found, load_image(texture), 100)
+    assert len(found) == 100
+    assert (found.descriptors.shape[1], found.model) == (dimension, name)
+    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
+    assert found.keypoints.max() > 400
+    grey = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    batch = extract.batch([grey, texture, np.dstack([grey] * 3), np.zeros((1, 1), np.uint8)])
+    assert_same_features(batch[1], found)
+    np.testing.assert_array_equal(batch[0].keypoints, batch[2].keypoints)
+    assert batch[3].descriptors.shape == (0, dimension)
+    assert len(extract(texture, mask=np.ones(texture.shape[:2], bool))) == 0
+
+
 def test_fewer_are_the_first_of_more(source, picture):
     many, few = (Extractor(source, max_keypoints=n)(picture) for n in (120, 40))
     assert len(few) == min(40, len(many))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers import detectors
 from helpers.contracts import assert_sound
-from hypothesis import example, given, settings
+from helpers.textures import noise
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covis import Extractor, load_image
 from covis.features import xfeat
 from covis.features.xfeat import XFeat, best_cells, peaks, sample_descriptors
-from covis.runtime.bundle import Bundle
 from covis.types import Image
 
 quick = settings(max_examples=25, deadline=None)
-sizes = st.tuples(st.integers(1, 200), st.integers(1, 200))
 
 
 class PlainNetwork:
@@ -40,8 +39,7 @@ class PlainNetwork:
 
 
 def plain_xfeat():
-    bundle = Bundle("plain", "xfeat", {}, "-", "-", Path())
-    return XFeat(bundle, graphs={"detect": PlainNetwork()})
+    return detectors.plain_network(XFeat, detect=PlainNetwork())
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +47,10 @@ def plain():
     return plain_xfeat()
 
 
-def noise(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
 # Any size.
 
 
-@quick
-@example((1, 1))
-@example((1, 5000))
-@example((5000, 1))
-@example((31, 33))
-@example((32, 32))
-@example((63, 95))
-@given(sizes)
+@detectors.any_size(200, (1, 1), (1, 5000), (5000, 1), (31, 33), (32, 32), (63, 95), count=25)
 def test_keypoints_lie_inside_images_of_any_size(plain, size):
     image = load_image(noise(*size))
     (sparse,) = plain.sparse([image], 300, 0.0)
@@ -76,7 +63,7 @@ def test_keypoints_lie_inside_images_of_any_size(plain, size):
 
 
 @quick
-@given(sizes, st.sampled_from([0, 255]))
+@given(detectors.sizes(200), st.sampled_from([0, 255]))
 def test_images_of_one_colour(plain, size, value):
     """Black shows nothing above the threshold: no keypoints, which is an answer."""
     image = load_image(np.full(size, value, np.uint8))
@@ -91,19 +78,12 @@ def test_images_of_one_colour(plain, size, value):
 
 
 @quick
-@given(
-    st.integers(40, 200),
-    st.integers(40, 200),
-    st.floats(0.2, 0.8),
-    st.floats(0.2, 0.8),
-)
-def test_convention_a_spot_is_found_where_it_was_painted(plain, height, width, x, y):
+@given(detectors.spots(200))
+def test_convention_a_spot_is_found_where_it_was_painted(plain, spot):
     """The centre of the top-left pixel is (0.5, 0.5): a keypoint is within half a pixel of the
     network's input of what it shows, whatever the size."""
-    centre = np.array([x * width, y * height])
-    across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    spot = np.exp(-((across - centre[0]) ** 2 + (down - centre[1]) ** 2) / (2 * 4.0**2))
-    (found,) = plain.sparse([load_image((spot * 255).astype(np.uint8))], 1, 0.5)
+    found, centre = detectors.find_spot(plain, spot, 4.0, 0.5)
+    height, width = spot[:2]
     pixel = np.array([width / (width // 32 * 32), height / (height // 32 * 32)])
     assert (np.abs(found.keypoints[0] - centre) <= 0.5 * pixel + 0.1).all()
 
@@ -168,20 +148,15 @@ def test_semi_dense_shares(plain):
 # Masks.
 
 
-@quick
-@given(sizes, st.integers(0, 99), st.floats(0.0, 1.0))
+@detectors.masks(200, count=25)
 def test_nothing_is_found_under_the_mask(plain, size, seed, share):
+    detectors.assert_masked(plain, size, seed, share)
     mask = np.random.default_rng(seed).random(size) < share
     image = load_image(noise(*size, seed), mask=mask)
-    free = load_image(noise(*size, seed))
-    for found in (plain.sparse([image], 10**6, 0.0)[0], plain.semi_dense(image, 10**6)):
-        columns, rows = found.keypoints.astype(int).T
-        assert not mask[rows, columns].any()
-        assert_sound(found, image, 10**6)
-    # And everything that lies elsewhere still is.
-    (sparse,) = plain.sparse([free], 10**6, 0.0)
-    columns, rows = sparse.keypoints.astype(int).T
-    assert (~mask[rows, columns]).sum() == len(plain.sparse([image], 10**6, 0.0)[0])
+    found = plain.semi_dense(image, detectors.MANY)
+    assert_sound(found, image, detectors.MANY)
+    columns, rows = found.keypoints.astype(int).T
+    assert not mask[rows, columns].any()
 
 
 # The parts, against slow and plain references.

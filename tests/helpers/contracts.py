@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from covis.features.registry import OneByOne
 from covis.matching.registry import Pairs
 from covis.types import Features
 
@@ -39,15 +40,12 @@ def assert_same_features(one, two):
     assert (one.width, one.height, one.model) == (two.width, two.height, two.model)
 
 
-class Patches:
+class Patches(OneByOne):
     """A toy: corners, described by the patch of 8x8 pixels around each."""
 
     THRESHOLD = 1e-4
 
-    def sparse(self, images, max_keypoints, threshold):
-        return [self._extract(image, max_keypoints, threshold) for image in images]
-
-    def _extract(self, image, max_keypoints, threshold):
+    def extract(self, image, max_keypoints, threshold):
         grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         corners = cv2.cornerMinEigenVal(grey, 3)
         found = (corners == cv2.dilate(corners, np.ones((5, 5)))) & (corners > threshold)

@@ -7,6 +7,13 @@ from importlib import import_module
 import pytest
 
 
+def seeded(seed):
+    """PyTorch with that seed; the test is skipped where it is missing."""
+    torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
+    torch.manual_seed(seed)
+    return torch
+
+
 def stir_norms(net, spread, least, most):
     """Running means of a standard deviation of `spread`, variances from `least` to `most`."""
     import torch
@@ -23,3 +30,21 @@ def as_bundle(kind, net, folder):
     pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
     export = getattr(import_module(f"covis.export.{kind}"), f"export_{kind}")
     return export(net, folder, name=folder.name, licence="-", source="-")
+
+
+def assert_alike(net, image, other, share):
+    """Two images give the same maps, to a share of the largest value of each."""
+    import torch
+
+    with torch.inference_mode():
+        for one, two in zip(net(image), net(other), strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=share * float(one.abs().max()))
+
+
+def assert_apart(net, images):
+    """An image of a batch gives the maps that it gives alone."""
+    import torch
+
+    with torch.inference_mode():
+        for together, alone in zip(net(images), net(images[1:2]), strict=True):
+            torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.networks import assert_alike, assert_apart
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
 
@@ -34,18 +35,11 @@ def test_normalise_is_instance_norm_of_the_mean(random_net):
 
 def test_brightness_and_contrast_do_not_matter(random_net):
     image = torch.rand(1, 1, 64, 64)
-    with torch.inference_mode():
-        one, two = random_net(image), random_net(200 * image + 30)
-    for left, right in zip(one, two, strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=1e-2 * float(left.abs().max()))
+    assert_alike(random_net, image, 200 * image + 30, 1e-2)
 
 
 def test_images_of_a_batch_do_not_meet(random_net):
-    images = torch.rand(3, 1, 64, 64)
-    with torch.inference_mode():
-        together, alone = random_net(images), random_net(images[1:2])
-    for left, right in zip(together, alone, strict=True):
-        torch.testing.assert_close(left[1:2], right, rtol=0, atol=1e-4)
+    assert_apart(random_net, torch.rand(3, 1, 64, 64))
 
 
 def test_cells_are_laid_out_row_by_row(random_net):

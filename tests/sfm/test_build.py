@@ -101,17 +101,24 @@ def test_more_photos_extend_the_model(scene, known, tmp_path):
     assert scene.error(after.reconstruction) < 0.01
 
 
-def test_a_killed_run_goes_on(scene, tmp_path):
+def start(scene, folder, report):
+    """A process that maps the scene, 300 keypoints a photo; `report` is code."""
     script = (
-        "import sys, time; from pathlib import Path; from covis.sfm import *;"
-        "build_map(Path(sys.argv[1]), Path(sys.argv[2]), options=MapOptions(max_keypoints=300), "
-        "report=lambda stage, done, total: "
-        "stage == 'map' and (print(stage, flush=True), time.sleep(60)))"
+        "import os, sys, time; from pathlib import Path; from covis.sfm import *;"
+        "options = MapOptions(max_keypoints=300);"
+        f"build_map(Path(sys.argv[1]), Path(sys.argv[2]), options=options, report={report})"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    folder = tmp_path / "model"
     command = [sys.executable, "-c", script, str(scene.folder), str(folder)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_run_goes_on(scene, tmp_path):
+    folder = tmp_path / "model"
+    report = (
+        "lambda stage, done, total: stage == 'map' and (print(stage, flush=True), time.sleep(60))"
+    )
+    with start(scene, folder, report) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "map\n"
         process.send_signal(signal.SIGKILL)
@@ -120,15 +127,9 @@ def test_a_killed_run_goes_on(scene, tmp_path):
 
 
 def test_a_run_killed_before_the_first_photo_goes_on(scene, tmp_path):
-    script = (
-        "import sys, os; from pathlib import Path; from covis.sfm import *;"
-        "build_map(Path(sys.argv[1]), Path(sys.argv[2]), options=MapOptions(max_keypoints=300), "
-        "report=lambda *done: os._exit(9))"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     folder = tmp_path / "model"
-    command = [sys.executable, "-c", script, str(scene.folder), str(folder)]
-    assert subprocess.run(command, env=environment).returncode == 9
+    with start(scene, folder, "lambda *done: os._exit(9)") as process:
+        assert process.wait() == 9
     summary = build_map(scene.folder, folder)
     assert (summary.registered, Settings.find(folder).max_keypoints) == (7, 300)
     (tmp_path / "begun").mkdir()

@@ -98,13 +98,17 @@ def test_a_renamed_photo_keeps_its_matches_and_its_pose(mine):
     assert (Map.open(folder / "model").points("deeper/three.png") >= 0).any()
 
 
-def test_two_photos_that_change_names_keep_their_poses(mine):
-    folder, again = mine
-    before = [position(folder / "model", name) for name in ("2.png", "4.png")]
-    photos = folder / "photos"
+def swap_names(photos):
+    """2.png becomes 4.png, and 4.png becomes 2.png."""
     (photos / "2.png").rename(photos / "x.png")
     (photos / "4.png").rename(photos / "2.png")
     (photos / "x.png").rename(photos / "4.png")
+
+
+def test_two_photos_that_change_names_keep_their_poses(mine):
+    folder, again = mine
+    before = [position(folder / "model", name) for name in ("2.png", "4.png")]
+    swap_names(folder / "photos")
     summary = again()
     assert summary.renamed == {"2.png": "4.png", "4.png": "2.png"}
     assert summary.new_pairs == 0
@@ -116,11 +120,8 @@ def test_a_run_killed_amid_its_changes_goes_on(mine, monkeypatch):
     """Between the database, which has them, and the record, which has not."""
     folder, again = mine
     before = [position(folder / "model", name) for name in ("2.png", "4.png")]
-    photos = folder / "photos"
-    (photos / "2.png").rename(photos / "x.png")
-    (photos / "4.png").rename(photos / "2.png")
-    (photos / "x.png").rename(photos / "4.png")
-    (photos / "5.png").unlink()
+    swap_names(folder / "photos")
+    (folder / "photos" / "5.png").unlink()
 
     def killed(*arguments):
         raise KeyboardInterrupt

@@ -11,8 +11,8 @@ import pytest
 
 from covis.errors import CovisError
 from covis.images.exif import PhotoInfo
-from covis.sfm.cameras import make_camera
 from covis.sfm.database import Database
+from covis.sfm.photo_cameras import make_camera
 from covis.sfm.two_view_verification import Verified, sampson, verify_pair
 
 

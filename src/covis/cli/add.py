@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from covis.cli import options
+from covis.cli.progress import StageBars
 from covis.messages import counted
-
-ENGINES = Literal["local", "ray"]
+from covis.options import INDEX_MAX_KEYPOINTS
 
 
 def command(
@@ -20,32 +19,15 @@ def command(
     to: options.To,
     features: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The model of a new store, see 'covis weights list'.",
-            show_default="xfeat, or what the store was made with",
+        options.name(
+            "The model of a new store, see 'covis weights list'.",
+            "xfeat, or what the store was made with",
         ),
     ] = None,
-    max_keypoints: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Features an image at most.", show_default="1000"),
-    ] = None,
-    max_size: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="PX",
-            help="Shrink larger images to this longest side; 0 for full size.",
-            show_default="960",
-        ),
-    ] = None,
-    engine: Annotated[
-        ENGINES, typer.Option(help="Where to decode and extract: here, or on a Ray cluster.")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="The Ray cluster.", show_default="this machine"),
-    ] = None,
+    max_keypoints: Annotated[int | None, options.max_keypoints(str(INDEX_MAX_KEYPOINTS))] = None,
+    max_size: Annotated[int | None, options.max_size(str(options.DEFAULT_MAX_SIZE))] = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
     threads: options.Threads = None,
 ) -> None:
     """Add photos to a store, to search them.
@@ -54,12 +36,21 @@ def command(
     at any moment and run it again to go on. Exits with 1 if some files could not be used: 'covis
     info --failures' lists them.
     """
+    from covis.images.picture_files import walk_pictures
     from covis.search import Index
 
     index = Index(
         to, features=features, max_keypoints=max_keypoints, max_size=max_size, threads=threads
     )
-    with _progress(photos) as report:
+    with StageBars() as bars:
+        total = sum(1 for _ in walk_pictures(photos)) if bars.shown else None
+        seen = count(1)
+
+        def report(_: str, why: str) -> None:
+            bars("photos", next(seen), total)
+            if why:
+                bars.tell(f"covis: {why}")
+
         added = index.add(photos, report=report, engine=engine, address=address)
     rate = f" ({added.added / added.seconds:.1f} a second)" if added.added else ""
     typer.echo(
@@ -69,39 +60,3 @@ def command(
     )
     if added.failed:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress(photos: list[Path]) -> Iterator[Callable[[str, str], None]]:
-    """A bar on a terminal; gives the function that takes a file's path and what is wrong with it,
-    which it prints."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from covis.images.picture_files import walk_pictures
-
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        total = sum(1 for _ in walk_pictures(photos)) if console.is_terminal else None
-        task = progress.add_task("", total=total, rate="")
-
-        def report(path: str, why: str) -> None:
-            progress.advance(task)
-            speed = progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:.1f}/s" if speed else "")
-            if why:
-                console.out(f"covis: {why}", highlight=False)
-
-        yield report

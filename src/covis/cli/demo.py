@@ -21,20 +21,16 @@ RIGHT_WITHIN = 3
 
 
 def command(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The picture to draw.")
-    ] = Path("demo.png"),
+    output: Annotated[Path, options.drawing("the matches")] = Path("demo.png"),
     keep: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep the two rendered pictures in this folder."),
+        Path | None, options.folder("Keep the two rendered pictures in this folder.")
     ] = None,
     baseline: Annotated[
-        float,
-        typer.Option(min=0, max=3, help="How far apart the two views are; 2 is a hard pair."),
+        float, typer.Option(min=0, max=3, help="How far apart the two views are; 2 is a hard pair.")
     ] = 1.0,
     features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
-    seed: options.Seed = 0,
+    seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
     """Match two rendered views of a scene.
@@ -49,12 +45,7 @@ def command(
     if keep is not None:
         _keep(pair, keep)
     found = match(
-        pair.image0,
-        pair.image1,
-        features=features,
-        matcher=matcher,
-        seed=seed,
-        threads=threads,
+        pair.image0, pair.image1, features=features, matcher=matcher, seed=seed, threads=threads
     )
     found.draw(pair.image0, pair.image1, output)
     for line in describe(found):

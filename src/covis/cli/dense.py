@@ -11,26 +11,24 @@ import typer
 
 from covis.cli import options
 from covis.cli.outputs import check_drawing, check_output
+from covis.cli.progress import progress
 from covis.errors import ArgumentError, CovisError
 from covis.messages import counted
+from covis.options import DEFAULT_DENSE, DISCOVERY_TAU, FINE_DENSE
 
 if TYPE_CHECKING:
     from covis.dense import DenseFeatures
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-DEFAULT_DENSE = "lift-xfeat-covis"
-FINE_DENSE = "lift-xfeat-covis-fine"
-DEFAULT_TAU = 0.2
 DISCOVER_CELLS = 30
 
 Model = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="A model for dense features: lift-xfeat-covis tells parts of alike things apart "
+    options.name(
+        "A model for dense features: lift-xfeat-covis tells parts of alike things apart "
         "better, lift-xfeat-covis-fine follows outlines better; ViTs come in by 'covis weights "
-        "import'.",
+        "import'."
     ),
 ]
 LIFTS = "How often the resolution is doubled: of XFeat, a descriptor every 8, 4 or 2 pixels."
@@ -57,10 +55,7 @@ def match_command(
             show_default="about 24 that stand out",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw the places into this picture."),
-    ] = None,
+    output: Annotated[Path | None, options.drawing("the places")] = None,
     as_json: options.AsJson = False,
     lifts: Lifts = None,
     model: Model = DEFAULT_DENSE,
@@ -108,21 +103,17 @@ def propagate_command(
     ],
     mask: Annotated[
         Path,
-        typer.Option(
-            metavar="FILE",
-            help="What to follow, in the first frame: an indexed PNG, an index an object and 0 "
-            "for none, or white on black.",
+        options.file(
+            "What to follow, in the first frame: an indexed PNG, an index an object and 0 "
+            "for none, or white on black."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where masks go.")],
+    out: Annotated[Path, options.out("DIR", "Where masks go.")],
     draw: Annotated[
-        bool, typer.Option("--draw", help="Draw the masks onto the frames as well, in drawings/.")
+        bool, options.flag("--draw", "Draw the masks onto the frames as well, in drawings/.")
     ] = False,
     truth: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="True masks by the frames' names: print J, F and their mean."
-        ),
+        Path | None, options.folder("True masks by the frames' names: print J, F and their mean.")
     ] = None,
     lifts: Lifts = None,
     model: Model = FINE_DENSE,
@@ -138,8 +129,6 @@ def propagate_command(
     from itertools import tee
 
     import numpy as np
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from covis.dense import DenseExtractor, Frames, ahead, propagate
     from covis.dense.masks import fit, read_mask, write_mask
@@ -154,12 +143,9 @@ def propagate_command(
     describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
     described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
     carried = propagate((seen for *_, seen in kept), labels, threads=threads)
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    done, rate, scores = 0, 0.0, []
+    done, scores = 0, []
     began = time.perf_counter()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=clip.count or None, rate="")
+    with progress("frames") as report:
         for (name, image, _), found in zip(described, carried, strict=True):
             if not done:
                 _make(out / "drawings" if draw else out)
@@ -170,8 +156,8 @@ def propagate_command(
                 true, _ = read_mask(truth / f"{name}.png")
                 scores.append(fit(found, true, np.setdiff1d(labels, 0)))
             done += 1
-            rate = done / (time.perf_counter() - began)
-            progress.update(task, completed=done, rate=f"{rate:.1f} frames/s")
+            report(done, clip.count or None)
+    rate = done / (time.perf_counter() - began)
     typer.echo(f"{counted(done, 'mask')} in {out}, {rate:.1f} frames a second.")
     if len(scores) > 2:
         j, f = np.mean(scores[1:-1], axis=0).tolist()
@@ -184,24 +170,16 @@ def propagate_command(
 @app.command("discover")
 def discover_command(
     image: Annotated[Path, typer.Argument(help="A picture.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw the object into this picture."),
-    ] = None,
+    output: Annotated[Path | None, options.drawing("the object")] = None,
     as_json: options.AsJson = False,
     tau: Annotated[
         float, typer.Option(help="Cells with a cosine above it belong together.")
-    ] = DEFAULT_TAU,
+    ] = DISCOVERY_TAU,
     lifts: Annotated[int, typer.Option(min=0, max=2, help=LIFTS)] = 0,
     model: Model = DEFAULT_DENSE,
     max_size: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            metavar="PX",
-            help="Shrink larger images to this longest side; 0 for full size.",
-            show_default=f"{DISCOVER_CELLS} of the backbone's cells, of XFeat's 240 pixels",
-        ),
+        options.max_size(f"{DISCOVER_CELLS} of the backbone's cells, of XFeat's 240 pixels"),
     ] = None,
     threads: options.Threads = None,
 ) -> None:
@@ -239,17 +217,15 @@ def discover_command(
 @app.command("show")
 def show_command(
     image: Annotated[Path, typer.Argument(help="A picture.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the drawing goes.")
-    ],
+    output: Annotated[Path, options.drawing("the colours")],
     point: Annotated[
         str | None,
         typer.Option(metavar="X,Y", help="Show how alike everything is to this place, in pixels."),
     ] = None,
     compare: Annotated[
         bool,
-        typer.Option(
-            "--compare", help="Show the backbone's features, these enlarged, and any lifted ones."
+        options.flag(
+            "--compare", "Show the backbone's features, these enlarged, and any lifted ones."
         ),
     ] = False,
     lifts: Lifts = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from covis.cli import options
+from covis.cli.progress import progress
 from covis.messages import counted, turned
 
 if TYPE_CHECKING:
@@ -22,16 +23,11 @@ def command(
 
     Of each group the one with the most pixels comes first.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from covis.search import Index
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=1.0)
+    with progress("% compared") as report:
         groups = Index(store, threads=threads).duplicates(
-            report=lambda share: progress.update(task, completed=share)
+            report=lambda share: report(round(100 * share), 100)
         )
     if as_json:
         typer.echo(json.dumps({"groups": [[asdict(copy) for copy in group] for group in groups]}))

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_output
+from covis.cli.progress import progress
+
+ITS_OWN = "the benchmark's"
 
 BenchmarkName = Annotated[
-    str | None,
-    typer.Argument(metavar="BENCHMARK", help="Its name; leave it out to list them all."),
+    str | None, typer.Argument(metavar="BENCHMARK", help="Its name; leave it out to list them all.")
 ]
 Data = Annotated[
     Path | None,
@@ -19,11 +22,10 @@ Data = Annotated[
 ]
 Estimators = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="poselib (LO-RANSAC), poselib-prosac (best matches first), opencv (RANSAC), "
+    options.name(
+        "poselib (LO-RANSAC), poselib-prosac (best matches first), opencv (RANSAC), "
         "opencv-magsac, or dlt (homographies, all matches); may be given several times.",
-        show_default="those of the benchmark's papers",
+        "those of the benchmark's papers",
     ),
 ]
 Thresholds = Annotated[
@@ -34,48 +36,16 @@ Thresholds = Annotated[
         show_default="those of the benchmark's papers",
     ),
 ]
-MaxKeypoints = Annotated[
-    int | None,
-    typer.Option(
-        min=1, metavar="N", help="Features an image at most.", show_default="the benchmark's"
-    ),
-]
-MaxSize = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        metavar="PX",
-        help="Shrink larger images to this longest side; 0 for full size.",
-        show_default="the benchmark's",
-    ),
-]
 Top = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Retrieval: how many are checked by matches.",
-        show_default="the benchmark's",
-    ),
+    int | None, options.number("Retrieval: how many are checked by matches.", ITS_OWN, least=0)
 ]
-Protocol = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Measure by one paper's protocol only.", show_default="all"),
-]
+Protocol = Annotated[str, options.name("Measure by one paper's protocol only.", "all")]
 Large = Annotated[
-    bool,
-    typer.Option("--large", help="HPatches: with the 8 large sequences that others leave out."),
+    bool, options.flag("--large", "HPatches: with the 8 large sequences that others leave out.")
 ]
-Every = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Only every N-th pair or query, for a try.")
-]
-Seeds = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Robust estimations a pair; means are printed.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", metavar="FILE", help="Write settings and figures as JSON."),
-]
+Every = Annotated[int, options.number("Only every N-th pair or query, for a try.")]
+Seeds = Annotated[int, options.number("Robust estimations a pair; means are printed.")]
+Out = Annotated[Path | None, options.out("FILE", "Write settings and figures as JSON.")]
 
 
 def command(
@@ -86,8 +56,8 @@ def command(
     full_depth: options.FullDepth = False,
     estimator: Estimators = None,
     threshold: Thresholds = None,
-    max_keypoints: MaxKeypoints = None,
-    max_size: MaxSize = None,
+    max_keypoints: Annotated[int | None, options.max_keypoints(ITS_OWN)] = None,
+    max_size: Annotated[int | None, options.max_size(ITS_OWN)] = None,
     top: Top = None,
     protocol: Protocol = "",
     large: Large = False,
@@ -110,6 +80,8 @@ def command(
     if data is None and benchmark in BENCHMARKS:
         typer.echo(f"{benchmark}: {BENCHMARKS[benchmark].how_to_get}.")
         return
+    if out is not None:
+        check_output(out, data)
 
     from covis.evaluation.benchmark import Settings
     from covis.evaluation.result import run_benchmark, tables
@@ -129,7 +101,7 @@ def command(
         large=large,
         threads=threads,
     )
-    with options.progress() as report:
+    with progress() as report:
         result = run_benchmark(benchmark, data or Path(), settings, report)
     if out is not None:
         result.save(out)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.errors import needing_train_extra
 
 app = typer.Typer(
     help="Write models as ONNX files, to run elsewhere ('weights import' is for use in covis).",
@@ -22,23 +23,18 @@ def _main() -> None:
 
 @app.command("lightglue")
 def export_lightglue(
-    weights: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="LightGlue weights: .safetensors, .pt or .pth."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    weights: Annotated[Path, options.file("LightGlue weights: .safetensors, .pt or .pth.")],
+    out: Annotated[Path, options.folder("The folder to write.")],
     features: options.MadeFor = "",
     name: Annotated[
-        str | None,
-        typer.Option(help="What to call the model.", show_default="the folder's name"),
+        str | None, typer.Option(help="What to call the model.", show_default="the folder's name")
     ] = None,
     licence: options.Licence = options.UNKNOWN_LICENCE,
     half: Annotated[
-        bool, typer.Option("--half", help="Store float16, half the size; compute in float32.")
+        bool, options.flag("--half", "Store float16, half the size; compute in float32.")
     ] = False,
     full_depth: Annotated[
-        bool,
-        typer.Option("--full-depth", help="Never stop early nor drop points, in the bundle too."),
+        bool, options.flag("--full-depth", "Never stop early nor drop points, in the bundle too.")
     ] = False,
 ) -> None:
     """Write LightGlue weights as ONNX files.
@@ -47,7 +43,7 @@ def export_lightglue(
     one_file.onnx, the whole matcher at fixed depth in standard operators, for any other runtime;
     and parity.md, both compared with PyTorch.
     """
-    with options.needing_train_extra():
+    with needing_train_extra():
         from covis.export.lightglue import agreement, export_for_other_runtimes
         from covis.nets.lightglue import load_official
 

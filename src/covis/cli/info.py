@@ -19,7 +19,7 @@ def command(
         typer.Option("--forecast", min=1, metavar="N", help="What N pictures would take."),
     ] = None,
     failures: Annotated[
-        bool, typer.Option("--failures", help="List the files that could not be used, and why.")
+        bool, options.flag("--failures", "List the files that could not be used, and why.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from covis.cli import options
 from covis.cli.outputs import check_drawing
+from covis.options import LOCATE_NEIGHBOURS
 
 if TYPE_CHECKING:
     from covis.geometry.camera import CalibratedCamera
@@ -41,24 +42,14 @@ CameraOf = Annotated[
 ]
 Matcher = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="nearest; lightglue, or weights by name or folder; auto is nearest and, where "
-        "that does not find the place, lightglue.",
+    options.name(
+        "nearest; lightglue, or weights by name or folder; auto is nearest and, where "
+        "that does not find the place, lightglue."
     ),
 ]
-Neighbours = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Photos of the map to match with at most.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Draw the place of one query into this picture."
-    ),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object a query and nothing else.")
-]
+Neighbours = Annotated[int, options.number("Photos of the map to match with at most.")]
+Output = Annotated[Path | None, options.drawing("the place of one query")]
+AsJson = Annotated[bool, options.flag("--json", "Print one JSON object a query and nothing else.")]
 
 
 def command(
@@ -69,10 +60,10 @@ def command(
     camera_of: CameraOf = None,
     matcher: Matcher = options.DEFAULT_MATCHER,
     full_depth: options.FullDepth = False,
-    neighbours: Neighbours = 10,
+    neighbours: Neighbours = LOCATE_NEIGHBOURS,
     output: Output = None,
     as_json: AsJson = False,
-    seed: options.Seed = 0,
+    seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
     """Find where photos were taken, in a map of the place."""
@@ -118,7 +109,7 @@ def _parsed(camera: str, query: Path) -> CalibratedCamera:
     """The camera that --camera-params says, of the query's file."""
     from covis.geometry.camera import CalibratedCamera
     from covis.images.decode import load_image
-    from covis.sfm.cameras import map_from_upright
+    from covis.sfm.photo_cameras import map_from_upright
 
     image = load_image(query, max_size=64)
     size = map_from_upright(image.orientation).of_size((image.width, image.height))

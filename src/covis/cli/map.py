@@ -11,13 +11,21 @@ from covis.cli import options as shared
 from covis.cli.outputs import check_drawing
 from covis.cli.progress import StageBars
 from covis.errors import ArgumentError
+from covis.options import (
+    MAP_CAMERA_MODEL,
+    MAP_DISTANCE,
+    MAP_MATCHER,
+    MAP_MAX_SIZE,
+    MAP_NEIGHBOURS,
+    MAP_OVERLAP,
+)
 
 if TYPE_CHECKING:
     from covis.sfm.exports import ExportName
     from covis.sfm.options import MapSummary, PairsName
 
 Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, at any depth.")]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="MODEL", help="The folder of the map.")]
+Out = Annotated[Path, shared.out("MODEL", "The folder of the map.")]
 Pairs = Annotated[
     str,
     typer.Option(
@@ -27,46 +35,26 @@ Pairs = Annotated[
         "two names a line. auto: exhaustive up to 60 photos, then retrieval.",
     ),
 ]
-Neighbours = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Of each photo, with retrieval and gps.")
-]
-Overlap = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Next photos of each, with sequential.")
-]
+Neighbours = Annotated[int, shared.number("Of each photo, with retrieval and gps.")]
+Overlap = Annotated[int, shared.number("Next photos of each, with sequential.")]
 Distance = Annotated[float, typer.Option(min=0.0, metavar="METRES", help="At most, with gps.")]
-Features = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="xfeat, sift, or another.", show_default="xfeat"),
-]
+Features = Annotated[str | None, shared.name("xfeat, sift, or another.", shared.DEFAULT_FEATURES)]
 Matcher = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        help="nearest is fast; lightglue places more photos of hard scenes; semi-dense finds "
+    shared.name(
+        "nearest is fast; lightglue places more photos of hard scenes; semi-dense finds "
         "points with less texture, and maps anew whenever photos are added; auto is lightglue "
         "where there are weights.",
-        show_default="nearest",
+        MAP_MATCHER,
     ),
 ]
-MaxKeypoints = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Features a photo at most.", show_default="4096"),
-]
-MaxSize = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        metavar="PX",
-        help="Shrink larger photos to this longest side; 0 for full size.",
-        show_default="1600",
-    ),
-]
+MaxKeypoints = Annotated[int | None, shared.max_keypoints(str(shared.DEFAULT_MAX_KEYPOINTS))]
+MaxSize = Annotated[int | None, shared.max_size(str(MAP_MAX_SIZE))]
 Masks = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Masks as COLMAP has them: DIR/a.jpg.png is that of PHOTOS/a.jpg, black where "
-        "nothing counts.",
+    shared.folder(
+        "Masks as COLMAP has them: DIR/a.jpg.png is that of PHOTOS/a.jpg, black where "
+        "nothing counts."
     ),
 ]
 CameraSharing = Annotated[
@@ -75,7 +63,7 @@ CameraSharing = Annotated[
         help="Which photos share intrinsics. auto: those of one camera, size and focal length."
     ),
 ]
-CameraModel = Annotated[str, typer.Option(metavar="NAME", help="As COLMAP names it.")]
+CameraModel = Annotated[str, shared.name("As COLMAP names it.")]
 CameraParams = Annotated[
     str | None,
     typer.Option(
@@ -101,16 +89,12 @@ RefineKeypoints = Annotated[
     ),
 ]
 Afresh = Annotated[
-    bool, typer.Option("--afresh", help="Map anew from the matches, though there is a model.")
+    bool, shared.flag("--afresh", "Map anew from the matches, though there is a model.")
 ]
 Database = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="A COLMAP database whose photos and cameras to keep."),
+    Path | None, shared.file("A COLMAP database whose photos and cameras to keep.")
 ]
-Model = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="A COLMAP model whose poses to keep, and add to."),
-]
+Model = Annotated[Path | None, shared.folder("A COLMAP model whose poses to keep, and add to.")]
 Export = Annotated[
     list[str] | None,
     typer.Option(
@@ -120,31 +104,23 @@ Export = Annotated[
         show_default=False,
     ),
 ]
-Draw = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Draw the model from above: points and cameras."),
-]
-Engine = Annotated[Literal["local", "ray"], typer.Option(help="Where to extract and match.")]
-Address = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="The Ray cluster.", show_default="this machine"),
-]
+Draw = Annotated[Path | None, shared.file("Draw the model from above: points and cameras.")]
 
 
 def command(
     photos: Photos,
     out: Out,
     pairs: Pairs = "auto",
-    neighbours: Neighbours = 20,
-    overlap: Overlap = 10,
-    distance: Distance = 100.0,
+    neighbours: Neighbours = MAP_NEIGHBOURS,
+    overlap: Overlap = MAP_OVERLAP,
+    distance: Distance = MAP_DISTANCE,
     features: Features = None,
     matcher: Matcher = None,
     max_keypoints: MaxKeypoints = None,
     max_size: MaxSize = None,
     masks: Masks = None,
     camera: CameraSharing = "auto",
-    camera_model: CameraModel = "SIMPLE_RADIAL",
+    camera_model: CameraModel = MAP_CAMERA_MODEL,
     camera_params: CameraParams = None,
     refine_cameras: RefineCameras = None,
     mapper: Mapper = "incremental",
@@ -154,9 +130,9 @@ def command(
     model: Model = None,
     export: Export = None,
     draw: Draw = None,
-    engine: Engine = "local",
-    address: Address = None,
-    seed: shared.Seed = 0,
+    engine: shared.Engine = "local",
+    address: shared.Address = None,
+    seed: shared.Seed = shared.DEFAULT_SEED,
     threads: shared.Threads = None,
     as_json: shared.AsJson = False,
 ) -> None:

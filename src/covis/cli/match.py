@@ -25,10 +25,7 @@ _MODEL_NAMES = {
 def command(
     image0: Annotated[Path, typer.Argument(metavar="IMAGE0", help="A picture.")],
     image1: Annotated[Path, typer.Argument(metavar="IMAGE1", help="Another picture.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw the matches into this picture."),
-    ] = None,
+    output: Annotated[Path | None, options.drawing("the matches")] = None,
     as_json: options.AsJson = False,
     features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
@@ -38,14 +35,9 @@ def command(
     rotate: options.Rotate = options.DEFAULT_ROTATE,
     full_depth: options.FullDepth = False,
     mask0: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Find nothing in image 0 where this picture is not black."
-        ),
+        Path | None, options.file("Find nothing in image 0 where this picture is not black.")
     ] = None,
-    mask1: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same for image 1.")
-    ] = None,
+    mask1: Annotated[Path | None, options.file("The same for image 1.")] = None,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covis.cli import options
+from covis.cli.progress import StageBars
 from covis.messages import counted
 
 if TYPE_CHECKING:
@@ -19,20 +18,19 @@ if TYPE_CHECKING:
 
 
 def command(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go.")],
+    out: Annotated[Path, options.out("DIR", "Where results go.")],
     folder: Annotated[
         Path | None,
         typer.Argument(metavar="FOLDER", help="Match every pair of pictures in this folder."),
     ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A text file, two pictures a line, relative to its folder. Put names with "
-            "spaces in double quotes, or a tab between the two. # begins a comment line.",
+        options.file(
+            "A text file, two pictures a line, relative to its folder. Put names with "
+            "spaces in double quotes, or a tab between the two. # begins a comment line."
         ),
     ] = None,
-    draw: Annotated[bool, typer.Option("--draw", help="Draw each pair as well.")] = False,
+    draw: Annotated[bool, options.flag("--draw", "Draw each pair as well.")] = False,
     features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
     geometry: options.Geometry = options.DEFAULT_GEOMETRY,
@@ -72,7 +70,15 @@ def command(
         full_depth=full_depth,
         seed=seed,
     )
-    with _reporting(total) as report:
+    with StageBars() as bars:
+        seen, told = itertools.count(1), set[str]()
+
+        def report(result: PairResult) -> None:
+            bars("pairs", next(seen), total)
+            if result.skipped and result.skipped not in told:
+                told.add(result.skipped)
+                bars.tell(f"covis: {result.skipped}")
+
         summary = match_many.match_many(
             work, out, chosen, draw=draw, runtime=RuntimeOptions(threads=threads), report=report
         )
@@ -84,24 +90,3 @@ def command(
     )
     if summary.skipped:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _reporting(total: int) -> Iterator[Callable[[PairResult], None]]:
-    """A bar on a terminal, and a line for each picture that cannot be used, once."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        told: set[str] = set()
-
-        def report(result: PairResult) -> None:
-            progress.advance(task)
-            if result.skipped and result.skipped not in told:
-                told.add(result.skipped)
-                console.out(f"covis: {result.skipped}", highlight=False)
-
-        yield report

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from covis.cli.progress import StageBars
-from covis.errors import CovisError
-from covis.messages import extra
 from covis.options import DEFAULT_FEATURES as DEFAULT_FEATURES
 from covis.options import DEFAULT_GEOMETRY as DEFAULT_GEOMETRY
 from covis.options import DEFAULT_MATCHER as DEFAULT_MATCHER
@@ -19,27 +14,74 @@ from covis.options import DEFAULT_MAX_SIZE as DEFAULT_MAX_SIZE
 from covis.options import DEFAULT_ROTATE as DEFAULT_ROTATE
 from covis.options import DEFAULT_SEED as DEFAULT_SEED
 from covis.options import UNKNOWN_LICENCE as UNKNOWN_LICENCE
-from covis.options import GeometryKind
+from covis.options import EngineKind, GeometryKind
 from covis.options import Rotate as RotateKind
 
 FacetChoice = Literal["key", "query", "value", "token"]
 
-Features = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="xfeat, sift, or another model: see 'covis weights list'."),
-]
+
+def name(words: str, default: str | bool = True) -> Any:
+    """An option that names something. words: its help. default: what help says it is by default,
+    where that is not the value in the command's signature; False for nothing."""
+    return typer.Option(metavar="NAME", help=words, show_default=default)
+
+
+def number(words: str, default: str | bool = True, least: int = 1) -> Any:
+    """An option for a whole number; see `name`."""
+    return typer.Option(min=least, metavar="N", help=words, show_default=default)
+
+
+def file(words: str, default: str | bool = True) -> Any:
+    """An option for a file that is read; see `name`."""
+    return typer.Option(metavar="FILE", help=words, show_default=default)
+
+
+def folder(words: str, default: str | bool = True) -> Any:
+    """An option for a folder; see `name`."""
+    return typer.Option(metavar="DIR", help=words, show_default=default)
+
+
+def flag(written: str, words: str) -> Any:
+    """A switch, written so: "--force"."""
+    return typer.Option(written, help=words)
+
+
+def out(metavar: str, words: str) -> Any:
+    """The option for what a command writes, a drawing apart."""
+    return typer.Option("--out", "-o", metavar=metavar, help=words)
+
+
+def drawing(of: str) -> Any:
+    """The option for the picture that `of` is drawn into."""
+    return typer.Option("--output", "-o", metavar="FILE", help=f"Draw {of} into this picture.")
+
+
+def max_keypoints(default: str | bool = True) -> Any:
+    """The option of that name; see `name`."""
+    return number("Features an image at most.", default)
+
+
+def max_size(default: str | bool = True) -> Any:
+    """The option of that name; see `name`."""
+    return typer.Option(
+        min=0,
+        metavar="PX",
+        help="Shrink larger images to this longest side; 0 for full size.",
+        show_default=default,
+    )
+
+
+Features = Annotated[str, name("xfeat, sift, or another model: see 'covis weights list'.")]
 Matcher = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="nearest is fast; semi-dense finds more points, with less texture; lightglue matches "
+    name(
+        "nearest is fast; semi-dense finds more points, with less texture; lightglue matches "
         "hard pairs, with the weights for the features or, by name or folder, with others; auto "
-        "is lightglue where there are weights for the features, else nearest.",
+        "is lightglue where there are weights for the features, else nearest."
     ),
 ]
 FullDepth = Annotated[
-    bool,
-    typer.Option("--full-depth", help="Let LightGlue run all its layers on all points: slower."),
+    bool, flag("--full-depth", "Let LightGlue run all its layers on all points: slower.")
 ]
 Rotate = Annotated[
     RotateKind,
@@ -55,26 +97,17 @@ Geometry = Annotated[
         "fundamental: any scene; essential: any scene, gives the relative pose."
     ),
 ]
-MaxKeypoints = Annotated[int, typer.Option(min=1, metavar="N", help="Features an image at most.")]
-MaxSize = Annotated[
-    int,
-    typer.Option(
-        min=0, metavar="PX", help="Shrink larger images to this longest side; 0 for full size."
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the robust estimation.")]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Processor threads.", show_default="all"),
-]
+MaxKeypoints = Annotated[int, max_keypoints()]
+MaxSize = Annotated[int, max_size()]
+Seed = Annotated[int, number("Seed of the robust estimation.", least=0)]
+Threads = Annotated[int | None, number("Processor threads.", "all")]
 Licence = Annotated[str, typer.Option(help="The terms the weights come under.")]
 MadeFor = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="LightGlue: the features that it matches: xfeat (any weights of it), xfeat-covis, "
+    name(
+        "LightGlue: the features that it matches: xfeat (any weights of it), xfeat-covis, "
         "sift, ... Without it, only the size of descriptors is checked.",
-        show_default=False,
+        False,
     ),
 ]
 Layer = Annotated[
@@ -82,31 +115,17 @@ Layer = Annotated[
     typer.Option(help="Of the ViT, from 0; from its end below.", show_default="the last"),
 ]
 Facet = Annotated[FacetChoice | None, typer.Option(help="Of the ViT's layer.", show_default="key")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Engine = Annotated[
+    EngineKind, typer.Option(help="Where the work is done: here, or on a Ray cluster.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The Ray cluster.", show_default="this machine"),
+]
+AsJson = Annotated[bool, flag("--json", "Print one JSON object and nothing else.")]
 
 _STORE = "A store of photos: a folder, or an address such as s3://bucket/folder."
 Store = Annotated[str, typer.Argument(metavar="STORE", help=_STORE)]
 To = Annotated[str, typer.Option("--to", metavar="STORE", help=_STORE)]
 From = Annotated[str, typer.Option("--from", metavar="STORE", help=_STORE)]
 In = Annotated[str, typer.Option("--in", metavar="STORE", help=_STORE)]
-
-TRAIN_EXTRA = extra("train")
-_TRAIN_MODULES = ("torch", "onnx", "onnxscript", "safetensors")
-
-
-@contextmanager
-def needing_train_extra() -> Iterator[None]:
-    """Turn a missing module of the extra into one clear line."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _TRAIN_MODULES:
-            raise
-        raise CovisError(f"this needs {error.name}, which is missing: {TRAIN_EXTRA}") from None
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
-    """One bar on a terminal; gives the function that takes how many are done and of how many."""
-    with StageBars() as bars:
-        yield lambda done, total: bars("", done, total)

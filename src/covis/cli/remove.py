@@ -17,7 +17,7 @@ def command(
         list[Path] | None, typer.Argument(help="Files and folders to forget; none is deleted.")
     ] = None,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Forget files that are no longer there, too.")
+        bool, options.flag("--missing", "Forget files that are no longer there, too.")
     ] = False,
 ) -> None:
     """Forget photos. The files themselves stay.

@@ -8,19 +8,16 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_output
+from covis.cli.progress import progress
 from covis.errors import ArgumentError
 
-Data = Annotated[
-    Path,
-    typer.Option(metavar="DIR", help="Holds the benchmarks' folders, at most two deep."),
-]
-Page = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")]
+Data = Annotated[Path, options.folder("Holds the benchmarks' folders, at most two deep.")]
+Page = Annotated[Path, options.out("FILE", "The page to write.")]
 Keep = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Where every run's figures are kept, so that a stopped run goes on.",
-        show_default="beside FILE",
+    options.folder(
+        "Where every run's figures are kept, so that a stopped run goes on.", "beside FILE"
     ),
 ]
 Only = Annotated[
@@ -32,13 +29,9 @@ Only = Annotated[
     ),
 ]
 Official = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="The official XFeat weights, as imported; their LightGlue is lightglue-NAME.",
-    ),
+    str, options.name("The official XFeat weights, as imported; their LightGlue is lightglue-NAME.")
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="Every fifth pair or query, one seed.")]
+Quick = Annotated[bool, options.flag("--quick", "Every fifth pair or query, one seed.")]
 
 
 def command(
@@ -66,6 +59,7 @@ def command(
         raise ArgumentError(f"{data}: no such folder; --data names the one with the benchmarks.")
     base = Settings(every=reproduce.QUICK if quick else 1, seeds=1 if quick else 3, threads=threads)
     jobs = reproduce.plan(data, official, base)
+    check_output(out, *(job.folder for job in jobs))
     left_out = [(job, "left out") for job in jobs if only and job.benchmark not in only]
     jobs = [job for job in jobs if not only or job.benchmark in only]
     if not jobs:
@@ -74,7 +68,7 @@ def command(
     out.parent.mkdir(parents=True, exist_ok=True)
     done: list[tuple[reproduce.Job, Result]] = []
     failed: list[tuple[reproduce.Job, str]] = []
-    with options.progress() as report:
+    with progress() as report:
         for i, (job, result, known) in enumerate(reproduce.run(jobs, keep, report), 1):
             if isinstance(result, Result):
                 done.append((job, result))

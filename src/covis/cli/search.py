@@ -13,6 +13,7 @@ import typer
 from covis.cli import options
 from covis.cli.outputs import check_drawing
 from covis.messages import counted, turned
+from covis.options import SEARCH_CANDIDATES
 
 if TYPE_CHECKING:
     from covis.search.retrieve import Hit, SearchResult
@@ -38,20 +39,16 @@ def command(
         typer.Option(help="auto: look for the picture turned, too, where upright finds nothing."),
     ] = "none",
     candidates: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Pictures to check closely at most.")
-    ] = 100,
+        int, options.number("Pictures to check closely at most.")
+    ] = SEARCH_CANDIDATES,
     matcher: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="What checks them: nearest, LightGlue weights, or auto, which is nearest and, "
-            "where the first place is in doubt, LightGlue if there are weights for the features.",
+        options.name(
+            "What checks them: nearest, LightGlue weights, or auto, which is nearest and, "
+            "where the first place is in doubt, LightGlue if there are weights for the features."
         ),
     ] = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw the hits into this picture."),
-    ] = None,
+    output: Annotated[Path | None, options.drawing("the hits")] = None,
     as_json: options.AsJson = False,
     threads: options.Threads = None,
 ) -> None:

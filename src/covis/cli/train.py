@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from covis.cli import options
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, needing_train_extra
 
 app = typer.Typer(help="Train a model on your own photos.", no_args_is_help=True)
 
@@ -18,35 +18,25 @@ def _main() -> None:
     pass
 
 
-Photos = Annotated[
-    Path,
-    typer.Option(metavar="DIR", help="A folder of photographs; 48 are held out."),
-]
-Images = Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Where weights and the curve go.")]
+Photos = Annotated[Path, options.folder("A folder of photographs; 48 are held out.")]
+Images = Annotated[Path, options.folder("A folder of pictures.")]
+Out = Annotated[Path, options.folder("Where weights and the curve go.")]
 Steps = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Updates in all; with --resume more than before trains on to so many.",
-        show_default="the recipe's",
+    options.number(
+        "Updates in all; with --resume more than before trains on to so many.", "the recipe's"
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the whole run.")]
+Seed = Annotated[int, options.number("Of the whole run.", least=0)]
 Device = Annotated[
-    str,
-    typer.Option(help="cpu, cuda, cuda:1, ...; under torchrun cuda is a GPU for each process."),
+    str, typer.Option(help="cpu, cuda, cuda:1, ...; under torchrun cuda is a GPU for each process.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+Resume = Annotated[bool, options.flag("--resume", "Go on from the checkpoint in --out.")]
 Size = Annotated[
     int | None,
     typer.Option(min=1, metavar="PX", help="Of what is learnt from.", show_default="the recipe's"),
 ]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Pictures an update.", show_default="the recipe's"),
-]
+Batch = Annotated[int | None, options.number("Pictures an update.", "the recipe's")]
 
 
 @app.command("xfeat")
@@ -54,8 +44,7 @@ def train_xfeat(
     photos: Photos,
     out: Out,
     teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Published XFeat weights to imitate first."),
+        Path | None, options.file("Published XFeat weights to imitate first.")
     ] = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -66,7 +55,7 @@ def train_xfeat(
 
     'torchrun -m covis train xfeat' uses several GPUs.
     """
-    with options.needing_train_extra():
+    with needing_train_extra():
         from covis.training.recipes.xfeat import train
     best = train(
         photos,
@@ -109,7 +98,7 @@ def train_edgepoint(
 
     'torchrun -m covis train edgepoint' uses several GPUs.
     """
-    with options.needing_train_extra():
+    with needing_train_extra():
         import torch
 
         from covis.training.recipes.edgepoint import train
@@ -134,18 +123,12 @@ def train_edgepoint(
 def train_lightglue(
     photos: Photos,
     out: Out,
-    features: Annotated[
-        str, typer.Option(metavar="NAME", help="What it is to match: a model, or sift.")
-    ] = "xfeat",
+    features: Annotated[str, options.name("What it is to match: a model, or sift.")] = "xfeat",
     teacher: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Published LightGlue weights of the same sizes to imitate first."
-        ),
+        Path | None, options.file("Published LightGlue weights of the same sizes to imitate first.")
     ] = None,
     scenes: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Real scenes with depth, in MegaDepth's layout."),
+        Path | None, options.folder("Real scenes with depth, in MegaDepth's layout.")
     ] = None,
     layers: Annotated[int, typer.Option(min=1, help="The paper's network has 9.")] = 6,
     dim: Annotated[int, typer.Option(min=2, help="Width; the paper's is 256.")] = 96,
@@ -154,7 +137,7 @@ def train_lightglue(
     seed: Seed = 0,
     device: Device = "cpu",
     save_memory: Annotated[
-        bool, typer.Option("--save-memory", help="Gradient checkpointing: a third slower.")
+        bool, options.flag("--save-memory", "Gradient checkpointing: a third slower.")
     ] = False,
     resume: Resume = False,
 ) -> None:
@@ -164,12 +147,11 @@ def train_lightglue(
     """
     if dim % (2 * heads):
         raise ArgumentError(f"--dim {dim} is no multiple of twice --heads {heads}.")
-    with options.needing_train_extra():
+    with needing_train_extra():
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lightglue import Recipe, train
-    recipe = Recipe(
-        steps=planned_steps(out, steps, resume) or Recipe.steps,
-        seed=seed,
+    recipe = Recipe(seed=seed).with_given(
+        steps=planned_steps(out, steps, resume),
         dim=dim,
         layers=layers,
         heads=heads,
@@ -217,7 +199,7 @@ def train_delg(
     resume: Resume = False,
 ) -> None:
     """Train descriptors of whole images; 'torchrun -m covis train delg' uses several GPUs."""
-    with options.needing_train_extra():
+    with needing_train_extra():
         from covis.training.recipes.delg import train
     bundle = train(
         images,
@@ -240,10 +222,9 @@ def train_lift(
     out: Out,
     backbone: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="Whose features to lift: xfeat or a model of it; or a ViT, as a folder of Hugging "
-            "Face transformers or a name it knows, such as facebook/dino-vits16.",
+        options.name(
+            "Whose features to lift: xfeat or a model of it; or a ViT, as a folder of Hugging "
+            "Face transformers or a name it knows, such as facebook/dino-vits16."
         ),
     ] = "xfeat",
     layer: options.Layer = None,
@@ -272,30 +253,20 @@ def train_lift(
 
     'torchrun -m covis train lift' uses several GPUs.
     """
-    from dataclasses import replace
-
-    with options.needing_train_extra():
+    with needing_train_extra():
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lift import load_backbone, recipe_for, train
     net = load_backbone(backbone, layer, facet)
-    recipe = recipe_for(net)
-    recipe = replace(
-        recipe,
-        loss=loss,
-        blend=recipe.blend if blend is None else blend,
+    recipe = recipe_for(net).with_given(
+        steps=planned_steps(out, steps, resume),
         seed=seed,
-        size=size or recipe.size,
-        batch=batch or recipe.batch,
-        steps=planned_steps(out, steps, resume) or recipe.steps,
+        loss=loss,
+        blend=blend,
+        size=size,
+        batch=batch,
     )
     best = train(
-        photos,
-        out,
-        backbone=net,
-        recipe=recipe,
-        resume=resume,
-        device=device,
-        report=typer.echo,
+        photos, out, backbone=net, recipe=recipe, resume=resume, device=device, report=typer.echo
     )
     typer.echo(f"The best weights are in {best}.")
     if (out / "bundle").is_dir():
@@ -311,32 +282,24 @@ def train_detector(
     images: Images,
     labels: Annotated[
         Path,
-        typer.Option(
-            metavar="DIR",
-            help="For each picture a .txt file, a line an object: class, and the box's centre x, "
-            "y, width and height as shares of the picture's (YOLO's format).",
+        options.folder(
+            "For each picture a .txt file, a line an object: class, and the box's centre x, "
+            "y, width and height as shares of the picture's (YOLO's format)."
         ),
     ],
     out: Out,
     backbone: Annotated[
-        str, typer.Option(metavar="NAME", help="Whose features it sees: as for 'train lift'.")
+        str, options.name("Whose features it sees: as for 'train lift'.")
     ] = "xfeat",
     layer: options.Layer = None,
     facet: options.Facet = None,
     lift: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Weights of 'covis train lift' for these features.",
-            show_default="features as they are",
-        ),
+        options.file("Weights of 'covis train lift' for these features.", "features as they are"),
     ] = None,
     size: Size = None,
     batch: Batch = None,
-    held_out: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Pictures for AP.", show_default="the recipe's"),
-    ] = None,
+    held_out: Annotated[int | None, options.number("Pictures for AP.", "the recipe's")] = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -346,7 +309,7 @@ def train_detector(
 
     'torchrun -m covis train detector' uses several GPUs.
     """
-    with options.needing_train_extra():
+    with needing_train_extra():
         from covis.nets.lift import load_lift
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.detector import Recipe, train
@@ -358,12 +321,8 @@ def train_detector(
         out,
         backbone=net,
         lift=None if lift is None else load_lift(lift, net.kind),
-        recipe=Recipe(
-            steps=planned_steps(out, steps, resume) or Recipe.steps,
-            seed=seed,
-            size=size or Recipe.size,
-            batch=batch or Recipe.batch,
-            held_out=held_out or Recipe.held_out,
+        recipe=Recipe(seed=seed).with_given(
+            steps=planned_steps(out, steps, resume), size=size, batch=batch, held_out=held_out
         ),
         resume=resume,
         device=device,

@@ -17,7 +17,7 @@ SHOWN = 20
 def command(
     store: options.Store,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove pictures that no file has any more.")
+        bool, options.flag("--repair", "Remove pictures that no file has any more.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:

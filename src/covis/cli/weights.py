@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
-from covis.errors import ArgumentError, BundleError
+from covis.errors import ArgumentError, BundleError, needing_train_extra
 
 app = typer.Typer(help="List models; import and export official weights.", no_args_is_help=True)
 
@@ -57,11 +57,10 @@ def import_weights(
     facet: options.Facet = None,
     lift: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The LiFT that doubles the ViT's resolution: of 'covis train lift', or an "
+        options.file(
+            "The LiFT that doubles the ViT's resolution: of 'covis train lift', or an "
             "official one, which does not say what it was trained on: give its layer and facet.",
-            show_default="none",
+            "none",
         ),
     ] = None,
     network: Annotated[
@@ -72,25 +71,24 @@ def import_weights(
             show_default="the only one",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
+    force: Annotated[bool, options.flag("--force", "Replace a model of that name.")] = False,
 ) -> None:
     """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, LightGlue's
     or a ViT's, with its LiFT."""
     from covis.export.import_weights import import_weights as make_bundle
     from covis.runtime.architectures import ARCHITECTURES
 
-    with options.needing_train_extra():
-        bundle = make_bundle(
-            weights,
-            name=name,
-            licence=licence,
-            features=features,
-            layer=layer,
-            facet=facet,
-            lift=lift,
-            network=network,
-            force=force,
-        )
+    bundle = make_bundle(
+        weights,
+        name=name,
+        licence=licence,
+        features=features,
+        layer=layer,
+        facet=facet,
+        lift=lift,
+        network=network,
+        force=force,
+    )
     uses = {"features": "--features", "matcher": "--matcher", "dense": "'covis dense' and --model"}
     role = ARCHITECTURES[bundle.architecture].role
     typer.echo(f"Imported '{bundle.name}' ({bundle.architecture}) into {bundle.folder}.")
@@ -102,7 +100,7 @@ def import_weights(
 @app.command("export")
 def export_weights(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model: see 'weights list'.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
+    out: Annotated[Path, options.file("The .safetensors file to write.")],
 ) -> None:
     """Write a model's weights with the official key names."""
     from covis.files.atomic import replacing
@@ -115,7 +113,7 @@ def export_weights(
         raise ArgumentError(
             f"'{name}' is a bundle for {bundle.architecture}; only xfeat's and edgepoint's export."
         )
-    with options.needing_train_extra():
+    with needing_train_extra():
         from safetensors.torch import save
 
         from covis.export import edgepoint, xfeat

@@ -18,14 +18,10 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.images.decode import load_image
-from covis.options import RuntimeOptions, size_limit
+from covis.options import DEFAULT_DENSE, RuntimeOptions, size_limit
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import OnnxGraph
 from covis.types import FloatArray, Source
-
-DEFAULT_DENSE = "lift-xfeat-covis"
-FINE_DENSE = "lift-xfeat-covis-fine"
-"""Sharper features, for outlines; the other ones tell parts of alike things apart better."""
 
 
 @dataclass(frozen=True, eq=False)

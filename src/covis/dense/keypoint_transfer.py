@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.dense.features import DEFAULT_DENSE, DenseExtractor, DenseFeatures
+from covis.dense.features import DenseExtractor, DenseFeatures
 from covis.errors import ArgumentError
 from covis.images.decode import load_image, to_grey
+from covis.options import DEFAULT_DENSE
 from covis.types import FloatArray, Image, Source
 
 CHUNK = 1 << 24

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from covis.dense.features import DenseFeatures
 from covis.errors import ArgumentError
+from covis.options import DISCOVERY_TAU
 from covis.types import BoolArray, FloatArray
 
-TAU = 0.2
-"""The paper's, for the keys of DINO's ViTs."""
 FLOOR = 1e-5
 """The affinity of cells that do not belong together."""
 NOTHING = 1e-3
@@ -39,7 +38,7 @@ class Discovery:
     eigenvector: FloatArray
 
 
-def discover(features: DenseFeatures, tau: float = TAU) -> Discovery:
+def discover(features: DenseFeatures, tau: float = DISCOVERY_TAU) -> Discovery:
     """Find the object that stands out: a normalised cut of the graph of all cells.
 
     tau: two cells belong together when their cosine is above it.

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from covis.export.bundle import replacing_bundle, write_description
+from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import write_graph
 from covis.nets.aliked import ALIKED, LEVELS, SIZE_MULTIPLE
 from covis.runtime.bundle import Bundle
-
-"""What an import says when it is not told."""
 
 MAPS = [f"map{level}" for level in range(LEVELS)]
 
@@ -43,16 +41,7 @@ class DescribeGraph(nn.Module):
         return self.net.describe([map0, map1, map2, map3], keypoints, box)
 
 
-def export_aliked(
-    net: ALIKED,
-    folder: Path,
-    *,
-    name: str,
-    licence: str,
-    source: str,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
-) -> Bundle:
+def export_aliked(net: ALIKED, folder: Path, **about: Unpack[About]) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
     Raises BundleError when `folder` holds something else than a bundle.
@@ -62,7 +51,7 @@ def export_aliked(
     with torch.inference_mode():
         _, *maps = DetectGraph(net)(pixels)
     example = dict(zip(MAPS, maps, strict=True))
-    with replacing_bundle(folder) as new:
+    with writing_bundle(folder, "aliked", ["detect", "describe"], **about) as new:
         write_graph(
             DetectGraph(net),
             {"pixels": pixels},
@@ -94,17 +83,5 @@ def export_aliked(
             },
             new / "describe.onnx",
             half=False,
-        )
-        write_description(
-            Bundle(
-                name=name,
-                architecture="aliked",
-                graphs={"detect": "detect.onnx", "describe": "describe.onnx"},
-                licence=licence,
-                source=source,
-                folder=new,
-                training=training or {},
-                metrics=metrics or {},
-            )
         )
     return Bundle.read(folder)

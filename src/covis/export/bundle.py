@@ -1,16 +1,27 @@
-"""Writing a bundle's folder whole or not at all."""
+"""Writing a bundle's folder whole or not at all, and what it is told of the weights."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from covis.errors import BundleError
 from covis.runtime.bundle import Bundle
+
+
+class About(TypedDict):
+    """What every export is told of the weights, for the fields of `Bundle` of these names."""
+
+    name: str
+    licence: str
+    source: str
+    training: NotRequired[Mapping[str, Any]]
+    metrics: NotRequired[Mapping[str, Any]]
 
 
 @contextmanager
@@ -33,7 +44,23 @@ def replacing_bundle(folder: Path) -> Iterator[Path]:
         new.rename(folder)
 
 
-def write_description(bundle: Bundle) -> None:
-    """Write `bundle.json` into the bundle's folder."""
-    text = json.dumps(bundle.describe(), indent=2) + "\n"
-    (bundle.folder / "bundle.json").write_text(text, encoding="utf-8")
+@contextmanager
+def writing_bundle(
+    folder: Path,
+    architecture: str,
+    roles: Iterable[str],
+    settings: Mapping[str, Any] | None = None,
+    **about: Unpack[About],
+) -> Iterator[Path]:
+    """A new folder for a graph of each role, ROLE.onnx, as `replacing_bundle` gives one.
+
+    `bundle.json` is written when the block ends. Raises BundleError as `replacing_bundle` does.
+    """
+    graphs = {role: f"{role}.onnx" for role in roles}
+    with replacing_bundle(folder) as new:
+        bundle = Bundle(
+            architecture=architecture, graphs=graphs, folder=new, settings=settings or {}, **about
+        )
+        yield new
+        text = json.dumps(bundle.describe(), indent=2) + "\n"
+        (new / "bundle.json").write_text(text, encoding="utf-8")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from covis.export.bundle import replacing_bundle, write_description
+from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import write_graph
 from covis.nets.delg import Delg
 from covis.runtime.bundle import Bundle
@@ -33,13 +33,9 @@ def export_delg(
     delg: Delg,
     folder: Path,
     *,
-    name: str,
-    licence: str,
-    source: str,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
     attention_threshold: float = 0.0,
     half: bool = False,
+    **about: Unpack[About],
 ) -> Bundle:
     """Write a DELG on a ResNet as a bundle to `folder`, whole or not at all; what was there is
     replaced.
@@ -50,7 +46,17 @@ def export_delg(
     Raises BundleError when `folder` holds something else than a bundle.
     """
     size = torch.export.Dim
-    with replacing_bundle(folder) as new:
+    with writing_bundle(
+        folder,
+        "delg",
+        ["delg"],
+        {
+            "global_dimension": delg.dimension,
+            "receptive_field": delg.backbone.receptive_field()._asdict(),
+            "attention_threshold": attention_threshold,
+        },
+        **about,
+    ) as new:
         write_graph(
             DelgGraph(delg),
             {"image": torch.rand(2, 3, 96, 64)},
@@ -58,22 +64,5 @@ def export_delg(
             {"image": {0: size("batch"), 2: size("rows", min=32), 3: size("columns", min=32)}},
             new / "delg.onnx",
             half,
-        )
-        write_description(
-            Bundle(
-                name=name,
-                architecture="delg",
-                graphs={"delg": "delg.onnx"},
-                licence=licence,
-                source=source,
-                folder=new,
-                training=training or {},
-                metrics=metrics or {},
-                settings={
-                    "global_dimension": delg.dimension,
-                    "receptive_field": delg.backbone.receptive_field()._asdict(),
-                    "attention_threshold": attention_threshold,
-                },
-            )
         )
     return Bundle.read(folder)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from covis.export.bundle import replacing_bundle, write_description
+from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import read_weights, write_graph
 from covis.nets.edgepoint import SIZE_MULTIPLE, EdgePoint, sizes_of
 from covis.runtime.bundle import Bundle
@@ -46,15 +46,7 @@ class DetectGraph(nn.Module):
 
 
 def export_edgepoint(
-    net: EdgePoint,
-    folder: Path,
-    *,
-    name: str,
-    licence: str,
-    source: str,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
-    half: bool = False,
+    net: EdgePoint, folder: Path, *, half: bool = False, **about: Unpack[About]
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
@@ -63,7 +55,7 @@ def export_edgepoint(
     Raises BundleError when `folder` holds something else than a bundle.
     """
     size = torch.export.Dim
-    with replacing_bundle(folder) as new:
+    with writing_bundle(folder, "edgepoint", ["detect"], **about) as new:
         write_graph(
             DetectGraph(fold_norms(net)),
             {"image": torch.randn(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE)},
@@ -77,18 +69,6 @@ def export_edgepoint(
             },
             new / "detect.onnx",
             half=half,
-        )
-        write_description(
-            Bundle(
-                name=name,
-                architecture="edgepoint",
-                graphs={"detect": "detect.onnx"},
-                licence=licence,
-                source=source,
-                folder=new,
-                training=training or {},
-                metrics=metrics or {},
-            )
         )
     return Bundle.read(folder)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, needing_train_extra
 from covis.features.registry import HANDCRAFTED
 from covis.matching.registry import MATCHERS
 from covis.options import DEFAULT_FEATURES, UNKNOWN_LICENCE
@@ -21,6 +21,7 @@ WEIGHTS = (".safetensors", ".pt", ".pth")
 """How files with weights end."""
 
 
+@needing_train_extra()
 def import_weights(
     weights: str | os.PathLike[str],
     *,
@@ -50,7 +51,8 @@ def import_weights(
     force: replace a model of that name.
 
     Raises ArgumentError on a name that is taken or none, and on what is for another network;
-    BundleError on a file that is missing, damaged or of no known network.
+    BundleError on a file that is missing, damaged or of no known network; CovisError without the
+    extra.
     """
     folder = _folder_for(name, force)
     path = Path(weights)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from covis.errors import BundleError
-from covis.export.bundle import replacing_bundle, write_description
+from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import write_graph
 from covis.export.vit import exportable
 from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
@@ -44,12 +44,8 @@ def export_lift(
     backbone: Backbone,
     folder: Path,
     *,
-    name: str,
-    licence: str,
-    source: str,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
     half: bool = False,
+    **about: Unpack[About],
 ) -> Bundle:
     """Write a backbone and its LiFT as a bundle to `folder`, whole or not at all; what was there
     is replaced.
@@ -69,7 +65,17 @@ def export_lift(
     pixels = _noise(2 * backbone.multiple, 3 * backbone.multiple)
     size = torch.export.Dim
     rows, columns = size("rows"), size("columns")
-    with replacing_bundle(folder) as new:
+    roles = ["backbone"]
+    settings = {
+        "stride": kind.patch,
+        "multiple": backbone.multiple,
+        "channels": kind.channels,
+        "unit": kind.unit,
+    }
+    if lift is not None:
+        roles.append("lift")
+        settings["cell"] = lift.cell
+    with writing_bundle(folder, "lift", roles, settings, **about) as new:
         write_graph(
             graph,
             {"pixels": pixels},
@@ -95,26 +101,6 @@ def export_lift(
                 new / "lift.onnx",
                 half,
             )
-        write_description(
-            Bundle(
-                name=name,
-                architecture="lift",
-                graphs={"backbone": "backbone.onnx"}
-                | ({} if lift is None else {"lift": "lift.onnx"}),
-                licence=licence,
-                source=source,
-                folder=new,
-                training=training or {},
-                metrics=metrics or {},
-                settings={
-                    "stride": kind.patch,
-                    "multiple": backbone.multiple,
-                    "channels": kind.channels,
-                    "unit": kind.unit,
-                    **({} if lift is None else {"cell": lift.cell}),
-                },
-            )
-        )
     return Bundle.read(folder)
 
 

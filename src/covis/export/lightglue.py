@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from covis.export.bundle import replacing_bundle, write_description
+from covis.export.bundle import About, replacing_bundle, writing_bundle
 from covis.export.onnx_graph import write_graph
 from covis.matching import lightglue as matching
 from covis.matching.lightglue import Settings
@@ -119,14 +119,10 @@ def export_lightglue(
     net: LightGlue,
     folder: Path,
     *,
-    name: str,
-    licence: str,
-    source: str,
     features: str,
     settings: Settings | None = None,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
     half: bool = False,
+    **about: Unpack[About],
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
@@ -138,8 +134,9 @@ def export_lightglue(
     Raises BundleError when `folder` holds something else than a bundle.
     """
     settings = settings or default_settings(net)
-    with replacing_bundle(folder) as new:
-        parts = steps(fuse(net))
+    stored = {"features": features, "dim": net.dim, "heads": net.heads} | asdict(settings)
+    parts = steps(fuse(net))
+    with writing_bundle(folder, "lightglue", parts, stored, **about) as new:
         traced: dict[type[Step], Path] = {}
         for role, step in parts.items():
             path = new / f"{role}.onnx"
@@ -150,20 +147,6 @@ def export_lightglue(
                 dynamic = {name: {0: _count(name)} for name in example}
                 write_graph(step, example, step.outputs, dynamic, path, half)
                 traced[type(step)] = path
-        write_description(
-            Bundle(
-                name=name,
-                architecture="lightglue",
-                graphs={role: f"{role}.onnx" for role in parts},
-                licence=licence,
-                source=source,
-                folder=new,
-                training=training or {},
-                metrics=metrics or {},
-                settings={"features": features, "dim": net.dim, "heads": net.heads}
-                | asdict(settings),
-            )
-        )
     return Bundle.read(folder)
 
 
@@ -239,12 +222,10 @@ def export_for_other_runtimes(
     net: LightGlue,
     folder: Path,
     *,
-    name: str,
-    licence: str,
-    source: str,
     features: str = "",
     half: bool = False,
     full_depth: bool = False,
+    **about: Unpack[About],
 ) -> tuple[Bundle, list[Parity]]:
     """Write a bundle, `one_file.onnx` of fixed depth beside it, and `parity.md`: whole or not at
     all; what was there is replaced.
@@ -256,12 +237,10 @@ def export_for_other_runtimes(
         bundle = export_lightglue(
             net,
             new,
-            name=name,
-            licence=licence,
-            source=source,
             features=features,
             settings=settings.full() if full_depth else settings,
             half=half,
+            **about,
         )
         one_file = new / "one_file.onnx"
         export_fixed_depth(net, one_file, threshold=settings.threshold, half=half)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from covis.export.bundle import replacing_bundle, write_description
+from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import write_graph
 from covis.nets.superpoint import STRIDE, SuperPoint
 from covis.runtime.bundle import Bundle
-
-"""What an import says when it is not told."""
 
 
 class DetectGraph(nn.Module):
@@ -28,22 +26,13 @@ class DetectGraph(nn.Module):
         return scores[0], descriptors[0].permute(1, 2, 0)
 
 
-def export_superpoint(
-    net: SuperPoint,
-    folder: Path,
-    *,
-    name: str,
-    licence: str,
-    source: str,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
-) -> Bundle:
+def export_superpoint(net: SuperPoint, folder: Path, **about: Unpack[About]) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
     size = torch.export.Dim
-    with replacing_bundle(folder) as new:
+    with writing_bundle(folder, "superpoint", ["detect"], **about) as new:
         write_graph(
             DetectGraph(net),
             {"image": torch.rand(1, 1, 3 * STRIDE + 3, 4 * STRIDE + 5)},
@@ -51,17 +40,5 @@ def export_superpoint(
             {"image": {2: size("rows", min=STRIDE), 3: size("columns", min=STRIDE)}},
             new / "detect.onnx",
             half=False,
-        )
-        write_description(
-            Bundle(
-                name=name,
-                architecture="superpoint",
-                graphs={"detect": "detect.onnx"},
-                licence=licence,
-                source=source,
-                folder=new,
-                training=training or {},
-                metrics=metrics or {},
-            )
         )
     return Bundle.read(folder)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covis.export.bundle import replacing_bundle, write_description
+from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import read_weights, write_graph
 from covis.features.xfeat import GLOBAL, GLOBAL_DIMENSION
 from covis.nets.delg import Delg, XFeatBackbone
@@ -171,13 +171,9 @@ def export_xfeat(
     net: XFeat,
     folder: Path,
     *,
-    name: str,
-    licence: str,
-    source: str,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
     search: Delg | None = None,
     half: bool = False,
+    **about: Unpack[About],
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
@@ -188,7 +184,13 @@ def export_xfeat(
     """
     folded = fold_norms(net)
     size = torch.export.Dim
-    with replacing_bundle(folder) as new:
+    with writing_bundle(
+        folder,
+        "xfeat",
+        ["detect", "refine"],
+        {} if search is None else {GLOBAL_DIMENSION: search.dimension},
+        **about,
+    ) as new:
         write_graph(
             DetectGraph(folded, search),
             {"image": torch.rand(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE)},
@@ -210,19 +212,6 @@ def export_xfeat(
             {"pairs": {0: size("matches")}},
             new / "refine.onnx",
             half,
-        )
-        write_description(
-            Bundle(
-                name=name,
-                architecture="xfeat",
-                graphs={"detect": "detect.onnx", "refine": "refine.onnx"},
-                licence=licence,
-                source=source,
-                folder=new,
-                training=training or {},
-                metrics=metrics or {},
-                settings={} if search is None else {GLOBAL_DIMENSION: search.dimension},
-            )
         )
     return Bundle.read(folder)
 

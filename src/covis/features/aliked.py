@@ -6,16 +6,12 @@ the image is the point i + 0.5; the official code reports i: its keypoints are o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import cv2
 import numpy as np
 
+from covis.features.network import Network
 from covis.features.nms import best_first, bilinear, clear_border, suppress
-from covis.options import RuntimeOptions
-from covis.runtime.bundle import Bundle
-from covis.runtime.graph import Graph
-from covis.runtime.onnx import open_graphs
+from covis.features.registry import OneByOne
 from covis.types import Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
@@ -26,35 +22,18 @@ BLOCK = 512
 """Keypoints described at a time: memory grows with these."""
 
 
-class Aliked:
+class Aliked(Network, OneByOne):
     """The ALIKED of one bundle, on images."""
 
     THRESHOLD = 0.2
+    ROLES = ("detect", "describe")
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        runtime: RuntimeOptions | None = None,
-        *,
-        graphs: Mapping[str, Graph] | None = None,
-    ) -> None:
-        """graphs: what to run in place of the bundle's own, by role."""
-        self.bundle = bundle
-        graphs = graphs or open_graphs(bundle, ("detect", "describe"), runtime)
-        self._detect = graphs["detect"]
-        self._describe = graphs["describe"]
-
-    def sparse(
-        self, images: Sequence[Image], max_keypoints: int, threshold: float
-    ) -> list[Features]:
-        """Detect and describe, one image after the other."""
-        return [self._extract(image, max_keypoints, threshold) for image in images]
-
-    def _extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
+    def extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
+        """Detect and describe."""
         height, width = image.pixels.shape[:2]
         left, right, top, bottom = (*_halves(-width), *_halves(-height))
         padded = cv2.copyMakeBorder(image.pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
-        heat, *maps = self._detect(["scores", *MAPS], pixels=np.asarray(padded, np.uint8))
+        heat, *maps = self.graphs["detect"](["scores", *MAPS], pixels=np.asarray(padded, np.uint8))
         heat = np.ascontiguousarray(heat[top : top + height, left : left + width])
         xy, scores = keypoints(heat, threshold)
         if image.mask is not None:
@@ -66,21 +45,13 @@ class Aliked:
         descriptors = np.empty((len(xy), sum(level.shape[-1] for level in maps)), np.float32)
         for begin in range(0, len(xy), BLOCK):
             block = slice(begin, begin + BLOCK)
-            (descriptors[block],) = self._describe(
+            (descriptors[block],) = self.graphs["describe"](
                 ["descriptors"],
                 keypoints=xy[block],
                 box=np.array([left, top, width, height], np.int64),
                 **dict(zip(MAPS, maps, strict=True)),
             )
-        factor = np.array([image.width / width, image.height / height], np.float32)
-        return Features(
-            keypoints=(xy + np.float32(0.5)) * factor,
-            scores=scores,
-            descriptors=descriptors,
-            width=image.width,
-            height=image.height,
-            model=self.bundle.name,
-        )
+        return self.features(image, heat.shape, xy, scores, descriptors)
 
 
 def _halves(side: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ its receptive box; the bundle's settings say how large that is and where the fir
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import BundleError
-from covis.options import RuntimeOptions
-from covis.runtime.bundle import Bundle
-from covis.runtime.graph import Graph
-from covis.runtime.onnx import open_graphs
+from covis.features.network import Network
+from covis.features.registry import OneByOne
 from covis.types import Features, FloatArray, Image
 
 GLOBAL_SCALES = (2**-0.5, 1.0, 2**0.5)
@@ -28,40 +26,29 @@ LEAST_SIDE = 32
 """The network sees no image smaller than this, in pixels."""
 
 
-class Delg:
+class Delg(Network, OneByOne):
     """The DELG of one bundle, on images."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        runtime: RuntimeOptions | None = None,
-        *,
-        graphs: Mapping[str, Graph] | None = None,
-    ) -> None:
-        """graphs: what to run in place of the bundle's own, by role."""
-        self.bundle = bundle
-        try:
-            field = bundle.settings["receptive_field"]
-            self.field = tuple(int(field[key]) for key in ("size", "stride", "start"))
-            self.THRESHOLD = float(bundle.settings.get("attention_threshold", 0.0))
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{bundle.name}: the bundle does not say {error}.") from None
-        self._graph = (graphs or open_graphs(bundle, ("delg",), runtime))["delg"]
+    ROLES = ("delg",)
 
-    def sparse(
-        self, images: Sequence[Image], max_keypoints: int, threshold: float
-    ) -> list[Features]:
-        """Global and local features of each image, the latter by attention, best first.
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Raises BundleError when they are not DELG's."""
+        try:
+            field = settings["receptive_field"]
+            self.field = tuple(int(field[key]) for key in ("size", "stride", "start"))
+            self.THRESHOLD = float(settings.get("attention_threshold", 0.0))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{self.bundle.name}: the bundle does not say {error}.") from None
+
+    def extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
+        """Global and local features, the latter by attention, best first.
 
         `scales` of the features are the sides of their receptive boxes.
         """
-        return [self._extract(image, max_keypoints, threshold) for image in images]
-
-    def _extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
         wholes, boxes, scores, descriptors = [], [], [], []
         for scale in LOCAL_SCALES:
             scaled = _scaled(image.pixels, scale)
-            whole, local, attention = self._graph(
+            whole, local, attention = self.graphs["delg"](
                 ["global", "local", "attention"], image=scaled.transpose(2, 0, 1)[None]
             )
             if scale in GLOBAL_SCALES:

@@ -8,18 +8,15 @@ pixels; here a parabola through a maximum and its neighbours says where between 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from covis.features.network import Network, batches
 from covis.features.nms import best_first, bilinear, clear_border
 from covis.images.decode import to_grey
-from covis.options import RuntimeOptions
-from covis.runtime.bundle import Bundle
-from covis.runtime.graph import Graph
-from covis.runtime.onnx import open_graphs
 from covis.types import BoolArray, Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
@@ -27,26 +24,13 @@ CELL = 4
 NMS_SIZE = 5
 BORDER = 4
 NORM_EPSILON = 1e-5
-BATCH = 4
-"""Images that go through the network at a time: more take memory and save nothing."""
 
 
-class EdgePoint:
+class EdgePoint(Network):
     """The EdgePoint2 of one bundle, on images."""
 
     THRESHOLD = float(1 / (1 + np.exp(5.0)))
     """The published one is a logit of -5."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        runtime: RuntimeOptions | None = None,
-        *,
-        graphs: Mapping[str, Graph] | None = None,
-    ) -> None:
-        """graphs: what to run in place of the bundle's own, by role."""
-        self.bundle = bundle
-        self._detect = (graphs or open_graphs(bundle, ("detect",), runtime))["detect"]
 
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float
@@ -54,42 +38,17 @@ class EdgePoint:
         """Detect and describe; images of one network size go through it a few together."""
         greys = [network_input(to_grey(image)) for image in images]
         results: dict[int, Features] = {}
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, grey in enumerate(greys):
-            by_shape.setdefault(grey.shape, []).append(index)
-        for members in by_shape.values():
-            for begin in range(0, len(members), BATCH):
-                part = members[begin : begin + BATCH]
-                logits, cells = self._detect(
-                    ["scores", "descriptors"],
-                    image=np.stack([greys[index] for index in part])[:, None],
-                )
-                for row, index in enumerate(part):
-                    results[index] = self._features(
-                        images[index], logits[row], cells[row], max_keypoints, threshold
-                    )
+        for members, batch in batches(greys):
+            maps = self.graphs["detect"](["scores", "descriptors"], image=batch)
+            for index, padded, cells in zip(members, *maps, strict=True):
+                image = images[index]
+                height, width = image.pixels.shape[:2]
+                logits = np.ascontiguousarray(padded[:height, :width])
+                xy, scores = keypoints(logits, max_keypoints, threshold, image.mask)
+                exact = between_pixels(logits, xy)
+                descriptors = sample_descriptors(cells, xy)
+                results[index] = self.features(image, logits.shape, exact, scores, descriptors)
         return [results[index] for index in range(len(images))]
-
-    def _features(
-        self,
-        image: Image,
-        logits: FloatArray,
-        cells: FloatArray,
-        max_keypoints: int,
-        threshold: float,
-    ) -> Features:
-        height, width = image.pixels.shape[:2]
-        logits = np.ascontiguousarray(logits[:height, :width])
-        xy, scores = keypoints(logits, max_keypoints, threshold, image.mask)
-        factor = np.array([image.width / width, image.height / height], np.float32)
-        return Features(
-            keypoints=(between_pixels(logits, xy) + np.float32(0.5)) * factor,
-            scores=scores,
-            descriptors=sample_descriptors(cells, xy),
-            width=image.width,
-            height=image.height,
-            model=self.bundle.name,
-        )
 
 
 def network_input(grey: FloatArray) -> FloatArray:

@@ -5,6 +5,7 @@ A network has its row in `covis.runtime.architectures`; a method without weights
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -29,6 +30,20 @@ class LocalFeatures(Protocol):
         have unit length. threshold: on the method's own scale, what a keypoint must be above.
         An image without texture has none, and its arrays are empty.
         """
+
+
+class OneByOne(ABC):
+    """`LocalFeatures` of what takes one image after the other."""
+
+    def sparse(
+        self, images: Sequence[Image], max_keypoints: int, threshold: float
+    ) -> list[Features]:
+        """See `LocalFeatures`."""
+        return [self.extract(image, max_keypoints, threshold) for image in images]
+
+    @abstractmethod
+    def extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
+        """The features of one image, as `LocalFeatures` asks for them."""
 
 
 @runtime_checkable

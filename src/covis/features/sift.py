@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
+from covis.features.registry import OneByOne
 from covis.types import Features, Image
 
 
-class Sift:
-    """SIFT on images, one after the other."""
+class Sift(OneByOne):
+    """SIFT on images."""
 
     THRESHOLD = 0.0
 
-    def sparse(
-        self, images: Sequence[Image], max_keypoints: int, threshold: float
-    ) -> list[Features]:
+    def extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
         """See `extract_sift`."""
-        return [extract_sift(image, max_keypoints, threshold) for image in images]
+        return extract_sift(image, max_keypoints, threshold)
 
 
 def extract_sift(image: Image, max_keypoints: int, threshold: float = 0.0) -> Features:

@@ -6,17 +6,13 @@ official code reports i: its keypoints are ours less half.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from covis.features.network import Network
 from covis.features.nms import best_first, bilinear, clear_border, suppress
-from covis.options import RuntimeOptions
-from covis.runtime.bundle import Bundle
-from covis.runtime.graph import Graph
-from covis.runtime.onnx import open_graphs
+from covis.features.registry import OneByOne
 from covis.types import BoolArray, Features, FloatArray, Image
 
 CELL = 8
@@ -25,50 +21,25 @@ BORDER = 4
 DIMENSION = 256
 
 
-class SuperPoint:
+class SuperPoint(Network, OneByOne):
     """The SuperPoint of one bundle, on images."""
 
     THRESHOLD = 0.0005
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        runtime: RuntimeOptions | None = None,
-        *,
-        graphs: Mapping[str, Graph] | None = None,
-    ) -> None:
-        """graphs: what to run in place of the bundle's own, by role."""
-        self.bundle = bundle
-        graphs = graphs or open_graphs(bundle, ("detect",), runtime)
-        self._detect = graphs["detect"]
-
-    def sparse(
-        self, images: Sequence[Image], max_keypoints: int, threshold: float
-    ) -> list[Features]:
-        """Detect and describe, one image after the other."""
-        return [self._extract(image, max_keypoints, threshold) for image in images]
-
-    def _extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
-        height, width = image.pixels.shape[:2]
+    def extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
+        """Detect and describe."""
+        shape = image.pixels.shape[:2]
         xy, scores = np.empty((0, 2), np.intp), np.empty(0, np.float32)
         descriptors = np.empty((0, DIMENSION), np.float32)
-        if min(height, width) > 2 * BORDER:
+        if min(shape) > 2 * BORDER:
             grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-            heat, cells = self._detect(["scores", "descriptors"], image=grey[None, None])
+            heat, cells = self.graphs["detect"](["scores", "descriptors"], image=grey[None, None])
             mask = image.mask
             if mask is not None:
                 mask = mask[: heat.shape[0], : heat.shape[1]]
             xy, scores = keypoints(heat, max_keypoints, threshold, mask)
             descriptors = sample_descriptors(cells, xy)
-        factor = np.array([image.width / width, image.height / height], np.float32)
-        return Features(
-            keypoints=(xy.astype(np.float32) + np.float32(0.5)) * factor,
-            scores=scores,
-            descriptors=descriptors,
-            width=image.width,
-            height=image.height,
-            model=self.bundle.name,
-        )
+        return self.features(image, shape, xy, scores, descriptors)
 
 
 def keypoints(

@@ -7,18 +7,15 @@ i * W / W' instead: its keypoints are ours less half of W / W'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from covis.features.network import Network, batches
 from covis.features.nms import best_first, mask_at
 from covis.images.decode import to_grey
-from covis.options import RuntimeOptions
-from covis.runtime.bundle import Bundle
-from covis.runtime.graph import Graph
-from covis.runtime.onnx import open_graphs
 from covis.types import BoolArray, Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
@@ -26,69 +23,34 @@ CELL = 8
 NMS_SIZE = 5
 SEMI_DENSE_SCALES = ((0.6, 0.2), (1.3, 0.8))
 """Scale of the image and share of the features, for each pass of the semi-dense extraction."""
-BATCH = 4
-"""Images that go through the network at a time: more take memory and save nothing."""
 GLOBAL, GLOBAL_DIMENSION = "global", "global_dimension"
 """The output of a bundle that also describes images as a whole, and the setting that says so."""
 GATHER = 512
 """Descriptors sampled at a time; larger blocks fall out of the cache."""
 
 
-class XFeat:
+class XFeat(Network):
     """The XFeat of one bundle, on images."""
 
     THRESHOLD = 0.05
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        runtime: RuntimeOptions | None = None,
-        *,
-        graphs: Mapping[str, Graph] | None = None,
-    ) -> None:
-        """graphs: what to run in place of the bundle's own, by role."""
-        self.bundle = bundle
-        graphs = graphs or open_graphs(bundle, ("detect",), runtime)
-        self._detect = graphs["detect"]
-        self._outputs = ["keypoints", "features", "reliability"]
-        if GLOBAL_DIMENSION in bundle.settings:
-            self._outputs.append(GLOBAL)
 
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float
     ) -> list[Features]:
         """Detect and describe; images of one network size go through it a few together."""
         greys = [_fit(to_grey(image)) for image in images]
-        results: list[Features | None] = [None] * len(images)
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, grey in enumerate(greys):
-            by_shape.setdefault(grey.shape, []).append(index)
-        batches = [
-            members[begin : begin + BATCH]
-            for members in by_shape.values()
-            for begin in range(0, len(members), BATCH)
-        ]
-        for members in batches:
-            heat, maps, reliability, *wholes = self._detect(
-                self._outputs, image=np.stack([greys[index] for index in members])[:, None]
-            )
-            for row, index in enumerate(members):
+        outputs = ["keypoints", "features", "reliability"]
+        if GLOBAL_DIMENSION in self.bundle.settings:
+            outputs.append(GLOBAL)
+        results: dict[int, Features] = {}
+        for members, batch in batches(greys):
+            made = self.graphs["detect"](outputs, image=batch)
+            for index, heat, maps, reliability, *whole in zip(members, *made, strict=True):
                 image = images[index]
-                xy, scores = peaks(
-                    heat[row], reliability[row], max_keypoints, threshold, image.mask
-                )
-                height, width = heat[row].shape
-                factor = np.array([image.width / width, image.height / height], np.float32)
-                results[index] = Features(
-                    keypoints=(xy.astype(np.float32) + np.float32(0.5)) * factor,
-                    scores=scores,
-                    descriptors=sample_descriptors(maps[row], xy, (height, width)),
-                    width=image.width,
-                    height=image.height,
-                    model=self.bundle.name,
-                    global_descriptor=wholes[0][row] if wholes else None,
-                )
-        return [features for features in results if features is not None]
+                xy, scores = peaks(heat, reliability, max_keypoints, threshold, image.mask)
+                descriptors = sample_descriptors(maps, xy, heat.shape)
+                results[index] = self.features(image, heat.shape, xy, scores, descriptors, *whole)
+        return [results[index] for index in range(len(images))]
 
     def semi_dense(self, image: Image, max_keypoints: int) -> Features:
         """The most reliable cells at two scales, to be matched and then refined."""
@@ -99,7 +61,9 @@ class XFeat:
             inner = (max(int(height * scale), 1), max(int(width * scale), 1))
             scaled = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
             fitted = _fit(np.asarray(scaled[: inner[0], : inner[1]], np.float32))
-            maps, reliability = self._detect(["features", "reliability"], image=fitted[None, None])
+            maps, reliability = self.graphs["detect"](
+                ["features", "reliability"], image=fitted[None, None]
+            )
             # From a pixel of the network's input to the full image: back through both resizes.
             # A side of one pixel stays one at every scale.
             across = min(inner[1] / scale, width) / fitted.shape[1]

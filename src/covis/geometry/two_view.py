@@ -114,7 +114,8 @@ def estimate_geometry(
     Raises ArgumentError for anything else.
     """
     x0, x1 = number_rows(points0, 2, "points0"), number_rows(points1, 2, "points1")
-    _check(kind, x0, x1, size0, size1, focal0, focal1)
+    views = _View(0, size0, camera0, focal0), _View(1, size1, camera1, focal1)
+    _check(kind, x0, x1, views)
     threshold = checked_threshold(threshold, default_threshold(kind, size0, size1))
     options = ransac_options(threshold, seed, max_iterations, min_iterations)
     order = np.arange(len(x0))
@@ -128,9 +129,8 @@ def estimate_geometry(
     few = _too_few(model, x0, x1)
     if few:
         return _no_model(kind, len(x0), few)
-    views = _View(0, size0, camera0, focal0), _View(1, size1, camera1, focal1)
     found = _fit(kind, x0, x1, views, options)
-    problem = _doubt(model, found, x0, x1, threshold, size0, size1)
+    problem = _doubt(model, found, x0, x1, threshold, views)
     if problem:
         return _no_model(kind, len(x0), "; ".join(filter(None, [problem, found.note])))
     note = found.note
@@ -142,15 +142,7 @@ def estimate_geometry(
     return replace(found, inliers=inliers, note=note)
 
 
-def _check(
-    kind: GeometryKind,
-    x0: Matrix,
-    x1: Matrix,
-    size0: tuple[int, int],
-    size1: tuple[int, int],
-    focal0: float | None,
-    focal1: float | None,
-) -> None:
+def _check(kind: GeometryKind, x0: Matrix, x1: Matrix, views: _Views) -> None:
     if kind not in get_args(GeometryKind):
         known = ", ".join(get_args(GeometryKind))
         raise ArgumentError(f"No geometry of kind {kind!r}; there are {known}.")
@@ -158,10 +150,12 @@ def _check(
         raise ArgumentError(
             f"points0 and points1 belong together, but there are {len(x0)} and {len(x1)}."
         )
-    _check_size(size0, "size0")
-    _check_size(size1, "size1")
-    for name, focal in (("focal0", focal0), ("focal1", focal1)):
+    for view in views:
+        _check_size(view.size, f"size{view.number}")
+    for view in views:
+        focal = view.focal
         if focal is not None and not (math.isfinite(focal) and focal > 0):
+            name = f"focal{view.number}"
             raise ArgumentError(f"{name} must be a positive number of pixels, not {focal}.")
 
 
@@ -199,12 +193,11 @@ class _View(NamedTuple):
         )
 
 
+_Views = tuple[_View, _View]
+
+
 def _fit(
-    kind: GeometryKind,
-    x0: Matrix,
-    x1: Matrix,
-    views: tuple[_View, _View],
-    options: dict[str, Any],
+    kind: GeometryKind, x0: Matrix, x1: Matrix, views: _Views, options: dict[str, Any]
 ) -> Geometry:
     """What PoseLib finds, whatever it is worth, and a note on the cameras that it was told."""
     if kind == "essential":
@@ -218,9 +211,7 @@ def _fit(
     return Geometry(kind, np.array(matrix, np.float64), np.array(info["inliers"], bool))
 
 
-def _fit_essential(
-    x0: Matrix, x1: Matrix, views: tuple[_View, _View], options: dict[str, Any]
-) -> Geometry:
+def _fit_essential(x0: Matrix, x1: Matrix, views: _Views, options: dict[str, Any]) -> Geometry:
     (camera0, note0), (camera1, note1) = (view.known() for view in views)
     pinholes = _pinhole(camera0, views[0].size), _pinhole(camera1, views[1].size)
     pose, info = poselib.estimate_relative_pose(x0, x1, *pinholes, options, {})
@@ -238,13 +229,7 @@ def _fit_essential(
 
 
 def _doubt(
-    model: _Model,
-    found: Geometry,
-    x0: Matrix,
-    x1: Matrix,
-    threshold: float,
-    size0: tuple[int, int],
-    size1: tuple[int, int],
+    model: _Model, found: Geometry, x0: Matrix, x1: Matrix, threshold: float, views: _Views
 ) -> str:
     """Why a model cannot be trusted, in words; empty when it can."""
     inliers, count = found.inliers, int(found.inliers.sum())
@@ -252,7 +237,8 @@ def _doubt(
         return f"no model: the matches agree on none that {model.sample} of them support"
     if any(_distance_from_a_line(x[inliers]) < threshold for x in (x0, x1)):
         return f"degenerate matches: they lie on one line, which does not determine {model.name}"
-    alarms = log10_false_alarms(found.kind, len(x0), count, threshold, size0, size1)
+    sizes = views[0].size, views[1].size
+    alarms = log10_false_alarms(found.kind, len(x0), count, threshold, *sizes)
     if len(x0) > model.sample and alarms >= 0:
         return f"too weak: {count} of {len(x0)} matches agree, as many as chance would bring"
     return ""

@@ -23,7 +23,7 @@ BLOCK_BYTES = 4 * 2**20
 def _product() -> OnnxGraph:
     """The matrix product of ONNX Runtime: faster than NumPy's here, and with one thread a
     block it leaves no pool of BLAS threads spinning beside the network's."""
-    return OnnxGraph(Path(__file__).parent / "product.onnx", RuntimeOptions(threads=1))
+    return OnnxGraph(Path(__file__).parent / "matrix_product.onnx", RuntimeOptions(threads=1))
 
 
 class Nearest:

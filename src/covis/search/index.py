@@ -19,6 +19,7 @@ from covis.matching import Matcher, needs_semi_dense
 from covis.options import (
     DEFAULT_MATCHER,
     INDEX_MAX_KEYPOINTS,
+    SEARCH_CANDIDATES,
     ExtractorOptions,
     MatcherOptions,
     RuntimeOptions,
@@ -28,7 +29,7 @@ from covis.search.duplicates import Group, find_groups
 from covis.search.ingest import Added, LocalEngine, Report, add
 from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
-from covis.search.retrieve import CANDIDATES, Ranker, SearchResult
+from covis.search.retrieve import Ranker, SearchResult
 from covis.search.store import Identity, Store
 from covis.types import Source
 
@@ -172,7 +173,7 @@ class Index:
         region: tuple[float, float, float, float] | None = None,
         budget: float | None = 0.5,
         rotate: str = "none",
-        candidates: int = CANDIDATES,
+        candidates: int = SEARCH_CANDIDATES,
     ) -> SearchResult:
         """The k pictures that most likely show what the query shows, best first.
 

@@ -34,7 +34,6 @@ from covis.search.pooling import global_vector
 from covis.search.store import Store, fixed
 from covis.types import Features, FloatArray, Image, Matches, Matrix, Source, Verdict
 
-CANDIDATES = 100
 SAMPLES = 1000
 """Models that are tried at most when a candidate is checked."""
 FETCHED = 16

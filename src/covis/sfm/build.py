@@ -27,7 +27,6 @@ from covis.options import DEFAULT_FEATURES, DEFAULT_MAX_KEYPOINTS, MAP_MATCHER, 
 from covis.search.index import Index
 from covis.search.ingest import file_content
 from covis.search.store import Store
-from covis.sfm.cameras import as_in_map, check_camera, make_camera, share_cameras
 from covis.sfm.colours import colour_points
 from covis.sfm.database import MIN_INLIERS, Database, photo_sizes
 from covis.sfm.map import Photos, Settings, need_pycolmap, read_model
@@ -50,6 +49,7 @@ from covis.sfm.matching import (
 )
 from covis.sfm.options import MapOptions, MapSummary
 from covis.sfm.pairs import choose_pairs
+from covis.sfm.photo_cameras import as_in_map, check_camera, make_camera, share_cameras
 from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secretly_changed
 from covis.sfm.refine_keypoints import refine_keypoints
 from covis.sfm.tracks import RADIUS, shared_keypoints

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from covis.errors import ImageError
 from covis.images.decode import load_image
 from covis.runtime.onnx import cpu_threads
-from covis.sfm.cameras import map_from_upright
+from covis.sfm.photo_cameras import map_from_upright
 from covis.types import FloatArray
 
 

@@ -30,13 +30,12 @@ from covis.geometry.absolute_pose import (
 from covis.geometry.camera import CalibratedCamera, Camera
 from covis.images.decode import load_image
 from covis.matching import Matcher, needs_semi_dense
+from covis.options import LOCATE_NEIGHBOURS
 from covis.search.pooling import global_vector
-from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import Map
+from covis.sfm.photo_cameras import map_from_upright
 from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix, Source
 
-NEIGHBOURS = 10
-"""Photos of the map that a query is matched with."""
 SECOND_TRY = 5
 """Of those, the most similar ones that "auto" matches by LightGlue, a second each."""
 KEPT_IN_MEMORY = 128
@@ -149,7 +148,7 @@ class Locator:
         *,
         matcher: str = DEFAULT_MATCHER,
         full_depth: bool = False,
-        neighbours: int = NEIGHBOURS,
+        neighbours: int = LOCATE_NEIGHBOURS,
         threads: int | None = None,
     ) -> None:
         """Open the map and load the models.
@@ -326,7 +325,7 @@ def locate(
     focal: float | None = None,
     matcher: str = DEFAULT_MATCHER,
     full_depth: bool = False,
-    neighbours: int = NEIGHBOURS,
+    neighbours: int = LOCATE_NEIGHBOURS,
     seed: int = 0,
     threads: int | None = None,
 ) -> Localisation:

@@ -12,7 +12,7 @@ MODEL/
 A photo's name is its path from the folder `Settings.photos`, with slashes, as COLMAP has it.
 COLMAP sees a photo's pixels as the file has them, before EXIF's orientation; keypoints in the
 database and in the models are in that frame (but upright where the file is mirrored, see
-`cameras.map_from_upright`), those in the store upright.
+`photo_cameras.map_from_upright`), those in the store upright.
 """
 
 from __future__ import annotations

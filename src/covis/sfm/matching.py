@@ -21,8 +21,8 @@ from covis.images.orientation import Orientation
 from covis.matching import Matcher
 from covis.options import thread_count
 from covis.search.index import Index
-from covis.sfm.cameras import map_from_upright, read_mask
 from covis.sfm.map import Photos, Settings
+from covis.sfm.photo_cameras import map_from_upright, read_mask
 from covis.sfm.two_view_verification import Verified, verify_pair
 from covis.types import BoolArray, Features, Matches, Matrix
 

@@ -10,12 +10,24 @@ from typing import Any, Literal, get_args
 
 from covis.errors import ArgumentError
 from covis.messages import counted
-from covis.options import Options, choice, flag, number, optional, text, whole_number
-from covis.sfm.cameras import Sharing
+from covis.options import (
+    MAP_CAMERA_MODEL,
+    MAP_DISTANCE,
+    MAP_NEIGHBOURS,
+    MAP_OVERLAP,
+    EngineKind,
+    Options,
+    choice,
+    flag,
+    number,
+    optional,
+    text,
+    whole_number,
+)
 from covis.sfm.mapper import MapperName
+from covis.sfm.photo_cameras import Sharing
 
 PairsName = Literal["auto", "exhaustive", "sequential", "retrieval", "gps"]
-EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +66,11 @@ class MapOptions(Options):
     matcher: str | None = None
     masks: str | os.PathLike[str] | None = None
     pairs: PairsName | Path = "auto"
-    neighbours: int = 20
-    overlap: int = 10
-    distance: float = 100.0
+    neighbours: int = MAP_NEIGHBOURS
+    overlap: int = MAP_OVERLAP
+    distance: float = MAP_DISTANCE
     sharing: Sharing = "auto"
-    camera_model: str = "SIMPLE_RADIAL"
+    camera_model: str = MAP_CAMERA_MODEL
     camera_params: Sequence[float] | None = None
     refine_cameras: bool | None = None
     refine_keypoints: bool = True
@@ -66,7 +78,7 @@ class MapOptions(Options):
     afresh: bool = False
     database: str | os.PathLike[str] | None = None
     model: str | os.PathLike[str] | None = None
-    engine: EngineName = "local"
+    engine: EngineKind = "local"
     address: str | None = None
     seed: int = 0
     threads: int | None = None
@@ -97,7 +109,7 @@ class MapOptions(Options):
             "afresh": flag("afresh", self.afresh),
             "database": _folder("database", self.database),
             "model": _folder("model", self.model),
-            "engine": choice("engine", self.engine, get_args(EngineName)),
+            "engine": choice("engine", self.engine, get_args(EngineKind)),
             "seed": whole_number("seed", self.seed, 0),
             "threads": optional(whole_number, "threads", self.threads, 1),
         }

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from covis.errors import ImageError
 from covis.images.decode import load_image
 from covis.options import thread_count
-from covis.sfm.cameras import map_from_upright
 from covis.sfm.map import need_pycolmap
 from covis.sfm.mapper import Mapping, quiet
+from covis.sfm.photo_cameras import map_from_upright
 from covis.types import BoolArray, FloatArray, Matrix
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
 """The loop that every recipe trains in: log, validate, keep the best, checkpoint, stop, resume.
 
 To write a recipe:
-1. Write a frozen dataclass with what the run depends on, `steps`, `checkpoint_every` and
-   `validate_every` among it, and a subclass of `Run` that builds its network in `__init__`.
-2. Give it `batches` (with `rendered`), `train_step` (end it with `self.step += 1`), `candidates`,
-   `state` and `restore` (with `super`'s), and the class attribute `metric`.
-3. Draw data from generators seeded by (seed, step, rank), and call
-   `self.workers.average_gradients` after `backward`: then a resumed run sees the same data, and
-   several GPUs work.
+1. Write a frozen dataclass with what the run depends on, of `covis.training.schedule.Recipe` or
+   `StagedRecipe`, and a subclass of `NetRun` that sets `net` and `optimiser` in `__init__`.
+2. Give it `batch`, `train_step` (from `learn`; end it with `self.step += 1`), `candidates`, and the
+   class attribute `metric`; `state` and `restore` (with `super`'s) where more changes than the
+   network and its optimiser.
+3. Draw data from generators seeded by (seed, step, rank): then a resumed run sees the same data,
+   and several GPUs work. A `Run` that is no `NetRun` calls `self.workers.average_gradients` after
+   `backward`.
 4. Write `train`: `join` the processes, `to_resume`, `began_with`, the `Run`, then `fit`, as
    `covis.training.recipes.detector` does.
 5. Add the command to `covis.cli.train`.
@@ -30,7 +31,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import cv2
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.training.checkpoint import (
@@ -131,6 +132,58 @@ class Run(ABC, Generic[B]):
         """Whether a candidate's metrics are better than `best`."""
         value = metrics[self.metric]
         return value < self.best if self.lower_is_better else value > self.best
+
+
+class NetRun(Run[B]):
+    """A run in which one optimiser trains one network on batches made ahead."""
+
+    net: nn.Module
+    optimiser: torch.optim.Optimizer
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {
+            "net": self.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.net.load_state_dict(state["net"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    @abstractmethod
+    def batch(self, step: int) -> Any:
+        """This process' batch of a step: a function of the seed, the step and its rank alone.
+
+        Called in threads. What is to be done to it outside of them, `batches` does.
+        """
+
+    def batches(self) -> Iterator[B]:
+        return rendered(self.batch, range(self.step, self.recipe.steps))
+
+    @property
+    def learnt(self) -> list[nn.Parameter]:
+        """What the optimiser changes."""
+        return list(self.net.parameters())
+
+    def learn(
+        self, losses: Mapping[str, Tensor], rate: float, clip: float | None = None
+    ) -> dict[str, float]:
+        """Update the network at a learning rate, by the sum of losses. Returns them as numbers.
+
+        clip: the largest norm of the gradients.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        total = torch.stack(list(losses.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        self.workers.average_gradients(self.learnt)
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self.learnt, clip)
+        self.optimiser.step()
+        self.workers.average_norms(self.net)
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
 def fit(

@@ -1,11 +1,11 @@
-"""Stages of a run that follow one another, and learning rates within them."""
+"""What all recipes have, stages of a run that follow one another, and learning rates in them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 
 class Timed(Protocol):
@@ -45,3 +45,33 @@ def stage_at(stages: Sequence[S], step: int, steps: int, warmup: int) -> tuple[S
             return stage, rate * min(1.0, (step + 1) / max(warmup, 1))
         begin = end
     raise ValueError(f"step {step} lies beyond the recipe's {steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run depends on besides its data, as far as all runs have it."""
+
+    steps: int
+    """Updates."""
+    seed: int = 0
+    held_out: int = 48
+    """Photos kept from training for validation."""
+    checkpoint_every: int = 250
+    validate_every: int = 500
+
+    def with_given(self, **values: Any) -> Self:
+        """The same with other values, where these are not None."""
+        return replace(self, **{name: v for name, v in values.items() if v is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedRecipe(Recipe, Generic[S]):
+    """A recipe whose learning rates its stages say."""
+
+    warmup: int = 50
+    """Updates in which the rate rises to the first stage's."""
+    stages: tuple[S, ...]
+
+    def at(self, step: int) -> tuple[S, float]:
+        """The stage that `step` falls into and the learning rate there."""
+        return stage_at(self.stages, step, self.steps, self.warmup)

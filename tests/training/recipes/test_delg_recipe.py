@@ -22,19 +22,9 @@ from covis.training.checkpoint import load_checkpoint  # noqa: E402
 from covis.training.data.image_labels import read_folders, read_unlabelled  # noqa: E402
 from covis.training.data.views import CROP, HARD, SAME, render_view  # noqa: E402
 from covis.training.recipes import delg as training  # noqa: E402
-from covis.training.recipes.delg import (  # noqa: E402
-    LIGHT,
-    PUBLISHED,
-    Run,
-    Workers,
-    start_directions,
-    train,
-    view_size,
-    whiten,
-)
 
 TINY = replace(
-    LIGHT,
+    training.LIGHT,
     steps=5,
     batch=4,
     sides=(64, 96),
@@ -74,7 +64,7 @@ def tiny_run(photos, net, workers=None, **changes):
     found = read_folders(photos) if changes.get("loss") == "arcface" else read_unlabelled(photos)
     torch.manual_seed(0)
     recipe = replace(TINY, **changes)
-    return Run(found, recipe, light_delg(net), torch.device("cpu"), workers)
+    return training.Run(found, recipe, light_delg(net), torch.device("cpu"), workers)
 
 
 # Views.
@@ -114,13 +104,13 @@ def test_hard_views_show_less_of_the_photo_than_mild_ones(texture):
 
 def test_view_sizes():
     rng = np.random.default_rng(0)
-    sizes = np.array([view_size((256, 576), rng) for _ in range(300)])
+    sizes = np.array([training.view_size((256, 576), rng) for _ in range(300)])
     assert (sizes % 32 == 0).all()
     assert sizes.max() <= 576
     assert sizes.max(axis=1).min() >= 224
     assert (sizes[:, 0] > sizes[:, 1]).any()
     assert (sizes[:, 0] < sizes[:, 1]).any()
-    assert view_size(PUBLISHED.sides, rng) == (512, 512)
+    assert training.view_size(training.PUBLISHED.sides, rng) == (512, 512)
 
 
 # Steps.
@@ -130,7 +120,7 @@ def test_whitening_equals_variances():
     torch.manual_seed(0)
     samples = torch.randn(500, 6) @ torch.randn(6, 6) + 3
     layer = torch.nn.Linear(6, 4)
-    whiten(layer, samples, floor=0.0)
+    training.whiten(layer, samples, floor=0.0)
     with torch.inference_mode():
         found = layer(samples)
     torch.testing.assert_close(found.mean(dim=0), torch.zeros(4), rtol=0, atol=1e-3)
@@ -138,7 +128,7 @@ def test_whitening_equals_variances():
 
 
 def test_rates_fall_to_zero():
-    recipe = replace(LIGHT, steps=1000, warmup=10)
+    recipe = replace(training.LIGHT, steps=1000, warmup=10)
     rates = np.array([recipe.rate_at(step) for step in range(1000)])
     assert rates[0] == pytest.approx(recipe.rate / 10)
     assert rates.argmax() in (9, 10)
@@ -165,7 +155,8 @@ def test_batches_are_those_of_the_steps(photos, random_net):
 def test_workers_share_a_batch(photos, random_net, loss):
     whole = tiny_run(photos, random_net, loss=loss).batch(1)
     parts = [
-        tiny_run(photos, random_net, Workers(2, rank), loss=loss).batch(1) for rank in range(2)
+        tiny_run(photos, random_net, training.Workers(2, rank), loss=loss).batch(1)
+        for rank in range(2)
     ]
     for rank, part in enumerate(parts):
         for view, label in zip(part.views, part.labels, strict=True):
@@ -182,11 +173,11 @@ def test_a_step_learns_the_head_and_only_the_head(photos, random_net, loss):
     if loss == "contrast":
         # Its classes are the photos.
         assert run.losses["attention"].classify.out_features == len(run.photos)
-    before = {k: v.clone() for k, v in run.delg.state_dict().items()}
+    before = {k: v.clone() for k, v in run.net.state_dict().items()}
     losses = run.train_step(run.batch(0))
     assert losses.keys() == {"global", "reconstruction", "attention"}
     assert all(np.isfinite(value) for value in losses.values())
-    for name, value in run.delg.state_dict().items():
+    for name, value in run.net.state_dict().items():
         frozen = name.startswith("backbone.net.")
         assert torch.equal(value, before[name]) == frozen, name
 
@@ -196,21 +187,21 @@ def test_kept_views(photos, random_net, tmp_path):
     run = tiny_run(photos, random_net)
     run.start_head()
     run.keep_views(tmp_path / "views.pt", report=lambda line: None)
-    assert run.kept.shape == (9, 8, run.delg.head.whiten.in_features)
+    assert run.kept.shape == (9, 8, run.net.head.whiten.in_features)
     one = run._pooled(run.photos, 3, HARD, 0, 6, 5)[0]
     torch.testing.assert_close(run.kept[3, 5].float(), one, rtol=1e-2, atol=1e-3)
     drawn = run.batch(2)
     kinds = run.kept[:, :2].flatten(0, 1), run.kept[:, 2:].flatten(0, 1)
     for views, kind in zip(drawn.views.chunk(2), kinds, strict=True):
         assert all((kind == view).all(dim=1).any() for view in views)
-    before = {k: v.clone() for k, v in run.delg.state_dict().items()}
+    before = {k: v.clone() for k, v in run.net.state_dict().items()}
     assert np.isfinite(run.train_step(drawn)["global"])
-    for name, value in run.delg.state_dict().items():
+    for name, value in run.net.state_dict().items():
         assert torch.equal(value, before[name]) == (not name.startswith("head.")), name
 
     # What was done before a kill is not done again, unless the directions are others.
     whole, again = run.kept, tiny_run(photos, random_net)
-    again.delg.load_state_dict(before)
+    again.net.load_state_dict(before)
     again._pooled = None
     again.keep_views(tmp_path / "views.pt")
     assert torch.equal(again.kept, whole)
@@ -223,7 +214,7 @@ def test_directions_hold_most_of_a_moment():
     torch.manual_seed(0)
     rows = torch.randn(500, 6) * torch.tensor([5.0, 0.1, 3, 0.1, 2, 0.1])
     layer = torch.nn.Conv2d(6, 3, 1, bias=False)
-    start_directions(layer, rows.T @ rows)
+    training.start_directions(layer, rows.T @ rows)
     kept = layer.weight[:, :, 0, 0].detach()
     torch.testing.assert_close(kept @ kept.T, torch.eye(3), rtol=0, atol=1e-5)
     assert ((rows @ kept.T).square().sum() / rows.square().sum()).item() > 0.99
@@ -241,7 +232,7 @@ def test_validation_is_the_same_every_time(photos, random_net):
 def assert_same_run(one, two):
     left, right = (load_checkpoint(out / "checkpoint.pt")["run"] for out in (one, two))
     assert left["step"] == right["step"] == 5
-    for part in ("delg", "losses"):
+    for part in ("net", "losses"):
         for name, value in left[part].items():
             assert torch.equal(value, right[part][name]), name
     for index, state in left["optimiser"]["state"].items():
@@ -261,10 +252,10 @@ class Killed(Exception):
 def test_killed_and_resumed_is_undisturbed(photos, tmp_path, tiny, monkeypatch, labels):
     said = []
     options = {"start": "random", "labels": labels, "report": said.append}
-    train(photos, tmp_path / "whole", **options)
+    training.train(photos, tmp_path / "whole", **options)
     assert said[0] == ("11 photos, 11 classes" if labels is None else "11 photos, 2 classes")
 
-    step = Run.train_step
+    step = training.Run.train_step
 
     def killed(run, batch):
         if run.step == 3:
@@ -272,11 +263,11 @@ def test_killed_and_resumed_is_undisturbed(photos, tmp_path, tiny, monkeypatch, 
         return step(run, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "train_step", killed)
+        patch.setattr(training.Run, "train_step", killed)
         with pytest.raises(Killed):
-            train(photos, tmp_path / "killed", **options)
+            training.train(photos, tmp_path / "killed", **options)
     assert load_checkpoint(tmp_path / "killed" / "checkpoint.pt")["run"]["step"] == 2
-    train(photos, tmp_path / "killed", resume=True, **options)
+    training.train(photos, tmp_path / "killed", resume=True, **options)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert len(tiny) == 2
     assert tiny[0] == tiny[1]
@@ -284,23 +275,23 @@ def test_killed_and_resumed_is_undisturbed(photos, tmp_path, tiny, monkeypatch, 
 
 def test_exceptions_of_a_run(photos, tmp_path, tiny):
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: nothing to resume"):
-        train(photos, tmp_path / "out", start="random", resume=True)
+        training.train(photos, tmp_path / "out", start="random", resume=True)
     with pytest.raises(TrainingError, match="'vgg' is no backbone; there are: xfeat, resnet50"):
-        train(photos, tmp_path / "out", backbone="vgg")
+        training.train(photos, tmp_path / "out", backbone="vgg")
     (tmp_path / "out").mkdir(exist_ok=True)
     state = {"run": {}, "steps": 5, "seed": 0, "began": "otherwise"}
     torch.save(state, tmp_path / "out" / "checkpoint.pt")
     with pytest.raises(TrainingError, match=r"holds a run already\. Add --resume"):
-        train(photos, tmp_path / "out", start="random")
+        training.train(photos, tmp_path / "out", start="random")
     with pytest.raises(TrainingError, match="this run began otherwise"):
-        train(photos, tmp_path / "out", start="random", resume=True)
+        training.train(photos, tmp_path / "out", start="random", resume=True)
 
 
 def test_exception_too_few_photos(photos, random_net):
     with pytest.raises(TrainingError, match="11 photos are too few: 48 are kept"):
         tiny_run(photos, random_net, held_out=48)
     with pytest.raises(TrainingError, match="3 processes cannot share 4 photos"):
-        tiny_run(photos, random_net, Workers(3, 0))
+        tiny_run(photos, random_net, training.Workers(3, 0))
 
 
 def test_resnet_learns_everything(photos, tmp_path):
@@ -313,8 +304,8 @@ def test_resnet_learns_everything(photos, tmp_path):
         embedding_size=4, hidden_sizes=[4, 8, 8, 16], depths=[1, 1, 1, 1]
     )
     delg = Delg(ResNetBackbone(transformers.ResNetModel(config)), 12, 5, 7)
-    recipe = replace(PUBLISHED, steps=3, batch=3, sides=(64, 64), held_out=2)
-    run = Run(read_folders(photos), recipe, delg, torch.device("cpu"))
+    recipe = replace(training.PUBLISHED, steps=3, batch=3, sides=(64, 64), held_out=2)
+    run = training.Run(read_folders(photos), recipe, delg, torch.device("cpu"))
     before = {k: v.clone() for k, v in delg.state_dict().items()}
     losses = run.train_step(run.batch(0))
     assert losses.keys() == {"global", "reconstruction", "attention"}
@@ -355,7 +346,7 @@ def test_two_processes_learn_what_one_does(photos, tmp_path):
             timeout=300,
         )
     one, two = (
-        load_checkpoint(tmp_path / str(count) / "checkpoint.pt")["run"]["delg"] for count in (1, 2)
+        load_checkpoint(tmp_path / str(count) / "checkpoint.pt")["run"]["net"] for count in (1, 2)
     )
     for name, value in one.items():
         if value.is_floating_point():

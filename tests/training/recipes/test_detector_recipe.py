@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from helpers.training import stopped_after
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 
@@ -223,27 +224,14 @@ def test_it_learns_shapes(backbone, lift, tmp_path):
     assert run.validate()["ap50"] > 0.5
 
 
-class Stopped(Exception):
-    pass
-
-
-def test_stopped_and_resumed_is_undisturbed(shapes, backbone, lift, tmp_path, monkeypatch):
+def test_stopped_and_resumed_is_undisturbed(shapes, backbone, lift, tmp_path):
     """Stopped in update 4, after the checkpoint of update 2; the rest ends the same to the bit."""
     data = shapes / "images", shapes / "labels"
     options = {"backbone": backbone, "lift": lift, "report": str}
     whole = train(*data, tmp_path / "whole", recipe=RECIPE, **options)
 
-    step = Run.train_step
-
-    def stopping(self, batch):
-        if self.step == 3:
-            raise Stopped
-        return step(self, batch)
-
-    monkeypatch.setattr(Run, "train_step", stopping)
-    with pytest.raises(Stopped):
+    with stopped_after(Run, 3):
         train(*data, tmp_path / "cut", recipe=RECIPE, **options)
-    monkeypatch.undo()
     assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["run"]["step"] == 2
     for other in ({"recipe": replace(RECIPE, seed=1)}, {"recipe": RECIPE, "lift": None}):
         with pytest.raises(TrainingError, match="began with other settings"):

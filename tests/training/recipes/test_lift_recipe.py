@@ -10,6 +10,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from helpers.training import stopped_after
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
@@ -21,19 +22,9 @@ from covis.nets.lift import enlarge, load_lift  # noqa: E402
 from covis.training.checkpoint import load_checkpoint  # noqa: E402
 from covis.training.distributed import Workers  # noqa: E402
 from covis.training.recipes import lift  # noqa: E402
-from covis.training.recipes.lift import (  # noqa: E402
-    LIGHT,
-    Run,
-    averaged,
-    crop,
-    distance,
-    halve,
-    jittered,
-    train,
-)
 
-RECIPE = replace(
-    LIGHT, steps=4, size=128, batch=2, versions=2, held_out=1, checkpoint_every=2, validate_every=2
+RECIPE = lift.LIGHT.with_given(
+    steps=4, size=128, batch=2, versions=2, held_out=1, checkpoint_every=2, validate_every=2
 )
 CPU = torch.device("cpu")
 
@@ -56,26 +47,28 @@ def backbone(random_net):
 
 @pytest.fixture
 def run(photos, backbone):
-    return Run(photos, RECIPE, backbone, CPU)
+    return lift.Run(photos, RECIPE, backbone, CPU)
 
 
 def test_distances_by_hand():
     one = torch.tensor([[3.0, 0.0], [4.0, 2.0]]).view(1, 2, 1, 2)
     two = torch.tensor([[4.0, 0.0], [3.0, 1.0]]).view(1, 2, 1, 2)
-    assert float(distance(one, two, "cosine")) == pytest.approx((1 - 24 / 25 + 0) / 2, abs=1e-6)
-    assert float(distance(one, two, "l1")) == pytest.approx(3 / 4)
-    assert float(distance(one, two, "l2")) == pytest.approx(3 / 4)
+    assert float(lift.distance(one, two, "cosine")) == pytest.approx(
+        (1 - 24 / 25 + 0) / 2, abs=1e-6
+    )
+    assert float(lift.distance(one, two, "l1")) == pytest.approx(3 / 4)
+    assert float(lift.distance(one, two, "l2")) == pytest.approx(3 / 4)
 
 
 def test_halving():
     image = torch.arange(16.0).view(1, 1, 4, 4)
-    assert halve(image, "stride").flatten().tolist() == [0, 2, 8, 10]
-    assert halve(image, "mean").flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert lift.halve(image, "stride").flatten().tolist() == [0, 2, 8, 10]
+    assert lift.halve(image, "mean").flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
 
 
 def test_crops_are_parts_of_the_photo(texture):
     for seed in range(4):
-        view = crop(texture[:64, :200], 64, np.random.default_rng(seed))
+        view = lift.crop(texture[:64, :200], 64, np.random.default_rng(seed))
         assert view.shape == (64, 64, 3)
         places = [
             left
@@ -84,25 +77,25 @@ def test_crops_are_parts_of_the_photo(texture):
             if np.array_equal(view, part) or np.array_equal(view, part[:, ::-1])
         ]
         assert len(places) == 1
-    enlarged = crop(texture[:52, :60], 64, np.random.default_rng(0))
+    enlarged = lift.crop(texture[:52, :60], 64, np.random.default_rng(0))
     assert enlarged.shape == (64, 64, 3)
 
 
 def test_colours_change_within_bounds(texture):
     grey = np.full((4, 4, 3), 100, np.uint8)
     for seed in range(5):
-        found = jittered(grey, 0.2, np.random.default_rng(seed))
+        found = lift.jittered(grey, 0.2, np.random.default_rng(seed))
         assert np.ptp(found) == 0
         assert 80 <= found[0, 0, 0] <= 120
-    np.testing.assert_array_equal(jittered(texture, 0.0, np.random.default_rng(0)), texture)
-    assert (jittered(texture, 0.2, np.random.default_rng(0)) != texture).any()
+    np.testing.assert_array_equal(lift.jittered(texture, 0.0, np.random.default_rng(0)), texture)
+    assert (lift.jittered(texture, 0.2, np.random.default_rng(0)) != texture).any()
 
 
 def test_averaged_takes_in_the_cells_around():
     maps = torch.arange(9.0).view(1, 1, 3, 3)
-    assert torch.equal(averaged(maps, 1), maps)
+    assert torch.equal(lift.averaged(maps, 1), maps)
     # The last row and column go on beyond the edge: 4 zeros, 2 ones, 2 threes, 1 four.
-    assert averaged(maps, 3)[0, 0].diagonal().tolist() == pytest.approx([12 / 9, 4, 60 / 9])
+    assert lift.averaged(maps, 3)[0, 0].diagonal().tolist() == pytest.approx([12 / 9, 4, 60 / 9])
 
 
 @pytest.mark.parametrize(
@@ -111,10 +104,10 @@ def test_averaged_takes_in_the_cells_around():
 def test_the_loss_is_the_papers(photos, backbone, residual, blend, context):
     """With blend 0; else a share of the target is what bilinear enlarging gives."""
     recipe = replace(RECIPE, residual=residual, blend=blend, context=context)
-    run = Run(photos, recipe, backbone, CPU)
+    run = lift.Run(photos, recipe, backbone, CPU)
     batch = next(run.batches())
-    half = halve(batch.images, "mean")
-    quarter = halve(half, "mean")
+    half = lift.halve(batch.images, "mean")
+    quarter = lift.halve(half, "mean")
     for image, features in zip((batch.images, half, quarter), batch.features, strict=True):
         torch.testing.assert_close(run.backbone(image), features, rtol=0, atol=1e-3)
     unit = torch.nn.functional.normalize
@@ -123,7 +116,7 @@ def test_the_loss_is_the_papers(photos, backbone, residual, blend, context):
         fine, coarse = run.net(half, batch.features[1]), run.net(quarter, batch.features[2])
 
     def coarser(small):
-        return averaged(enlarge(small), context)
+        return lift.averaged(enlarge(small), context)
 
     expected = 2.0 - sum(
         float((found * unit((1 - blend) * target + blend * coarser(small))).sum(dim=1).mean())
@@ -132,7 +125,7 @@ def test_the_loss_is_the_papers(photos, backbone, residual, blend, context):
             (coarse, batch.features[1], batch.features[2]),
         )
     )
-    run.restore(Run.state(run))
+    run.restore(lift.Run.state(run))
     assert run.train_step(batch)["loss"] == pytest.approx(expected, abs=2e-3)
     assert run.step == 1
 
@@ -174,38 +167,31 @@ def test_kept_features_are_the_same(run, tmp_path):
 
 
 def test_features_of_other_views_are_kept_apart(run, photos, backbone):
-    same = Run(photos, replace(RECIPE, steps=9, loss="l2"), backbone, CPU)
+    same = lift.Run(photos, replace(RECIPE, steps=9, loss="l2"), backbone, CPU)
     assert same.views_id() == run.views_id()
     for change in ({"seed": 1}, {"halving": "stride"}, {"size": 256}, {"jitter": 0.1}):
-        assert Run(photos, replace(RECIPE, **change), backbone, CPU).views_id() != run.views_id()
+        assert (
+            lift.Run(photos, replace(RECIPE, **change), backbone, CPU).views_id() != run.views_id()
+        )
 
 
-class Stopped(Exception):
-    pass
-
-
-def test_stopped_and_resumed_is_undisturbed(photos, backbone, tmp_path, monkeypatch):
+def test_stopped_and_resumed_is_undisturbed(photos, backbone, tmp_path):
     """Stopped in update 4, after the checkpoint of update 2; the rest ends the same to the bit."""
-    whole = train(photos, tmp_path / "whole", backbone=backbone, recipe=RECIPE, report=str)
+    whole = lift.train(photos, tmp_path / "whole", backbone=backbone, recipe=RECIPE, report=str)
 
-    step = Run.train_step
-
-    def stopping(self, batch):
-        if self.step == 3:
-            raise Stopped
-        return step(self, batch)
-
-    monkeypatch.setattr(Run, "train_step", stopping)
-    with pytest.raises(Stopped):
-        train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, report=str)
-    monkeypatch.undo()
+    with stopped_after(lift.Run, 3):
+        lift.train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, report=str)
     assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["run"]["step"] == 2
     other = replace(RECIPE, seed=1)
     with pytest.raises(TrainingError, match="began with other settings"):
-        train(photos, tmp_path / "cut", backbone=backbone, recipe=other, resume=True, report=str)
+        lift.train(
+            photos, tmp_path / "cut", backbone=backbone, recipe=other, resume=True, report=str
+        )
     with pytest.raises(TrainingError, match="holds a run already"):
-        train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, report=str)
-    cut = train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, resume=True, report=str)
+        lift.train(photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, report=str)
+    cut = lift.train(
+        photos, tmp_path / "cut", backbone=backbone, recipe=RECIPE, resume=True, report=str
+    )
 
     runs = [load_checkpoint(path.parent / "checkpoint.pt")["run"] for path in (whole, cut)]
     for name, value in runs[0]["net"].items():
@@ -224,19 +210,19 @@ def test_stopped_and_resumed_is_undisturbed(photos, backbone, tmp_path, monkeypa
 
 def test_exceptions(photos, backbone, tmp_path):
     with pytest.raises(TrainingError, match="6 photos are too few: 48 are kept"):
-        Run(photos, replace(RECIPE, held_out=48), backbone, CPU)
+        lift.Run(photos, replace(RECIPE, held_out=48), backbone, CPU)
     with pytest.raises(TrainingError, match="views of 100 pixels do not fit random: give a mult"):
-        Run(photos, replace(RECIPE, size=100), backbone, CPU)
+        lift.Run(photos, replace(RECIPE, size=100), backbone, CPU)
     with pytest.raises(TrainingError, match="no picture with sides of 512 pixels"):
-        Run(photos, replace(RECIPE, size=640), backbone, CPU).view(0)
+        lift.Run(photos, replace(RECIPE, size=640), backbone, CPU).view(0)
     with pytest.raises(TrainingError, match="3 processes cannot share 2 views"):
-        Run(photos, RECIPE, backbone, CPU, workers=Workers(3, 0))
+        lift.Run(photos, RECIPE, backbone, CPU, workers=Workers(3, 0))
 
 
 def test_backbones_by_name(home, random_bundle):
     found = lift.load_backbone("random")
     assert (found.kind.backbone, found.kind.facet, found.kind.patch) == ("random", "centred map", 8)
-    assert lift.recipe_for(found) == LIGHT
+    assert lift.recipe_for(found) == lift.LIGHT
     with pytest.raises(TrainingError, match="random is no ViT"):
         lift.load_backbone("random", layer=2)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.training import check_processes, stopped_after
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 pytest.importorskip("h5py", reason="scenes need h5py: covis[train]")
@@ -29,15 +30,6 @@ from covis.training.losses.lightglue import (  # noqa: E402
     trace,
 )
 from covis.training.recipes import lightglue  # noqa: E402
-from covis.training.recipes.lightglue import (  # noqa: E402
-    WITH_TEACHER,
-    WITHOUT_TEACHER,
-    Batch,
-    Recipe,
-    Run,
-    as_nearest_neighbour,
-    train,
-)
 
 PAIRS, POINTS, DIM = 2, 7, 8
 
@@ -183,7 +175,7 @@ def test_start_matches_like_nearest_neighbours():
     unit = rng.standard_normal((2, 40, 5)).astype(np.float32)
     unit /= np.linalg.norm(unit, axis=2, keepdims=True)
     net = network(layers=3)
-    as_nearest_neighbour(net)
+    lightglue.as_nearest_neighbour(net)
     with torch.no_grad():
         states = trace(net, torch.from_numpy(unit), torch.rand(2, 40, 2)).states
     expected, _ = mutual_nearest(*unit, threads=1)
@@ -202,10 +194,13 @@ def test_start_matches_like_nearest_neighbours():
 TINY = tuple(
     replace(stage, share=share, size=96, keypoints=24, pairs=4, difficulty=Difficulty(), kept=kept)
     for stage, share, kept in zip(
-        (WITH_TEACHER[0], *WITH_TEACHER[3:]), (0.4, 0.3, 0.3), (0, 1, 0), strict=True
+        (lightglue.WITH_TEACHER[0], *lightglue.WITH_TEACHER[3:]),
+        (0.4, 0.3, 0.3),
+        (0, 1, 0),
+        strict=True,
     )
 )
-TINY_RECIPE = Recipe(
+TINY_RECIPE = lightglue.Recipe(
     steps=6,
     dim=8,
     layers=2,
@@ -235,14 +230,16 @@ def teacher(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("stages", [WITH_TEACHER, WITHOUT_TEACHER])
+@pytest.mark.parametrize("stages", [lightglue.WITH_TEACHER, lightglue.WITHOUT_TEACHER])
 def test_shares_are_the_whole(stages):
     assert sum(stage.share for stage in stages) == pytest.approx(1)
 
 
 def test_resumed_run_ends_with_the_same_weights(tmp_path, photos, teacher):
     def go(out, recipe, **options):
-        return train(photos, out, teacher=teacher, recipe=recipe, report=lines.append, **options)
+        return lightglue.train(
+            photos, out, teacher=teacher, recipe=recipe, report=lines.append, **options
+        )
 
     lines: list[str] = []
     whole = go(tmp_path / "whole", TINY_RECIPE)
@@ -256,25 +253,12 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path, photos, teacher):
 
     # Killed after the validation at step 3, before that step's checkpoint: from the start.
     with pytest.raises(KilledError):
-        train(photos, tmp_path / "cut", teacher=teacher, recipe=TINY_RECIPE, report=kill)
+        lightglue.train(photos, tmp_path / "cut", teacher=teacher, recipe=TINY_RECIPE, report=kill)
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
 
-    run = lightglue.Run
-    steps = []
-
-    class Cut(run):
-        def train_step(self, batch):
-            if self.step == 5 and not steps:
-                steps.append(self.step)
-                raise KilledError
-            return super().train_step(batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lightglue, "Run", Cut)
-        with pytest.raises(KilledError):
-            go(tmp_path / "cut", TINY_RECIPE)
+    with stopped_after(lightglue.Run, 5):
+        go(tmp_path / "cut", TINY_RECIPE)
     resumed = go(tmp_path / "cut", TINY_RECIPE, resume=True)
-    assert steps == [5]
     states = [torch.load(p.parent / "checkpoint.pt") for p in (whole, resumed)]
     for a, b in zip(*(s["run"]["net"].values() for s in states), strict=True):
         assert torch.equal(a, b)
@@ -288,7 +272,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1], str(Path(sys.argv[1]).parents[1])
 from test_lightglue_recipe import TINY_RECIPE
 from covis.training.recipes import lightglue
 torch.set_num_threads(1)
@@ -311,21 +295,15 @@ def test_two_processes_end_alike(torchrun, tmp_path, photos, teacher):
         )
         for count in (1, 2)
     }
-    first, second = (torch.load(tmp_path / "2" / f"{rank}.pt") for rank in range(2))
-    alone = torch.load(tmp_path / "1" / "0.pt")
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
-    assert any(not torch.equal(value, alone[name]) for name, value in first.items())
-    for lines in said.values():
-        assert sum(line.startswith("step 6/6 ") for line in lines) == 1
+    check_processes(tmp_path, said, "step 6/6 ")
     rows = (tmp_path / "2" / "curve.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "3", "6"]
 
 
 def test_only_confidences_change_in_the_last_stage(photos):
     recipe = replace(TINY_RECIPE, stages=TINY[-1:])
-    run = Run([cv2.imread(str(p)) for p in sorted(photos.iterdir())], recipe, "xfeat", None,
-              torch.device("cpu"))  # fmt: skip
+    pictures = [cv2.imread(str(p)) for p in sorted(photos.iterdir())]
+    run = lightglue.Run(pictures, recipe, "xfeat", None, torch.device("cpu"))
     before = {k: v.clone() for k, v in run.net.state_dict().items()}
     run.train_step(next(iter(run.batches())))
     changed = {k for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
@@ -338,7 +316,7 @@ def test_batch_cuts_pairs_to_the_smallest():
         zeros = np.zeros((2, count, 2), np.float32)
         return LabelledPair(zeros, zeros, zeros, np.full((2, count), count - 1))
 
-    batch = Batch.of([pair(3), pair(5)], torch.device("cpu"))
+    batch = lightglue.Batch.of([pair(3), pair(5)], torch.device("cpu"))
     assert batch.partners.tolist() == [[2] * 3, [NO_PARTNER] * 3, [2] * 3, [NO_PARTNER] * 3]
     assert batch.descriptors.shape == (4, 3, 2)
 
@@ -346,20 +324,20 @@ def test_batch_cuts_pairs_to_the_smallest():
 def test_exception_teacher_of_other_sizes(tmp_path, photos, teacher):
     recipe = replace(TINY_RECIPE, layers=3)
     with pytest.raises(TrainingError, match="teacher's layers is 2, the matcher's 3"):
-        train(photos, tmp_path / "run", teacher=teacher, recipe=recipe)
+        lightglue.train(photos, tmp_path / "run", teacher=teacher, recipe=recipe)
 
 
 def test_exception_runs_are_not_mixed_up(tmp_path, photos):
     recipe = replace(TINY_RECIPE, steps=1)
     with pytest.raises(TrainingError, match="nothing to resume"):
-        train(photos, tmp_path / "run", recipe=recipe, resume=True)
+        lightglue.train(photos, tmp_path / "run", recipe=recipe, resume=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lightglue, "WITHOUT_TEACHER", TINY[-1:])
-        train(photos, tmp_path / "run", recipe=recipe, report=lambda line: None)
+        lightglue.train(photos, tmp_path / "run", recipe=recipe, report=lambda line: None)
     with pytest.raises(TrainingError, match="holds a run already"):
-        train(photos, tmp_path / "run", recipe=recipe)
+        lightglue.train(photos, tmp_path / "run", recipe=recipe)
     with pytest.raises(TrainingError, match="other settings"):
-        train(photos, tmp_path / "run", recipe=replace(recipe, seed=1), resume=True)
+        lightglue.train(photos, tmp_path / "run", recipe=replace(recipe, seed=1), resume=True)
 
 
 def test_command_says_what_is_wrong(tmp_path, photos):

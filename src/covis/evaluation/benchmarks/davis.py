@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.dense import DenseFeatures, propagate, read_mask
-from covis.dense.features import FINE_DENSE
 from covis.dense.masks import fit
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Benchmark
@@ -23,6 +22,7 @@ from covis.evaluation.benchmarks.dense import (
     DenseBenchmark,
 )
 from covis.evaluation.published_results import published_for
+from covis.options import FINE_DENSE
 from covis.types import Matrix, Source
 
 VOID = 255

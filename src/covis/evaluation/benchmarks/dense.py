@@ -20,12 +20,13 @@ import cv2
 import numpy as np
 
 from covis.dense import DenseExtractor, DenseFeatures, enlarge
-from covis.dense.features import DEFAULT_DENSE, dense_bundle, has_lift
+from covis.dense.features import dense_bundle, has_lift
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.protocol import counting
 from covis.evaluation.tables import Row
 from covis.images.decode import load_image
+from covis.options import DEFAULT_DENSE
 from covis.types import Image, Source
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from covis.dense import DenseFeatures
-from covis.dense.object_discovery import TAU, discover
+from covis.dense.object_discovery import discover
 from covis.evaluation.benchmark import Benchmark
 from covis.evaluation.benchmarks.dense import DenseBenchmark
 from covis.evaluation.datasets.boxes import (
@@ -21,6 +21,7 @@ from covis.evaluation.datasets.boxes import (
     read_yolo_folder,
 )
 from covis.evaluation.published_results import published_for
+from covis.options import DISCOVERY_TAU
 from covis.types import Source
 
 NOTE = (
@@ -35,7 +36,7 @@ def score_images(
     describe: Callable[[Source], DenseFeatures],
     tick: Callable[[], None] = lambda: None,
     *,
-    tau: float = TAU,
+    tau: float = DISCOVERY_TAU,
 ) -> dict[str, float]:
     """CorLoc, in 0..1. tick: called after each image. tau: see `discover`."""
     right = 0
@@ -46,7 +47,7 @@ def score_images(
     return {"CorLoc": right / len(images)}
 
 
-def discovery(title: str, read: Read, tau: float = TAU) -> DenseBenchmark[LabelledImage]:
+def discovery(title: str, read: Read, tau: float = DISCOVERY_TAU) -> DenseBenchmark[LabelledImage]:
     """CorLoc on the images with objects of what `read` reads. tau: see `discover`."""
     return DenseBenchmark(
         title,

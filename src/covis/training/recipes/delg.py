@@ -33,13 +33,13 @@ from covis.nets.delg import (
 )
 from covis.nets.xfeat import SIZE_MULTIPLE, XFeat
 from covis.runtime.bundle import find_bundle
+from covis.training import schedule
 from covis.training.checkpoint import BEST, load_checkpoint, save_checkpoint, to_resume
 from covis.training.data.image_labels import LabelledPhotos, read_csv, read_folders, read_unlabelled
 from covis.training.data.photos import read_photo
 from covis.training.data.views import CROP, HARD, SAME, Change, render_view
 from covis.training.distributed import Report, Workers, join
-from covis.training.loop import Candidate, fit, rendered, stop_signals
-from covis.training.loop import Run as TrainingRun
+from covis.training.loop import Candidate, NetRun, fit, stop_signals
 from covis.training.losses.delg import (
     ATTENTION_WEIGHT,
     RECONSTRUCTION_WEIGHT,
@@ -52,11 +52,10 @@ from covis.training.losses.delg import (
 Loss = Literal["arcface", "contrast"]
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(schedule.Recipe):
     """Everything a run depends on besides its photos and the weights it starts from."""
 
-    steps: int
     batch: int
     """Photos an update, over all processes."""
     sides: tuple[int, int]
@@ -71,11 +70,7 @@ class Recipe:
     warmup: int = 0
     weight_decay: float = 1e-4
     clip: float = 10.0
-    seed: int = 0
     held_out: int = 128
-    """Photos kept from training for validation."""
-    checkpoint_every: int = 250
-    validate_every: int = 500
     start_views: int = 1024
     """Views whose principal components the head starts from; 0 for a random start."""
     kept: tuple[int, ...] = ()
@@ -133,7 +128,7 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-class Run(TrainingRun[Batch]):
+class Run(NetRun[Batch]):
     """One training run: the network, the classifiers, the optimiser, and where it stands."""
 
     metric = "recall@1"
@@ -159,7 +154,7 @@ class Run(TrainingRun[Batch]):
         self.recipe: Recipe = recipe
         self.workers.check_shares(recipe.batch, "photos")
         torch.manual_seed(recipe.seed)
-        self.delg = delg.to(device)
+        self.net: Delg = delg.to(device)
         classes = len(self.photos.classes)
         self.losses = nn.ModuleDict()
         if recipe.loss == "arcface":
@@ -169,11 +164,6 @@ class Run(TrainingRun[Batch]):
         self.losses.to(device)
         self.scale = nn.Parameter(torch.tensor(20.0, device=device))
         """Of the contrast's cosines."""
-        self.learnt = [
-            p
-            for p in (*delg.parameters(), *self.losses.parameters(), self.scale)
-            if p.requires_grad
-        ]
         decay = recipe.weight_decay
         self.optimiser: torch.optim.Optimizer = (
             torch.optim.SGD(self.learnt, recipe.rate, momentum=0.9, weight_decay=decay)
@@ -185,20 +175,19 @@ class Run(TrainingRun[Batch]):
         self.held: dict[int, Tensor] = {}
         """Pooled views for validation, where nothing below the whitening layer learns."""
 
+    @property
+    def learnt(self) -> list[nn.Parameter]:
+        parameters = (*self.net.parameters(), *self.losses.parameters(), self.scale)
+        return [p for p in parameters if p.requires_grad]
+
     def state(self) -> dict[str, Any]:
-        return super().state() | {
-            "delg": self.delg.state_dict(),
-            "losses": self.losses.state_dict(),
-            "scale": self.scale.detach(),
-            "optimiser": self.optimiser.state_dict(),
-        }
+        more = {"losses": self.losses.state_dict(), "scale": self.scale.detach()}
+        return super().state() | more
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
-        self.delg.load_state_dict(state["delg"])
         self.losses.load_state_dict(state["losses"])
         self.scale.data.copy_(state["scale"])
-        self.optimiser.load_state_dict(state["optimiser"])
 
     def batch(self, step: int) -> Batch:
         """This process' share of a step's views: a function of the seed and the step alone."""
@@ -241,38 +230,27 @@ class Run(TrainingRun[Batch]):
         """One view of a photo before another one."""
         rng = np.random.default_rng(seed)
         photo, other = _readable(photos, index), _readable(photos, int(rng.integers(len(photos))))
-        return render_view(photo, other, size, change, rng, grey=self.delg.backbone.grey)
-
-    def batches(self) -> Iterator[Batch]:
-        """This process' batches from the present step to the last, rendered ahead."""
-        return rendered(self.batch, range(self.step, self.recipe.steps))
+        return render_view(photo, other, size, change, rng, grey=self.net.backbone.grey)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the losses by name."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate_at(self.step)
-        self.delg.train()
-        losses = self._losses(batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        self.workers.average_gradients(self.learnt)
-        nn.utils.clip_grad_norm_(self.learnt, self.recipe.clip)
-        self.optimiser.step()
-        self.workers.average_norms(self.delg)
+        rate = self.recipe.rate_at(self.step)
+        self.net.train()
+        losses = self.learn(self._losses(batch), rate, self.recipe.clip)
         self.step += 1
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return losses
 
     def _output(self, views: Tensor) -> DelgOutput:
         images = views.to(self.device).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16):
-            maps = self.delg.backbone(images)
-        return self.delg.heads(type(maps)(*(m.float() for m in maps)))
+            maps = self.net.backbone(images)
+        return self.net.heads(type(maps)(*(m.float() for m in maps)))
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         labels = batch.labels.to(self.device)
         if self.kept is not None:
             pooled = batch.views.to(self.device).float()
-            return {"global": self._global_loss(self.delg.head.describe(pooled), labels)}
+            return {"global": self._global_loss(self.net.head.describe(pooled), labels)}
         output = self._output(batch.views)
         losses = {"global": self._global_loss(output.global_descriptor, labels)}
         if self.recipe.local:
@@ -297,13 +275,13 @@ class Run(TrainingRun[Batch]):
         size = view_size(self.recipe.sides, np.random.default_rng(seeds))
         view = torch.from_numpy(self.view(photos, index, size, change, seeds))[None]
         with torch.autocast(self.device.type, torch.bfloat16):
-            maps = self.delg.backbone(view.to(self.device).float() / 255)
+            maps = self.net.backbone(view.to(self.device).float() / 255)
         return maps.deep.float()
 
     def _pooled(self, photos: LabelledPhotos, index: int, change: Change, *seed: int) -> Tensor:
         """The same, pooled: [1, C]."""
         with torch.inference_mode():
-            return self.delg.head.pool(self._deep(photos, index, change, *seed))
+            return self.net.head.pool(self._deep(photos, index, change, *seed))
 
     def begin(self, report: Report) -> None:
         if self.recipe.start_views:
@@ -317,8 +295,8 @@ class Run(TrainingRun[Batch]):
     def start_head(self) -> None:
         """Begin with the directions that views' features have most of, and with the principal
         components of pooled views, each scaled to the same variance."""
-        self.delg.eval()
-        recipe, backbone = self.recipe, self.delg.backbone
+        self.net.eval()
+        recipe, backbone = self.recipe, self.net.backbone
         rng = np.random.default_rng((recipe.seed, 0, 1))
         drawn = [int(index) for index in rng.integers(0, len(self.photos), recipe.start_views)]
         look = [
@@ -335,19 +313,19 @@ class Run(TrainingRun[Batch]):
             backbone.deepen.reduce = reduce
             start_directions(reduce, torch.stack(moments).mean(dim=0))
         pooled = [self._pooled(self.photos, *arguments) for arguments in look]
-        whiten(self.delg.head.whiten, torch.cat(pooled))
+        whiten(self.net.head.whiten, torch.cat(pooled))
 
     def keep_views(self, path: Path, report: Report = print) -> None:
         """Make the views that the recipe keeps. `path` takes what is done, for after a kill.
 
         On SIGINT and SIGTERM what is done is kept, and KeyboardInterrupt is raised.
         """
-        self.delg.eval()
+        self.net.eval()
         recipe, workers = self.recipe, self.workers
         changes = [
             c for c, count in zip(recipe.views, recipe.kept, strict=True) for _ in range(count)
         ]
-        backbone, head = self.delg.backbone, self.delg.head
+        backbone, head = self.net.backbone, self.net.head
         assert isinstance(backbone, XFeatBackbone)
         shape = len(self.photos), len(changes), head.whiten.in_features
         kept = torch.zeros(shape, dtype=torch.float16)
@@ -380,7 +358,7 @@ class Run(TrainingRun[Batch]):
 
     def _described(self, photos: LabelledPhotos, change: Change, salt: int) -> Tensor:
         """Global descriptors [N, G] of one view of each photo, the same at every call."""
-        self.delg.eval()
+        self.net.eval()
         pooled = self.held.get(salt)
         if pooled is None:
             views = [self._pooled(photos, index, change, 0, salt) for index in range(len(photos))]
@@ -388,14 +366,14 @@ class Run(TrainingRun[Batch]):
             if self.kept is not None:
                 self.held[salt] = pooled
         with torch.inference_mode():
-            return self.delg.head.describe(pooled)
+            return self.net.head.describe(pooled)
 
     def candidates(self) -> Iterator[Candidate]:
-        yield Candidate(self.delg, self.validate())
+        yield Candidate(self.net, self.validate())
 
     def save(self, net: nn.Module, path: Path) -> None:
         with replacing(path) as file:
-            file.write(save_tensors(self.delg.learnt_state()))
+            file.write(save_tensors(self.net.learnt_state()))
 
     def validate(self) -> dict[str, float]:
         """Recall of held-out photos by hard views of them, among as they are and distractors."""
@@ -517,8 +495,8 @@ def train(
     notes = {"steps": recipe.steps, "seed": seed, "began": repr((recipe, *others))}
     fit(run, out, saved=saved, notes=notes, report=report)
     if workers.leads:
-        run.delg.load_learnt(out / BEST)
-        _write_bundle(run.delg.cpu(), out, run)
+        run.net.load_learnt(out / BEST)
+        _write_bundle(run.net.cpu(), out, run)
     return out / "bundle"
 
 

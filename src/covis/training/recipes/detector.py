@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -32,10 +31,10 @@ from covis.nets.pyramid import feature_maps, pyramid_strides
 from covis.nets.weights import load_strictly, read_state_dict
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
+from covis.training.data.tensors import as_input
 from covis.training.distributed import Report, Workers, join
-from covis.training.loop import Candidate, fit, rendered
-from covis.training.loop import Run as TrainingRun
-from covis.training.schedule import Stage, stage_at
+from covis.training.loop import Candidate, NetRun, fit
+from covis.training.schedule import Stage, StagedRecipe
 from covis.types import Source
 
 MADE_AS = "covis.detector"
@@ -53,12 +52,11 @@ SAME = 0.6
 """Of two detections of a class that overlap by more, the surer one is kept."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(StagedRecipe[Stage]):
     """Everything a run depends on besides its pictures, backbone and LiFT."""
 
     steps: int = 4_000
-    seed: int = 0
     size: int = 320
     """Longest side of the pictures in pixels; a multiple of what the backbone takes."""
     batch: int = 8
@@ -67,11 +65,8 @@ class Recipe:
     lifts: int = 1
     """How often features are lifted, where there is a LiFT."""
     decay: float = 1e-4
-    warmup: int = 50
     held_out: int = 16
-    """Pictures kept from training for validation."""
     checkpoint_every: int = 100
-    validate_every: int = 500
     stages: tuple[Stage, ...] = (Stage(1.0, 2e-3, 2e-5),)
 
 
@@ -201,7 +196,7 @@ Batch = tuple[Tensor, list[Tensor], list[Tensor]]
 [M], numbered without gaps."""
 
 
-class Run(TrainingRun[Batch]):
+class Run(NetRun[Batch]):
     """One training run: the detector, its optimiser, and where it stands."""
 
     metric = "ap50"
@@ -248,25 +243,10 @@ class Run(TrainingRun[Batch]):
         self.backbone = backbone.to(device)
         self.lift = None if lift is None else lift.to(device).eval()
         torch.manual_seed(recipe.seed)
-        self.net = self.made.net().to(device)
+        self.net: Detector = self.made.net().to(device)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=recipe.stages[0].rate, weight_decay=recipe.decay
         )
-
-    def state(self) -> dict[str, Any]:
-        return super().state() | {
-            "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-
-    def batches(self) -> Iterator[Batch]:
-        """This process' batches from the present step to the last, made ahead."""
-        return rendered(self.batch, range(self.step, self.recipe.steps))
 
     def batch(self, step: int) -> Batch:
         """This process' share of a step's pictures, half of them mirrored."""
@@ -286,10 +266,7 @@ class Run(TrainingRun[Batch]):
             boxes.append(torch.from_numpy(corners).float().to(self.device))
             known = [self.made.classes.index(int(label)) for label in picture.labels]
             labels.append(torch.tensor(known, dtype=torch.long, device=self.device))
-        return self._input(np.stack(images)), boxes, labels
-
-    def _input(self, images: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return as_input(np.stack(images), self.device), boxes, labels
 
     def predict(self, images: Tensor) -> Predictions:
         maps = feature_maps(self.backbone, images, self.lift, self.recipe.lifts)
@@ -299,18 +276,11 @@ class Run(TrainingRun[Batch]):
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the loss by name."""
         images, boxes, labels = batch
-        recipe = self.recipe
-        _, rate = stage_at(recipe.stages, self.step, recipe.steps, recipe.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        _, rate = self.recipe.at(self.step)
         self.net.train()
-        loss = loss_of(self.predict(images), boxes, labels)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.workers.average_gradients(self.net.parameters())
-        self.optimiser.step()
+        losses = self.learn({"loss": loss_of(self.predict(images), boxes, labels)}, rate)
         self.step += 1
-        return {"loss": float(loss.detach())}
+        return losses
 
     def candidates(self) -> Iterator[Candidate]:
         yield Candidate(self.net, self.validate())
@@ -354,7 +324,7 @@ def _detect(
     device: torch.device,
 ) -> Detections:
     pixels, scale = fitted(source, made.size)
-    image = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
+    image = as_input(pixels[None], device)
     found = detections(net(feature_maps(backbone, image, lift, made.lifts)), 0)
     classes = np.array(made.classes)[found.labels]
     return Detections(found.boxes / (*scale, *scale), classes, found.scores)

@@ -33,10 +33,10 @@ from covis.runtime.bundle import find_bundle, installed_bundle
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.photos import read_photo
+from covis.training.data.tensors import as_input
 from covis.training.distributed import Report, Workers, join
-from covis.training.loop import Candidate, fit, in_words, rendered
-from covis.training.loop import Run as TrainingRun
-from covis.training.schedule import Stage, stage_at
+from covis.training.loop import Candidate, NetRun, fit, in_words, rendered
+from covis.training.schedule import Stage, StagedRecipe
 
 Loss = Literal["cosine", "l1", "l2"]
 Halving = Literal["stride", "mean"]
@@ -48,13 +48,12 @@ ROOM = 2
 """Features are kept where the disk has this many times the room that they take."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(StagedRecipe[Stage]):
     """Everything a run depends on besides its photos and backbone. The paper's by default."""
 
     steps: int = 25_000
     """5 epochs of ImageNet."""
-    seed: int = 0
     size: int = 448
     """Of the views, in pixels; a quarter of it is a multiple of what the backbone takes."""
     batch: int = 256
@@ -72,9 +71,6 @@ class Recipe:
     jitter: float = 0.2
     """How far brightness, contrast and saturation change."""
     warmup: int = 0
-    held_out: int = 48
-    """Photos kept from training for validation."""
-    checkpoint_every: int = 250
     validate_every: int = 1000
     stages: tuple[Stage, ...] = (Stage(1.0, 1e-3, 1e-3),)
 
@@ -131,7 +127,7 @@ def halve(images: Tensor, halving: Halving) -> Tensor:
     return F.avg_pool2d(images, 2) if halving == "mean" else images[..., ::2, ::2]
 
 
-class Run(TrainingRun[Batch]):
+class Run(NetRun[Batch]):
     """One training run: the module, its optimiser, and where it stands."""
 
     metric = "once"
@@ -161,19 +157,8 @@ class Run(TrainingRun[Batch]):
         self.cache = cache
         self.backbone = backbone.to(device)
         torch.manual_seed(recipe.seed)
-        self.net = LiFT(backbone.kind, recipe.residual).to(device)
+        self.net: LiFT = LiFT(backbone.kind, recipe.residual).to(device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=recipe.stages[0].rate)
-
-    def state(self) -> dict[str, Any]:
-        return super().state() | {
-            "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
 
     def bytes_to_keep(self) -> int:
         """What the features of all views take on the disk."""
@@ -222,8 +207,7 @@ class Run(TrainingRun[Batch]):
             yield Batch(images, self.features(numbers, images))
 
     def _normalised(self, views: NDArray[np.uint8]) -> Tensor:
-        images = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float() / 255
-        return self.backbone.normalise(images).contiguous()
+        return self.backbone.normalise(as_input(views, self.device)).contiguous()
 
     def features(self, numbers: list[int], images: Tensor) -> tuple[Tensor, ...]:
         """What the backbone gives for views [B, 3, S, S] at each of the three sizes.
@@ -273,9 +257,7 @@ class Run(TrainingRun[Batch]):
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the loss by name."""
         recipe = self.recipe
-        _, rate = stage_at(recipe.stages, self.step, recipe.steps, recipe.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        _, rate = recipe.at(self.step)
         self.net.train()
         half = halve(batch.images, recipe.halving)
         quarter = halve(half, recipe.halving)
@@ -289,13 +271,9 @@ class Run(TrainingRun[Batch]):
             if recipe.blend:
                 target = torch.lerp(fine, averaged(enlarge(features), recipe.context), recipe.blend)
             loss = loss + distance(self.net.lift(image, features), target, recipe.loss)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.workers.average_gradients(self.net.parameters())
-        self.optimiser.step()
-        self.workers.average_norms(self.net)
+        losses = self.learn({"loss": loss}, rate)
         self.step += 1
-        return {"loss": float(loss.detach())}
+        return losses
 
     def candidates(self) -> Iterator[Candidate]:
         yield Candidate(self.net, self.validate())

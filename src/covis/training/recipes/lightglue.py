@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from covis.training.losses.lightglue import (
     trace,
 )
 from covis.training.moving_average import follow
-from covis.training.schedule import stage_at
+from covis.training.schedule import StagedRecipe
 
 REUSE = 4
 """Steps that a pair takes part in: rendering it costs as much as learning from it."""
@@ -99,30 +99,21 @@ INNER = 0.3
 """Weight of the heads of all inner layers together, beside the last one's."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(StagedRecipe[Stage]):
     """Everything a run depends on besides its photos, features and teacher."""
 
     steps: int = 5_000
-    seed: int = 0
     dim: int = 96
     layers: int = 6
     heads: int = 1
     ema: float = 0.995
-    warmup: int = 50
     clip: float = 1.0
-    held_out: int = 48
-    """Photos kept from training for validation."""
     checkpoint_every: int = 200
-    validate_every: int = 500
     validation_pairs: int = 100
     recompute: bool = False
     """Compute activations twice and keep fewer: less memory, a third more time."""
-    stages: tuple[Stage, ...] = field(default=WITH_TEACHER)
-
-    def at(self, step: int) -> tuple[Stage, float]:
-        """The stage that `step` falls into and the learning rate there."""
-        return stage_at(self.stages, step, self.steps, self.warmup)
+    stages: tuple[Stage, ...] = WITH_TEACHER
 
 
 @dataclass(frozen=True)

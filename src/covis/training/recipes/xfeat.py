@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ from covis.training.data.held_out import hold_out
 from covis.training.data.photos import load_photos
 from covis.training.data.synthetic import Difficulty, Pair, render_pair
 from covis.training.distributed import Report, Workers, join
-from covis.training.loop import Candidate, fit, rendered
-from covis.training.loop import Run as TrainingRun
+from covis.training.loop import Candidate, NetRun, fit
 from covis.training.losses.xfeat import (
     descriptor_loss,
     imitation_loss,
@@ -39,7 +38,7 @@ from covis.training.losses.xfeat import (
     reliability_loss,
 )
 from covis.training.moving_average import follow
-from covis.training.schedule import stage_at
+from covis.training.schedule import StagedRecipe
 from covis.training.validation import KEYPOINTS, Extract, PairSet, validate
 
 IMITATION_WEIGHTS = {
@@ -88,28 +87,20 @@ WITHOUT_TEACHER = (
 )
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(StagedRecipe[Stage]):
     """Everything a run depends on besides its photos."""
 
     steps: int = 9_000
-    seed: int = 0
     ema: float = 0.998
     warmup: int = 200
     weight_decay: float = 1e-4
     clip: float = 1.0
-    held_out: int = 48
-    """Photos kept from training for validation."""
-    checkpoint_every: int = 250
     validate_every: int = 1000
     validation_pairs: int = 50
     blends: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
     """Shares of the last weights, the rest being the imitation's end, that are tried at last."""
-    stages: tuple[Stage, ...] = field(default=WITH_TEACHER)
-
-    def at(self, step: int) -> tuple[Stage, float]:
-        """The stage that `step` falls into and the learning rate there."""
-        return stage_at(self.stages, step, self.steps, self.warmup)
+    stages: tuple[Stage, ...] = WITH_TEACHER
 
 
 def _ready(net: XFeat, device: torch.device) -> XFeat:
@@ -117,7 +108,7 @@ def _ready(net: XFeat, device: torch.device) -> XFeat:
     return net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class Run(TrainingRun[list[Pair]]):
+class Run(NetRun[list[Pair]]):
     """One training run: the network, its average, the optimiser, and where it stands."""
 
     metric = "score"
@@ -134,7 +125,7 @@ class Run(TrainingRun[list[Pair]]):
         self.held_out, self.photos = hold_out(photos, recipe.held_out, recipe.seed)
         self.recipe: Recipe = recipe
         torch.manual_seed(recipe.seed)
-        self.net = _ready(XFeat(), device)
+        self.net: XFeat = _ready(XFeat(), device)
         self.average = _ready(XFeat(), device).eval()
         self.average.load_state_dict(self.net.state_dict())
         for module in self.net.modules():
@@ -151,18 +142,11 @@ class Run(TrainingRun[list[Pair]]):
         """The average at the end of imitation."""
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "anchor": self.anchor,
-        }
+        return super().state() | {"average": self.average.state_dict(), "anchor": self.anchor}
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
-        self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
         self.anchor = state["anchor"]
 
     def batch(self, step: int) -> list[Pair]:
@@ -174,15 +158,9 @@ class Run(TrainingRun[list[Pair]]):
             render_pair(self.photos, stage.size, stage.difficulty, rng) for _ in range(stage.pairs)
         ]
 
-    def batches(self) -> Iterator[list[Pair]]:
-        """This process' batches from the present step to the last, rendered ahead."""
-        return rendered(self.batch, range(self.step, self.recipe.steps))
-
     def train_step(self, pairs: list[Pair]) -> dict[str, float]:
         """One update. Returns the losses by name."""
         stage, rate = self.recipe.at(self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         if self.anchor is None and stage.imitation and stage.correspondence:
             self.anchor = copy.deepcopy(self.average.state_dict())
         self.net.train()
@@ -191,17 +169,10 @@ class Run(TrainingRun[list[Pair]]):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-        losses = self._losses(stage, pairs)
-        total = torch.stack(list(losses.values())).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        self.workers.average_gradients(self.net.parameters())
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
-        self.optimiser.step()
-        self.workers.average_norms(self.net)
+        losses = self.learn(self._losses(stage, pairs), rate, self.recipe.clip)
         follow(self.average, self.net, self.step, self.recipe.ema)
         self.step += 1
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return losses
 
     def _losses(self, stage: Stage, pairs: list[Pair]) -> dict[str, Tensor]:
         views = torch.from_numpy(np.stack([pair.views for pair in pairs])).to(self.device)

@@ -27,4 +27,4 @@ def write_product(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_product(Path(__file__).parent.parent / "matching" / "product.onnx")
+    write_product(Path(__file__).parent.parent / "matching" / "matrix_product.onnx")

@@ -9,7 +9,7 @@ import pytest
 from covis.errors import ArgumentError, ImageError
 from covis.images.decode import load_image
 from covis.images.exif import PhotoInfo, read_photo_info
-from covis.sfm.cameras import (
+from covis.sfm.photo_cameras import (
     as_in_map,
     make_camera,
     map_from_upright,

@@ -1,8 +1,8 @@
 """Make the bundles of the package from training runs and their measurements.
 
-    python -m covis.export.ship xfeat-covis run/best.safetensors --notes notes.json
+    python -m covis.export.shipped_bundles xfeat-covis run/best.safetensors --notes notes.json
     python benchmarks/accuracy.py --json table.json
-    python -m covis.export.ship xfeat-covis run/best.safetensors --notes notes.json \\
+    python -m covis.export.shipped_bundles xfeat-covis run/best.safetensors --notes notes.json \\
         --accuracy table.json
 
 The same for edgepoint-covis, with `accuracy.py --methods edgepoint-covis`, and for
