@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import cv2
@@ -332,19 +329,10 @@ delg.train(photos, out, start="random", labels="folders", steps=3, report=lambda
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(photos, tmp_path):
+def test_two_processes_learn_what_one_does(torchrun, photos, tmp_path):
     """Under torchrun: each has half of every batch, the mean of their gradients is the whole's."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
     for count in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run(
-            [*command, "--master-port=29617", script, photos, tmp_path / str(count)],
-            check=True,
-            env=environment,
-            timeout=300,
-        )
+        torchrun(count, SCRIPT, photos, tmp_path / str(count))
     one, two = (
         load_checkpoint(tmp_path / str(count) / "checkpoint.pt")["run"]["net"] for count in (1, 2)
     )

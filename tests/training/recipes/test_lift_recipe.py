@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import cv2
@@ -249,11 +246,8 @@ torch.save(run.net.state_dict(), Path(sys.argv[2]) / f"{workers.rank}.pt")
 
 
 @pytest.mark.slow
-def test_two_processes_end_alike(photos, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--standalone", str(tmp_path / "script.py"), str(photos), str(tmp_path)]
-    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def test_two_processes_end_alike(torchrun, photos, tmp_path):
+    torchrun(2, SCRIPT, photos, tmp_path)
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name, value in one.items():
         assert torch.equal(value, two[name]), name
