@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import contextmanager
 
 import numpy as np
 import PIL.Image
@@ -56,21 +57,23 @@ def test_exception_cannot_be_written(tmp_path):
         save_picture(np.zeros((4, 4, 3), np.uint8), tmp_path / "a.png")
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """Files of this process cannot grow beyond 2 kB."""
+    """Files of this process cannot grow beyond 2 kB; pytest's own output must not come inside."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-def test_exception_full_disk_leaves_the_picture_that_was_there(tmp_path, small_disk, name):
+def test_exception_full_disk_leaves_the_picture_that_was_there(tmp_path, name):
     save_picture(blank(20, 20), tmp_path / name)
     before = (tmp_path / name).read_bytes()
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3)).astype(np.uint8)
-    with pytest.raises(ImageError, match="cannot be written: File too large"):
+    with small_disk(), pytest.raises(ImageError, match="cannot be written: File too large"):
         save_picture(noise, tmp_path / name)
     assert (tmp_path / name).read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / name]
