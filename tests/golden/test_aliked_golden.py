@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from helpers.detectors import plain_network
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
 
@@ -13,10 +14,6 @@ from covis.export.aliked import MAPS, DescribeGraph, DetectGraph  # noqa: E402
 from covis.features.aliked import Aliked  # noqa: E402
 from covis.nets.aliked import load_official  # noqa: E402
 from covis.runtime.torch import TorchGraph  # noqa: E402
-
-
-class Named:
-    name = "aliked"
 
 
 class DescribeOne(torch.nn.Module):
@@ -33,11 +30,11 @@ class DescribeOne(torch.nn.Module):
 def extractor(path):
     """What runs a bundle, on the network itself."""
     net = load_official(path)
-    graphs = {
-        "detect": TorchGraph(DetectGraph(net), ["scores", *MAPS]),
-        "describe": TorchGraph(DescribeOne(net), ["descriptors"]),
-    }
-    return Aliked(Named(), graphs=graphs)
+    return plain_network(
+        Aliked,
+        detect=TorchGraph(DetectGraph(net), ["scores", *MAPS]),
+        describe=TorchGraph(DescribeOne(net), ["descriptors"]),
+    )
 
 
 def peer(name, state=None):
