@@ -166,6 +166,27 @@ def test_the_vector_index_finds_what_a_product_finds(
     assert store.take(found.tolist(), ["content"])["content"].to_pylist() == ["7"]
 
 
+def test_two_writers_store_a_picture_once_with_indices_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lance 14 looks for doubled keys through an index on the key, and then misses those that
+    another process has just written."""
+    monkeypatch.setattr("covis.search.store.VECTOR_INDEX_FROM", 100)
+    store = Store.make(tmp_path / "s", replace(IDENTITY, vector=16))
+    vectors = unit_rows(np.random.default_rng(1), 310, 16)
+    rows = [replace(described(str(i), 1, i), vector=vector) for i, vector in enumerate(vectors)]
+    files = [File(f"/{row.content}", 1, 2, row.content) for row in rows]
+    store.commit(rows[:300], files[:300])
+    store.tidy()
+    assert any("content" in str(index.name) for index in store.images.describe_indices())
+    writers = [Store.open(tmp_path / "s") for _ in range(2)]
+    for writer in writers:
+        writer.commit(rows[300:], files[300:])
+    after = Store.open(tmp_path / "s")
+    assert after.images.count_rows() == 310
+    assert after.files.count_rows() == 310
+
+
 def test_lancedb_s_layout(tmp_path: Path) -> None:
     """A table is a folder NAME.lance, as LanceDB has them."""
     Store.make(tmp_path / "s", IDENTITY)
