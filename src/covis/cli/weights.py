@@ -105,21 +105,22 @@ def export_weights(
     """Write a model's weights with the official key names."""
     from covis.files.atomic import replacing
     from covis.runtime import find_bundle
+    from covis.runtime.architectures import ARCHITECTURES, load
 
     if out.suffix != ".safetensors":
         raise ArgumentError(f"{out}: the file to write must end in .safetensors.")
     bundle = find_bundle(name)
-    if bundle.architecture not in ("xfeat", "edgepoint"):
+    official = {each: row.official for each, row in ARCHITECTURES.items() if row.official}
+    if bundle.architecture not in official:
         raise ArgumentError(
-            f"'{name}' is a bundle for {bundle.architecture}; only xfeat's and edgepoint's export."
+            f"'{name}' is a bundle for {bundle.architecture}; only these are exported: "
+            f"{', '.join(official)}."
         )
     with needing_train_extra():
         from safetensors.torch import save
 
-        from covis.export import edgepoint, xfeat
-
-        room = xfeat if bundle.architecture == "xfeat" else edgepoint
-        content = save(room.official_state_dict(bundle), {"licence": bundle.licence})
+        state = load(official[bundle.architecture])(bundle)
+        content = save(state, {"licence": bundle.licence})
     with replacing(out) as file:
         file.write(content)
     typer.echo(f"Wrote {out}. Licence: {bundle.licence}.")

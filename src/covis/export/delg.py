@@ -54,6 +54,7 @@ def export_delg(
             "global_dimension": delg.dimension,
             "receptive_field": delg.backbone.receptive_field()._asdict(),
             "attention_threshold": attention_threshold,
+            "multiple": delg.backbone.multiple,
         },
         **about,
     ) as new:

@@ -37,6 +37,7 @@ class Delg(Network, OneByOne):
             field = settings["receptive_field"]
             self.field = tuple(int(field[key]) for key in ("size", "stride", "start"))
             self.THRESHOLD = float(settings.get("attention_threshold", 0.0))
+            self.multiple = int(settings.get("multiple", 1))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{self.bundle.name}: the bundle does not say {error}.") from None
 
@@ -47,7 +48,7 @@ class Delg(Network, OneByOne):
         """
         wholes, boxes, scores, descriptors = [], [], [], []
         for scale in LOCAL_SCALES:
-            scaled = _scaled(image.pixels, scale)
+            scaled = _scaled(image.pixels, scale, self.multiple)
             whole, local, attention = self.graphs["delg"](
                 ["global", "local", "attention"], image=scaled.transpose(2, 0, 1)[None]
             )
@@ -114,9 +115,11 @@ def suppress(
     return np.array(kept, np.intp)
 
 
-def _scaled(pixels: NDArray[np.uint8], scale: float) -> FloatArray:
-    """(h, w, 3) float32 in 0..1, sides times `scale`."""
-    height, width = (max(round(side * scale), LEAST_SIDE) for side in pixels.shape[:2])
+def _scaled(pixels: NDArray[np.uint8], scale: float, multiple: int) -> FloatArray:
+    """(h, w, 3) float32 in 0..1, sides times `scale`, then to the nearest multiple."""
+    height, width = (
+        max(round(side * scale / multiple) * multiple, LEAST_SIDE) for side in pixels.shape[:2]
+    )
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(pixels, (width, height), interpolation=how)
     return np.asarray(resized, np.float32) / np.float32(255)

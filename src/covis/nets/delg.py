@@ -147,9 +147,13 @@ class Attention(nn.Module):
 
 
 class ResNetBackbone(nn.Module):
-    """A ResNet of Hugging Face `transformers`; S is conv4's output, D conv5's."""
+    """A ResNet of Hugging Face `transformers`; S is conv4's output, D conv5's.
+
+    multiple: what the sides of its input must be multiples of.
+    """
 
     grey = False
+    multiple = 1
     mean: Tensor
     deviation: Tensor
 
@@ -196,6 +200,7 @@ class XFeatBackbone(nn.Module):
     """
 
     grey = True
+    multiple = 32
 
     def __init__(self, net: XFeat, directions: int = DIRECTIONS) -> None:
         super().__init__()

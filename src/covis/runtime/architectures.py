@@ -24,6 +24,8 @@ class Architecture:
         empty where there are none to import.
     loads: the function that reads such a file into the network. exports: the one that writes the
         network to a folder, as a bundle.
+    official: the function that gives a bundle's weights by the official names, to be written to a
+        file; empty where there is none.
     licence: the terms of the published weights; empty where they are not known.
     """
 
@@ -32,6 +34,7 @@ class Architecture:
     telling: str = ""
     loads: str = ""
     exports: str = ""
+    official: str = ""
     licence: str = ""
 
 
@@ -42,6 +45,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         telling="block_fusion.0.layer.0.weight",
         loads="covis.nets.xfeat:load_official",
         exports="covis.export.xfeat:export_xfeat",
+        official="covis.export.xfeat:official_state_dict",
     ),
     "edgepoint": Architecture(
         role="features",
@@ -49,6 +53,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         telling="desc_head.1.layer.0.weight",
         loads="covis.nets.edgepoint:load_official",
         exports="covis.export.edgepoint:export_edgepoint",
+        official="covis.export.edgepoint:official_state_dict",
         licence="MIT, if these are the published weights",
     ),
     "aliked": Architecture(
