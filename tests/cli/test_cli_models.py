@@ -18,9 +18,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(sys.modules):
+    for name, module in list(sys.modules.items()):
         # Not the packages themselves: their parent would keep the ones made in between.
-        if name.startswith(("covis.nets.", "covis.export.", "covis.training.")):
+        ours = name.startswith(("covis.nets.", "covis.export.", "covis.training."))
+        if ours and not hasattr(module, "__path__"):
             monkeypatch.delitem(sys.modules, name)
     for name in ("torch", "onnx", "safetensors"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -146,7 +146,15 @@ def test_a_signal_in_the_last_step_stops_nothing(tmp_path):
     assert checkpoint(tmp_path / "out")["step"] == 6
 
 
-def test_a_second_signal_stops_at_once(tmp_path):
+@pytest.fixture
+def interruptible():
+    """A shell's background jobs begin with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_stops_at_once(tmp_path, interruptible):
     def twice():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
