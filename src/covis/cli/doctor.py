@@ -70,8 +70,8 @@ def _runtime(versions: dict[str, str | None], hints: list[str]) -> dict[str, Any
     import cv2
     import PIL.Image
 
+    from covis.options import cpu_threads
     from covis.runtime import user_models
-    from covis.runtime.onnx import cpu_threads
 
     versions["opencv"] = cv2.__version__
     PIL.Image.init()

@@ -110,7 +110,7 @@ def _is_bundle(name: str) -> bool:
 
 def machine() -> str:
     """The processor, how many of it this process may use, and the system."""
-    from covis.runtime.onnx import cpu_threads
+    from covis.options import cpu_threads
 
     return f"{_processor()}, {cpu_threads()} processors, {platform.system()}"
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from covis.errors import BundleError
 from covis.options import RuntimeOptions, thread_count
-from covis.options import cpu_threads as cpu_threads
 from covis.runtime.bundle import Bundle
 from covis.runtime.graph import Graph
 

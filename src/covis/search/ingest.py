@@ -20,7 +20,7 @@ from covis.errors import ImageError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
 from covis.images.picture_files import walk_pictures
-from covis.runtime.onnx import cpu_threads
+from covis.options import cpu_threads
 from covis.search.pooling import global_vector
 from covis.search.store import THUMBNAIL, File, ImageRecord, Store
 from covis.types import Image

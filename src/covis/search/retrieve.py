@@ -27,7 +27,7 @@ from covis.geometry.verdict import judge
 from covis.images.decode import load_image
 from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
-from covis.runtime.onnx import cpu_threads
+from covis.options import cpu_threads
 from covis.search.duplicates import likely_ways
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ImageError
 from covis.images.decode import load_image
-from covis.runtime.onnx import cpu_threads
+from covis.options import thread_count
 from covis.sfm.photo_cameras import map_from_upright
 from covis.types import FloatArray
 
@@ -39,7 +39,7 @@ def colour_points(
         except ImageError:
             return None
 
-    with ThreadPoolExecutor(threads or cpu_threads()) as pool:
+    with ThreadPoolExecutor(thread_count(threads)) as pool:
         for found in pool.map(seen, images):
             if found is not None:
                 at = np.searchsorted(numbers, found[0])
