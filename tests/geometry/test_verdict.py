@@ -124,30 +124,40 @@ def test_evidence_by_hand():
     assert found.surprise == pytest.approx(-alarms)
 
 
-def test_a_knot_of_neighbours_is_one_witness():
-    # 20 x 20 pixels a place in image 0, 25 x 25 in image 1: 12 places far apart in both.
-    spread = np.array([[x, y] for x in (50, 210, 370, 530) for y in (50, 210, 370)], float)
-    wrong = np.array([[x, 450] for x in range(50, 450, 100)], float)
-    alone = evidence_of([*spread, *wrong], [*spread, *wrong], [True] * 12 + [False] * 4)
-    knots = np.concatenate([spread + shift for shift in range(8)])
-    crowd = [*knots, *np.concatenate([wrong + shift for shift in range(8)])]
-    crowded = evidence_of(crowd, crowd, [True] * 96 + [False] * 32)
-    threshold = 800 / 250
-    chance = 1 - (1 - math.pi * threshold**2 / 640_000) ** 8
-    alarms = math.log10((16 - 4) * math.comb(16, 12) * math.comb(12, 4)) + 8 * math.log10(chance)
-    assert crowded.surprise == pytest.approx(-alarms)
-    assert 0 < crowded.surprise < alone.surprise
-    assert crowded.share == alone.share
-    assert crowded.coverage == alone.coverage
+GRID_POINTS = np.array([[x, y] for x in range(50, 640, 60) for y in range(50, 480, 60)], float)
+ALL = [True] * len(GRID_POINTS)
 
 
-def test_places_are_those_of_the_picture_with_fewer():
+def test_coherence_of_a_turned_and_shrunk_picture_is_whole():
+    turned = GRID_POINTS @ [[0.0, 0.6], [-0.6, 0.0]] + [400, 10]
+    assert evidence_of(GRID_POINTS, turned, ALL).coherence == 1
+
+
+def test_coherence_of_arbitrary_places_is_small():
+    anywhere = np.random.default_rng(0).uniform(0, SIZE1, GRID_POINTS.shape)
+    assert evidence_of(GRID_POINTS, anywhere, ALL).coherence < 0.25
+
+
+def test_matches_that_slid_along_their_epipolar_lines_are_not_coherent():
+    # Rows are epipolar lines here: each match lies on its own, but anywhere on it.
+    slid = GRID_POINTS.copy()
+    slid[:, 0] = np.random.default_rng(0).uniform(0, SIZE1[0], len(slid))
+    assert evidence_of(GRID_POINTS, slid, ALL).coherence < 0.5
+
+
+def test_coherence_by_hand():
+    # The first four are turned by a quarter; the last stayed beside none of them.
+    points0 = [[100, 100], [200, 100], [100, 200], [200, 200], [400, 400]]
+    points1 = [[400, 100], [400, 200], [300, 100], [300, 200], [700, 10]]
+    # Of 20 ordered pairs the 12 among the first four moved alike.
+    assert evidence_of(points0, points1, [True] * 5).coherence == 12 / 20
+
+
+def test_a_knot_of_neighbours_is_no_coherence():
+    knot = np.array([[100 + i, 100] for i in range(12)], float)
+    assert evidence_of(knot, knot, [True] * 12).coherence == 0
     spread = [[x, y] for x in (50, 210, 370, 530) for y in (50, 210, 370)]
-    near = [[100 + i, 100] for i in range(12)]
-    inliers = [True] * 12
-    assert evidence_of(spread, near, inliers).surprise == 0
-    assert evidence_of(near, spread, inliers).surprise == 0
-    assert evidence_of(spread, spread, inliers).surprise > 0
+    assert evidence_of(spread, knot, [True] * 12).coherence == 0
 
 
 def test_coverage_is_that_of_the_picture_with_less():
@@ -171,10 +181,10 @@ AMOUNT = st.floats(0, 1000)
 SHARE = st.floats(0.001, 1)
 
 
-@given(AMOUNT, AMOUNT, SHARE, SHARE, SHARE, SHARE)
-def test_more_evidence_never_makes_a_pair_less_likely(a, b, c, d, e, f):
-    less = Evidence(1000, True, min(a, b), min(c, d), min(e, f))
-    more = Evidence(1000, True, max(a, b), max(c, d), max(e, f))
+@given(AMOUNT, AMOUNT, SHARE, SHARE, SHARE, SHARE, SHARE, SHARE)
+def test_more_evidence_never_makes_a_pair_less_likely(a, b, c, d, e, f, g, h):
+    less = Evidence(1000, True, min(a, b), min(c, d), min(e, f), min(g, h))
+    more = Evidence(1000, True, max(a, b), max(c, d), max(e, f), max(g, h))
     assert SHIPPED.probability(less) <= SHIPPED.probability(more)
 
 

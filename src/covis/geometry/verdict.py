@@ -1,19 +1,23 @@
 """Do two pictures show the same? One probability, from what the geometry of their matches says.
 
-A pair with a model is judged by three numbers that any matcher and any kind of geometry have:
+A pair with a model is judged by four numbers that any matcher and any kind of geometry have:
 
 - surprise: -log10 of how many models with as many inliers chance would bring (see
   `log10_false_alarms`), which makes 30 inliers of a homography and 60 of a fundamental matrix
-  comparable. Neighbouring keypoints agree or disagree together, so places are counted, not
-  points: square cells, PLACES along the longer side, of the picture where they are fewer;
+  comparable;
 - share: of the matches, how many are inliers;
-- coverage: of the 8 x 8 cells of a picture, in how many an inlier lies; the lesser of the two.
+- coverage: of the 8 x 8 cells of a picture, in how many an inlier lies; the lesser of the two;
+- coherence: of neighbouring inliers, how many are turned and scaled alike from one picture to the
+  other. An epipolar line leaves a match free along itself: what chance puts there lies anywhere
+  on it, what is really there stays beside its neighbours. Keypoints of one corner, which agree or
+  disagree together, are no neighbours here.
 
 Inliers in one part of a picture bear witness to one thing, a corner of a frame or a letter; so the
 surprise counts by the share of the picture it covers. The log-odds are a weighted sum of
-log(1 + surprise * coverage) and log(share), with weights that are not negative: more of any never
-makes a pair less likely. A pair without a model is the less likely the more keypoints its pictures
-have, log-odds -w log(1 + keypoints / 100): without any the odds are even.
+log(1 + surprise * coverage), log(share) and coherence * surprise / (1 + surprise), with weights
+that are not negative: more of any never makes a pair less likely. A pair without a model is the
+less likely the more keypoints its pictures have, log-odds -w log(1 + keypoints / 100): without any
+the odds are even.
 
 The weights were fitted to pairs rendered from photographs, and pairs of different photographs, by
 `python -m covis.training.recipes.verdict`; they lie in `verdict.json`, with what they were fitted
@@ -38,16 +42,21 @@ from covis.geometry.two_view import default_threshold, log10_false_alarms
 from covis.types import Features, FloatArray, Matches, Matrix, Verdict, VerdictLabel
 
 CALIBRATION = Path(__file__).with_suffix(".json")
-PLACES = 32
-"""Along a picture's longer side. Of 500 pairs of unrelated photographs at 480 pixels, nearest
-neighbours, the most surprising had 13 at 48 a side, 9 at 32 and 2 at 16; of 60 pairs of views of
-one photograph 53, 53 and 50 had more."""
 GRID = 8
 """Cells along each side of a picture whose coverage is counted."""
 FEW_KEYPOINTS = 100
 """With so many keypoints in each picture, that no model was found begins to mean something."""
 LEAST_SHARE = 1e-4
 """Of the inliers; a lower one counts as this."""
+NEIGHBOURS = 6
+"""Of an inlier whose coherence is looked at, the nearest in picture 0."""
+APART = 1 / 32
+"""How far neighbours lie from each other at least, in longer sides, and half as far in picture 1:
+closer ones may be one corner, found twice."""
+ALIKE = 0.35
+"""How far a neighbour's turn and scale may be from the median, as a share of that."""
+SAMPLED = 400
+"""Inliers whose coherence is looked at, at most: all distances between them are taken."""
 
 
 class Evidence(NamedTuple):
@@ -62,20 +71,24 @@ class Evidence(NamedTuple):
     surprise: float = 0.0
     share: float = 0.0
     coverage: float = 0.0
+    coherence: float = 0.0
 
     def terms(self) -> Matrix:
-        """What the weights multiply: (3,) with a model, the first 1; (1,) without."""
+        """What the weights multiply: (4,) with a model, the first 1; (1,) without."""
         if not self.model:
             return np.array([-math.log1p(self.keypoints / FEW_KEYPOINTS)])
         covered = math.log1p(self.surprise * self.coverage)
-        return np.array([1.0, covered, math.log(max(self.share, LEAST_SHARE))])
+        share = math.log(max(self.share, LEAST_SHARE))
+        # The few matches that determine a model are coherent by that alone.
+        coherence = self.coherence * self.surprise / (1 + self.surprise)
+        return np.array([1.0, covered, share, coherence])
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The weights, and where the labels begin.
 
-    with_model: (3,), the constant's, the covered surprise's, the share's.
+    with_model: (4,), the constant's, the covered surprise's, the share's, the coherence's.
     without_model: of the keypoints.
     same: the least probability that is called so. different: the largest.
     least: no probability is nearer to 0 or 1 than this; there were no more pairs to tell.
@@ -136,40 +149,44 @@ def find_evidence(matches: Matches, features0: Features, features1: Features) ->
     size0, size1 = (features0.width, features0.height), (features1.width, features1.height)
     inliers = geometry.inliers
     both = ((matches.points0, size0), (matches.points1, size1))
-    places = min(_places(points, size) for points, size in both)
-    agreeing = min(_places(points[inliers], size) for points, size in both)
-    alarms = log10_false_alarms(
-        geometry.kind,
-        places,
-        agreeing,
-        default_threshold(geometry.kind, size0, size1),
-        size0,
-        size1,
-        matches_each=len(matches) / places,
-    )
+    count = int(inliers.sum())
+    threshold = default_threshold(geometry.kind, size0, size1)
+    alarms = log10_false_alarms(geometry.kind, len(matches), count, threshold, size0, size1)
     return Evidence(
         keypoints,
         model=True,
         surprise=max(-alarms, 0.0),
-        share=int(inliers.sum()) / len(matches),
+        share=count / len(matches),
         coverage=min(_coverage(points[inliers], size) for points, size in both),
+        coherence=_coherence(*(points[inliers] / np.float32(max(size)) for points, size in both)),
     )
-
-
-def _places(points: FloatArray, size: tuple[int, int]) -> int:
-    """In how many square cells, PLACES along the longer side, (N, 2) points lie."""
-    return _cells(points, np.full(2, PLACES / max(size)), PLACES)
 
 
 def _coverage(points: FloatArray, size: tuple[int, int]) -> float:
     """The share of a picture's cells, GRID a side, that (N, 2) points lie in, 0..1."""
-    return _cells(points, GRID / np.array(size), GRID) / GRID**2
+    cells = np.clip(points / np.array(size) * GRID, 0, GRID - 1).astype(np.int64)
+    return len(np.unique(cells, axis=0)) / GRID**2
 
 
-def _cells(points: FloatArray, per_pixel: Matrix, most: int) -> int:
-    """In how many cells points lie. per_pixel: (2,), cells a pixel. most: cells along a side."""
-    cells = np.clip(points * per_pixel, 0, most - 1).astype(np.int64)
-    return len(np.unique(cells[:, 0] * most + cells[:, 1]))
+def _coherence(places0: FloatArray, places1: FloatArray) -> float:
+    """The share of neighbours, 0..1, that are turned and scaled alike; 0 where there are too few.
+
+    places0, places1: (N, 2), in longer sides.
+    """
+    step = max(1, math.ceil(len(places0) / SAMPLED))
+    z0, z1 = (places[::step] @ np.array([1, 1j]) for places in (places0, places1))
+    away0, away1 = z0 - z0[:, None], z1 - z1[:, None]
+    usable = (abs(away0) > APART) & (abs(away1) > APART / 2)
+    distance = np.where(usable, abs(away0), np.inf)
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :NEIGHBOURS]
+    rows = np.arange(len(z0))[:, None]
+    # The quotient of two steps as complex numbers is a turn and a scale in one.
+    chosen = usable[rows, nearest]
+    moved = away1[rows, nearest][chosen] / away0[rows, nearest][chosen]
+    if not len(moved):
+        return 0.0
+    middle = np.median(moved.real) + 1j * np.median(moved.imag)
+    return float((abs(moved - middle) < ALIKE * abs(middle)).mean())
 
 
 @cache

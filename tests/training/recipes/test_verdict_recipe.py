@@ -48,7 +48,7 @@ def simulated(count=4000, seed=0):
         log_odds = -np.log1p(keypoints / 100)
         if rng.random() < 0.6:
             surprise = float(rng.exponential(10))
-            evidence = Evidence(keypoints, True, surprise, rng.random(), rng.random())
+            evidence = Evidence(keypoints, True, surprise, *rng.random(3))
             log_odds = -3 + 2 * np.log1p(surprise * evidence.coverage)
         same = bool(rng.random() < 1 / (1 + np.exp(-log_odds)))
         samples.append(Sample(same, evidence, i % FOLDS, "made:up", "homography"))

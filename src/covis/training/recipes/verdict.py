@@ -44,10 +44,12 @@ from covis.images.picture_files import pictures_below
 from covis.matching import Matcher, needs_semi_dense
 from covis.training.data.photometric import degrade
 from covis.training.data.photos import read_photo
+from covis.training.data.scenes import Scenes
 from covis.training.data.synthetic import Difficulty, render_pair
 from covis.types import BoolArray, Features, GeometryKind, Matrix
 
 Pixels = NDArray[Any]
+Views = list[Pixels]
 KINDS: tuple[GeometryKind, ...] = ("homography", "fundamental", "essential")
 METHODS = ("xfeat:nearest", "sift:nearest", "xfeat:semi-dense", "xfeat:lightglue")
 """Features and matcher."""
@@ -66,6 +68,8 @@ FALSE_ALARMS = 0.001
 """How many pairs of different photographs may be called the same."""
 WORST_FALSE_ALARMS = 0.005
 """The same within any one method and kind of geometry."""
+SCENES = 0.5
+"""Pairs of scenes for each view of a photograph, where there are some."""
 MISSES = 0.02
 """How many pairs of one photograph may be called different."""
 DAMPING = 1e-3
@@ -129,7 +133,9 @@ def _quad(whole: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
     return (corners @ turn + centre).astype(np.float32)
 
 
-def collect(folder: Path, methods: Sequence[str], seed: int) -> Iterator[Sample]:
+def collect(
+    folder: Path, methods: Sequence[str], seed: int, scenes: Scenes | None = None
+) -> Iterator[Sample]:
     """Render, match and measure pairs of the photographs under `folder`, without end.
 
     The folds come round first, then the methods, then other photographs. Raises TrainingError
@@ -146,7 +152,18 @@ def collect(folder: Path, methods: Sequence[str], seed: int) -> Iterator[Sample]
         photos = [photo for i in mine if (photo := read_photo(paths[i])) is not None]
         if len(photos) <= LOOK_ALIKES + OTHERS:
             raise TrainingError(f"{folder}: {len(paths)} pictures are too few to calibrate with.")
-        yield from _measure(photos, fold, tool, rng)
+        pairs: list[Views] = []
+        if scenes is not None:
+            chosen = scenes.pairs[fold::FOLDS]
+            chosen = chosen[rng.integers(len(chosen), size=int(SCENES * len(photos)))]
+            pairs = [[_scene_view(scenes, i, rng) for i in pair] for pair in chosen]
+        yield from _measure(photos, pairs, fold, tool, rng)
+
+
+def _scene_view(scenes: Scenes, index: int, rng: np.random.Generator) -> Pixels:
+    """One picture of a scene, grey, as a camera might have seen it that day."""
+    pixels = load_image(scenes.cameras[index].image).pixels
+    return degrade(np.ascontiguousarray(pixels[:, :, ::-1]), rng.uniform(0, 1), rng)
 
 
 class _Method:
@@ -160,11 +177,33 @@ class _Method:
         )
         self.match = Matcher(matcher, features=self.extract.source, threads=1)
 
+    def sample(
+        self,
+        same: bool,
+        features0: Features,
+        features1: Features,
+        fold: int,
+        rng: np.random.Generator,
+        all_of_them: bool = False,
+    ) -> Sample:
+        """What a pair brings with some kind of geometry and, half the time, fewer keypoints."""
+        limit = MAX_KEYPOINTS
+        if not all_of_them and rng.random() < 0.5:
+            limit = int(MIN_KEYPOINTS * (MAX_KEYPOINTS / MIN_KEYPOINTS) ** rng.random())
+        kind = KINDS[rng.integers(len(KINDS))]
+        best = slice(limit)
+        evidence = match_and_measure(self.match, features0.take(best), features1.take(best), kind)
+        return Sample(same, evidence, fold, self.name, kind)
+
 
 def _measure(
-    photos: list[Pixels], fold: int, tool: _Method, rng: np.random.Generator
+    photos: list[Pixels],
+    scenes: list[Views],
+    fold: int,
+    tool: _Method,
+    rng: np.random.Generator,
 ) -> Iterator[Sample]:
-    """The pairs of some photographs."""
+    """The pairs of some photographs, and those of scenes."""
     views = [[tool.extract(view) for view in render_views(photo, rng)] for photo in photos]
     whole = [tool.extract(_shrunk(photo, int(rng.choice(SIZES)))) for photo in photos]
     likeness = np.array([colours(photo) for photo in photos])
@@ -180,15 +219,9 @@ def _measure(
             else:
                 pairs.append((False, view0, views[other][1], False))
         for same, features0, features1, as_it_is in pairs:
-            limit = MAX_KEYPOINTS
-            if not as_it_is and rng.random() < 0.5:
-                limit = int(MIN_KEYPOINTS * (MAX_KEYPOINTS / MIN_KEYPOINTS) ** rng.random())
-            kind = KINDS[rng.integers(len(KINDS))]
-            best = slice(limit)
-            evidence = match_and_measure(
-                tool.match, features0.take(best), features1.take(best), kind
-            )
-            yield Sample(same, evidence, fold, tool.name, kind)
+            yield tool.sample(same, features0, features1, fold, rng, all_of_them=as_it_is)
+    for scene in scenes:
+        yield tool.sample(True, tool.extract(scene[0]), tool.extract(scene[1]), fold, rng)
 
 
 def _shrunk(photo: Pixels, side: int) -> Pixels:
@@ -319,6 +352,7 @@ def main() -> int:
     )
     parser.add_argument("--photos", type=Path, required=True, help="a folder of photographs")
     parser.add_argument("--out", type=Path, required=True, help="write the calibration there")
+    parser.add_argument("--scenes", type=Path, help="pairs with depth, in MegaDepth's layout")
     parser.add_argument("--pairs", type=int, default=9000)
     parser.add_argument("--methods", default=",".join(METHODS), help="features:matcher, ...")
     parser.add_argument("--seed", type=int, default=0)
@@ -335,7 +369,9 @@ def run(arguments: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
     methods = arguments.methods.split(",")
     samples = []
-    for sample in islice(collect(arguments.photos, methods, arguments.seed), arguments.pairs):
+    scenes = None if arguments.scenes is None else Scenes(arguments.scenes)
+    pairs = collect(arguments.photos, methods, arguments.seed, scenes)
+    for sample in islice(pairs, arguments.pairs):
         samples.append(sample)
         if len(samples) % 100 == 0:
             print(f"{len(samples)} pairs", file=sys.stderr)
