@@ -116,7 +116,7 @@ def test_evidence_by_hand():
     found = evidence_of(points0, points1, [True] * 5 + [False])
     assert found.keypoints == 400
     assert found.model
-    assert found.share == 5 / 6
+    assert found.density == 5 / (400 + 100)
     assert found.coverage == 3 / 64
     threshold = 800 / 250
     chance = math.pi * threshold**2 / 640_000
@@ -195,7 +195,7 @@ def test_more_keypoints_without_a_model_never_make_a_pair_more_likely(a, b):
 
 
 def test_no_probability_is_certain():
-    assert SHIPPED.probability(Evidence(10**4, True, 1e9, 1.0, 1.0)) == 1 - SHIPPED.least < 1
+    assert SHIPPED.probability(Evidence(10**4, True, 1e9, 1.0, 1.0, 1.0)) == 1 - SHIPPED.least < 1
 
 
 def test_labels_begin_where_they_say():

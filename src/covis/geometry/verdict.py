@@ -5,7 +5,9 @@ A pair with a model is judged by four numbers that any matcher and any kind of g
 - surprise: -log10 of how many models with as many inliers chance would bring (see
   `log10_false_alarms`), which makes 30 inliers of a homography and 60 of a fundamental matrix
   comparable;
-- share: of the matches, how many are inliers;
+- density: how many inliers there are for each keypoint of the picture with fewer, and a hundred
+  more. A matcher that is sparing with matches has few that disagree, of any two pictures;
+  keypoints are the same for all matchers;
 - coverage: of the 8 x 8 cells of a picture, in how many an inlier lies; the lesser of the two;
 - coherence: of neighbouring inliers, how many are turned and scaled alike from one picture to the
   other. An epipolar line leaves a match free along itself: what chance puts there lies anywhere
@@ -13,11 +15,11 @@ A pair with a model is judged by four numbers that any matcher and any kind of g
   disagree together, are no neighbours here.
 
 Inliers in one part of a picture bear witness to one thing, a corner of a frame or a letter; so the
-surprise counts by the share of the picture it covers. The log-odds are a weighted sum of
-log(1 + surprise * coverage), log(share) and coherence * surprise / (1 + surprise), with weights
-that are not negative: more of any never makes a pair less likely. A pair without a model is the
-less likely the more keypoints its pictures have, log-odds -w log(1 + keypoints / 100): without any
-the odds are even.
+surprise counts by the share of the picture it covers, the density by the root of that. The log-odds
+are a weighted sum of log(1 + surprise * coverage), log(density * sqrt(coverage)) and
+coherence * surprise / (1 + surprise), with weights that are not negative: more of any never makes a
+pair less likely. A pair without a model is the less likely the more keypoints its pictures have,
+log-odds -w log(1 + keypoints / 100): without any the odds are even.
 
 The weights were fitted to pairs rendered from photographs, and pairs of different photographs, by
 `python -m covis.training.recipes.verdict`; they lie in `verdict.json`, with what they were fitted
@@ -45,9 +47,9 @@ CALIBRATION = Path(__file__).with_suffix(".json")
 GRID = 8
 """Cells along each side of a picture whose coverage is counted."""
 FEW_KEYPOINTS = 100
-"""With so many keypoints in each picture, that no model was found begins to mean something."""
-LEAST_SHARE = 1e-4
-"""Of the inliers; a lower one counts as this."""
+"""With so many keypoints in each picture, what was found and what was not begins to mean something."""
+LEAST_DENSITY = 1e-4
+"""A lower one counts as this."""
 NEIGHBOURS = 6
 """Of an inlier whose coherence is looked at, the nearest in picture 0."""
 APART = 1 / 32
@@ -69,7 +71,7 @@ class Evidence(NamedTuple):
     keypoints: int
     model: bool = False
     surprise: float = 0.0
-    share: float = 0.0
+    density: float = 0.0
     coverage: float = 0.0
     coherence: float = 0.0
 
@@ -78,17 +80,17 @@ class Evidence(NamedTuple):
         if not self.model:
             return np.array([-math.log1p(self.keypoints / FEW_KEYPOINTS)])
         covered = math.log1p(self.surprise * self.coverage)
-        share = math.log(max(self.share, LEAST_SHARE))
+        density = math.log(max(self.density * math.sqrt(self.coverage), LEAST_DENSITY))
         # The few matches that determine a model are coherent by that alone.
         coherence = self.coherence * self.surprise / (1 + self.surprise)
-        return np.array([1.0, covered, share, coherence])
+        return np.array([1.0, covered, density, coherence])
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The weights, and where the labels begin.
 
-    with_model: (4,), the constant's, the covered surprise's, the share's, the coherence's.
+    with_model: (4,), the constant's, the covered surprise's, the density's, the coherence's.
     without_model: of the keypoints.
     same: the least probability that is called so. different: the largest.
     least: no probability is nearer to 0 or 1 than this; there were no more pairs to tell.
@@ -156,7 +158,7 @@ def find_evidence(matches: Matches, features0: Features, features1: Features) ->
         keypoints,
         model=True,
         surprise=max(-alarms, 0.0),
-        share=count / len(matches),
+        density=count / (keypoints + FEW_KEYPOINTS),
         coverage=min(_coverage(points[inliers], size) for points, size in both),
         coherence=_coherence(*(points[inliers] / np.float32(max(size)) for points, size in both)),
     )

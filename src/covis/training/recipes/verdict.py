@@ -66,7 +66,7 @@ MIN_OVERLAP = 0.1
 """What two views of one photograph share at least, of either."""
 FALSE_ALARMS = 0.001
 """How many pairs of different photographs may be called the same."""
-WORST_FALSE_ALARMS = 0.005
+WORST_FALSE_ALARMS = 0.0025
 """The same within any one method and kind of geometry."""
 SCENES = 0.5
 """Pairs of scenes for each view of a photograph, where there are some."""
@@ -318,12 +318,13 @@ def thresholds(
 
     At most FALSE_ALARMS of the wrong pairs, and WORST_FALSE_ALARMS of those of any one group, lie
     at or above the first, above one half; at most MISSES of the right ones at or below the
-    second, below one half. groups: one a pair; none for one group of all.
+    second, below one half. groups: one a pair; none for one group of all. Of a group with too few
+    wrong pairs to tell so small a share nothing is asked.
     """
     most = _exceeded_by(FALSE_ALARMS, probabilities[~same])
     for group in set(groups):
         here = np.array([each == group for each in groups]) & ~same
-        if here.any():
+        if here.sum() * WORST_FALSE_ALARMS >= 1:
             most = max(most, _exceeded_by(WORST_FALSE_ALARMS, probabilities[here]))
     right = np.sort(probabilities[same])
     least = right[int(MISSES * len(right))]
