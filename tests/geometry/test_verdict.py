@@ -210,8 +210,13 @@ def test_the_shipped_calibration_leaves_room_for_doubt():
     assert SHIPPED.without_model > 0
 
 
+THREE = json.dumps(
+    {"with_model": [1, 2, 3], "without_model": 1, "same": 0.9, "different": 0.1, "least": 0.01}
+)
+
+
 @pytest.mark.parametrize(
-    "content", [None, "", "[]", "{}", json.dumps({"with_model": 1}), '{"with_model": ["a"]}']
+    "content", [None, "", "[]", "{}", json.dumps({"with_model": 1}), '{"with_model": ["a"]}', THREE]
 )
 def test_exception_for_a_calibration_that_is_none(content, tmp_path):
     path = tmp_path / "verdict.json"

@@ -48,6 +48,8 @@ GRID = 8
 """Cells along each side of a picture whose coverage is counted."""
 FEW_KEYPOINTS = 100
 """With so many keypoints in each picture, what was found and what was not begins to mean something."""
+WEIGHTS = 4
+"""Of a pair with a model; see `Evidence.terms`."""
 LEAST_DENSITY = 1e-4
 """A lower one counts as this."""
 NEIGHBOURS = 6
@@ -108,7 +110,10 @@ class Calibration:
         try:
             stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
             names = ("without_model", "same", "different", "least")
-            return cls(tuple(map(float, stored["with_model"])), *(float(stored[n]) for n in names))
+            weights = tuple(map(float, stored["with_model"]))
+            if len(weights) != WEIGHTS:
+                raise ValueError(f"{len(weights)} weights with a model, not {WEIGHTS}")
+            return cls(weights, *(float(stored[n]) for n in names))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise CovisError(
                 f"{path}: not a calibration of the verdict ({error!r}); install covis again."
