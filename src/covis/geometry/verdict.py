@@ -47,7 +47,7 @@ CALIBRATION = Path(__file__).with_suffix(".json")
 GRID = 8
 """Cells along each side of a picture whose coverage is counted."""
 FEW_KEYPOINTS = 100
-"""With so many keypoints in each picture, what was found and what was not begins to mean something."""
+"""With so many keypoints in each picture, what was found and what was not begins to mean much."""
 WEIGHTS = 4
 """Of a pair with a model; see `Evidence.terms`."""
 LEAST_DENSITY = 1e-4
