@@ -36,6 +36,10 @@ Size = Annotated[
     int | None,
     typer.Option(min=1, metavar="PX", help="Of what is learnt from.", show_default="the recipe's"),
 ]
+Places = Annotated[
+    Path | None,
+    options.folder("Scenes with depth, in MegaDepth's layout, as 'covis train scenes' makes them."),
+]
 Batch = Annotated[int | None, options.number("Pictures an update.", "the recipe's")]
 
 
@@ -88,6 +92,7 @@ def train_edgepoint(
         Path | None,
         typer.Option(metavar="FILE", help="Weights to begin with.", show_default="random ones"),
     ] = None,
+    scenes: Places = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -112,6 +117,7 @@ def train_edgepoint(
         steps=steps,
         seed=seed,
         start=start,
+        scenes=scenes,
         resume=resume,
         device=device,
         report=typer.echo,
@@ -127,9 +133,7 @@ def train_lightglue(
     teacher: Annotated[
         Path | None, options.file("Published LightGlue weights of the same sizes to imitate first.")
     ] = None,
-    scenes: Annotated[
-        Path | None, options.folder("Real scenes with depth, in MegaDepth's layout.")
-    ] = None,
+    scenes: Places = None,
     layers: Annotated[int, typer.Option(min=1, help="The paper's network has 9.")] = 6,
     dim: Annotated[int, typer.Option(min=2, help="Width; the paper's is 256.")] = 96,
     heads: Annotated[int, typer.Option(min=1, help="The paper's network has 4.")] = 1,
@@ -329,3 +333,27 @@ def train_detector(
         report=typer.echo,
     )
     typer.echo(f"The best weights are in {best}.")
+
+
+@app.command("scenes")
+def render_scenes(
+    maps: Annotated[
+        Path,
+        options.folder(
+            "Where the archives (.pk3) of games in Quake 3's format lie, such as Debian's "
+            "openarena-* and nexuiz-* packages, unpacked."
+        ),
+    ],
+    out: Out,
+    photos: Annotated[
+        Path | None, options.folder("Photographs for the walls.", "the games' own pictures")
+    ] = None,
+    pairs: Annotated[int, options.number("Two views of a place each.")] = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Render pairs of views with exact depth and pose, to learn from; a run that was stopped goes
+    on when it is started again."""
+    with needing_train_extra():
+        from covis.training.recipes.scenes import render_scenes as render
+    made = render(maps, photos, out, pairs=pairs, seed=seed, report=typer.echo)
+    typer.echo(f"{made} pairs are in {out}: learn from them with --scenes {out}.")

@@ -7,18 +7,21 @@ scene_info/0000.npz   image_paths, depth_paths: [n], from the folder; intrinsics
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError, TrainingError
+from covis.errors import ArgumentError, ImageError, TrainingError
 from covis.evaluation.datasets.plain_pickle import read_plain_npz
 from covis.features import Extractor
+from covis.images.decode import load_image
 from covis.training.data.labelled_pairs import (
     MATCH_WITHIN,
     NO_MATCH_BEYOND,
@@ -28,12 +31,24 @@ from covis.training.data.labelled_pairs import (
     LabelledPair,
     positions,
 )
+from covis.training.data.photometric import degrade
+from covis.training.data.synthetic import CELL, Pair
 from covis.types import BoolArray, Matrix
 
 OVERLAP = (0.1, 0.7)
 """Pairs that share more are too easy, those that share less hopeless (section 4)."""
 SAME_DEPTH = 0.05
 """Relative difference of depths up to which a point is not hidden."""
+
+
+class Pinhole(Protocol):
+    """intrinsics: (3, 3), the top-left pixel's centre at (0, 0). pose: (4, 4), from world."""
+
+    @property
+    def intrinsics(self) -> Matrix: ...
+
+    @property
+    def pose(self) -> Matrix: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +128,65 @@ class Scenes:
             ),
         )
 
+    def pair(self, size: int, light: float, turn: float, rng: np.random.Generator) -> Pair:
+        """Two views of `size` x `size` pixels, cut at random from a pair's photos.
+
+        light: strength of the photometric changes. turn: standard deviation of view 1's turn in
+        its plane, in degrees.
+
+        Raises TrainingError when an image or its depth cannot be read.
+        """
+        cameras = [
+            self.cameras[i] for i in rng.permutation(self.pairs[rng.integers(len(self.pairs))])
+        ]
+        photos = [_read_photo(camera.image) for camera in cameras]
+        depths = [_read_depth(camera.depth) for camera in cameras]
+        cuts = [
+            _cut(photo.shape[:2], size, angle, rng)
+            for photo, angle in zip(photos, (0.0, rng.normal(0, turn)), strict=True)
+        ]
+        views = [_cut_out(photo, cut, size) for photo, cut in zip(photos, cuts, strict=True)]
+        cells = size // CELL
+        grid = np.stack(np.meshgrid(*[np.arange(cells) * CELL] * 2), axis=-1).reshape(-1, 2)
+        there = _mapped(np.linalg.inv(cuts[1]), grid.astype(np.float64))
+        seen = carried(there, cameras[::-1], depths[::-1])
+        points = _mapped(cuts[0], seen.points)
+        inside = np.all((points >= 0) & (points <= size - 1), axis=1)
+        return Pair(
+            views=np.stack([degrade(view, light, rng) for view in views]),
+            points0=points.reshape(cells, cells, 2).astype(np.float32),
+            visible=(seen.known & ~seen.hidden & inside).reshape(cells, cells),
+        )
+
+
+def _cut(
+    shape: Sequence[int], size: int, angle: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(3, 3), from a photo's pixels to those of a square part of it, turned by `angle` degrees."""
+    height, width = shape
+    # A turned square lies inside the photo's circle, and its corners may lie outside the photo.
+    side = min(height, width)
+    centre = [rng.uniform(side / 2, length - side / 2) - 0.5 for length in (width, height)]
+    cut = np.eye(3)
+    cut[:2] = cv2.getRotationMatrix2D(centre, angle, size / side)
+    cut[:2, 2] += (size - 1) / 2 - np.array(centre)
+    return cut
+
+
+def _cut_out(photo: NDArray[Any], cut: NDArray[np.float64], size: int) -> NDArray[Any]:
+    """What `_cut` says, shrunk first: an affine warp alone would alias."""
+    shrunk = min(1.0, math.sqrt(abs(np.linalg.det(cut[:2, :2]))))
+    small = cv2.resize(photo, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
+    ratio = np.array(small.shape[1::-1]) / photo.shape[1::-1]
+    to_photo = np.diag([*(1 / ratio), 1.0])
+    to_photo[:2, 2] = (1 / ratio - 1) / 2
+    return cv2.warpAffine(small, (cut @ to_photo)[:2], (size, size), borderMode=cv2.BORDER_REFLECT)
+
+
+def _mapped(matrix: NDArray[Any], points: Matrix) -> Matrix:
+    """(N, 2) points by an affine map (3, 3)."""
+    return points @ matrix[:2, :2].T + matrix[:2, 2]
+
 
 def partners(
     points: Matrix,
@@ -142,10 +216,47 @@ def partners(
     return result
 
 
+class Carried(NamedTuple):
+    """Where N points of one photo come to lie in another.
+
+    points: (N, 2), arbitrary where the depth is not known or they lie behind the other camera.
+    known: (N,), whether their depth is. hidden: (N,), not in sight there, for certain.
+    """
+
+    points: Matrix
+    known: BoolArray
+    hidden: BoolArray
+
+
+def carried(points: Matrix, cameras: Sequence[Pinhole], depths: Sequence[NDArray[Any]]) -> Carried:
+    """Take (N, 2) points of the first photo into the second by the depth they have there."""
+    (here, there), (depth_here, depth_there) = cameras, depths
+    rotation, translation = _relative(here, there)
+    depth = _at(depth_here, points)
+    known = depth > 0
+    rays = _homogeneous(points) @ np.linalg.inv(here.intrinsics).T
+    space = rays * np.where(known, depth, 1)[:, None] @ rotation.T + translation
+    in_front = space[:, 2] > 1e-9
+    projected = space @ there.intrinsics.T
+    projected = projected[:, :2] / np.where(in_front, projected[:, 2], 1)[:, None]
+    height, width = depth_there.shape
+    edges = width - 0.5, height - 0.5
+    inside = in_front & np.all((projected > -0.5) & (projected < edges), axis=1)
+    surface = _at(depth_there, projected)
+    covered = (surface > 0) & (abs(space[:, 2] - surface) > SAME_DEPTH * surface)
+    return Carried(projected, known, known & (~inside | covered))
+
+
+def _relative(here: Pinhole, there: Pinhole) -> tuple[Matrix, Matrix]:
+    """The rotation (3, 3) and translation (3,) that take one camera's space into the other's."""
+    there_from_here = there.pose @ np.linalg.inv(here.pose)
+    return there_from_here[:3, :3], there_from_here[:3, 3]
+
+
 class _Seen(NamedTuple):
     """Where the N points of one photo come to lie in another with N points.
 
-    known: (N,), whether their depth is. hidden: (N,), not in sight there, for certain.
+    known, hidden: (N,), see `Carried`.
     distance: (N, N), to each point there; NaN without depth, infinite where hidden.
     off_line: (N, N), whether a point there is far from the epipolar line.
     """
@@ -160,31 +271,18 @@ def _seen_from(
     points: Matrix, cameras: Sequence[Camera], depths: Sequence[NDArray[Any]], scale: float
 ) -> _Seen:
     """Take the points of the first photo into the second, where distances count `scale` times."""
-    (here, there), (depth_here, depth_there) = cameras, depths
-    there_from_here = there.pose @ np.linalg.inv(here.pose)
-    rotation, translation = there_from_here[:3, :3], there_from_here[:3, 3]
-    depth = _at(depth_here, points[0])
-    known = depth > 0
-    rays = _homogeneous(points[0]) @ np.linalg.inv(here.intrinsics).T
-    space = rays * np.where(known, depth, 1)[:, None] @ rotation.T + translation
-    in_front = space[:, 2] > 1e-9
-    projected = space @ there.intrinsics.T
-    projected = projected[:, :2] / np.where(in_front, projected[:, 2], 1)[:, None]
-    height, width = depth_there.shape
-    edges = width - 0.5, height - 0.5
-    inside = in_front & np.all((projected > -0.5) & (projected < edges), axis=1)
-    surface = _at(depth_there, projected)
-    covered = (surface > 0) & (abs(space[:, 2] - surface) > SAME_DEPTH * surface)
-    hidden = known & (~inside | covered)
-
-    distance = np.linalg.norm(projected[:, None] - points[1][None], axis=2) * scale
-    distance[hidden] = np.inf
-    distance[~known] = np.nan
+    here, there = cameras
+    found = carried(points[0], cameras, depths)
+    distance = np.linalg.norm(found.points[:, None] - points[1][None], axis=2) * scale
+    distance[found.hidden] = np.inf
+    distance[~found.known] = np.nan
+    rotation, translation = _relative(here, there)
     essential = np.cross(translation, rotation, axisb=0, axisc=0)
+    rays = _homogeneous(points[0]) @ np.linalg.inv(here.intrinsics).T
     lines = rays @ essential.T @ np.linalg.inv(there.intrinsics)
     off = abs(lines @ _homogeneous(points[1]).T)
     off /= np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12)[:, None]
-    return _Seen(known, hidden, distance, off * scale > NO_MATCH_BEYOND)
+    return _Seen(found.known, found.hidden, distance, off * scale > NO_MATCH_BEYOND)
 
 
 def _homogeneous(points: Matrix) -> Matrix:
@@ -197,6 +295,14 @@ def _at(depth: NDArray[Any], points: Matrix) -> Matrix:
     inside = np.all((nearest >= 0) & (nearest < depth.shape[::-1]), axis=1)
     x, y = np.where(inside[:, None], nearest, 0).astype(np.intp).T
     return np.where(inside, depth[y, x], 0).astype(np.float64)
+
+
+def _read_photo(path: Path) -> NDArray[Any]:
+    """(H, W, 3) uint8, BGR."""
+    try:
+        return cv2.cvtColor(load_image(path).pixels, cv2.COLOR_RGB2BGR)
+    except ImageError as error:
+        raise TrainingError(str(error)) from None
 
 
 def _read_depth(path: Path) -> NDArray[Any]:

@@ -2,7 +2,8 @@
 
 The teacher sees a photo upright; the student sees two views of it, turned by any angle, zoomed and
 relit, and is to describe each place as the teacher does. So it learns to be steady where its
-teacher is not. Pairs of scenes with several planes teach it parallax, by correspondences alone.
+teacher is not. Pairs of scenes with several planes, or with real depth where there are some, teach
+it parallax, by correspondences alone.
 
 Every step draws its views from a generator seeded by (seed, step), so a run that was killed and
 resumed sees the same views, and ends with the same weights, as one that was not.
@@ -29,6 +30,7 @@ from covis.nets.weights import load_strictly, read_state_dict
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.photos import load_photos
+from covis.training.data.scenes import Scenes
 from covis.training.data.synthetic import CELL, Difficulty, Pair, render_pair
 from covis.training.data.turned_views import TurnedPair, Turning, render_turned
 from covis.training.distributed import Report, Workers, join
@@ -104,6 +106,9 @@ SCENES = Difficulty(
     any_rotation_probability=0.2,
 )  # fmt: skip
 
+REAL, TURN = 0.75, 20.0
+"""Where there are scenes with depth: how many pairs are theirs, and view 1's turn in degrees."""
+
 STAGES = (
     Stage(0.10, 256, 6, 0, 3e-3, 3e-3, MILD),
     Stage(0.45, 256, 5, 1, 3e-3, 1.5e-3, HARD, correspondence=0.4),
@@ -163,8 +168,10 @@ class Run(TrainingRun[Batch]):
         teacher: EdgePoint,
         device: torch.device,
         workers: Workers | None = None,
+        scenes: Scenes | None = None,
     ) -> None:
         super().__init__(device, workers)
+        self.places = scenes
         numbers = CONFIGURATIONS[recipe.configuration].descriptor
         if teacher.sizes.descriptor != numbers:
             raise TrainingError(
@@ -238,8 +245,14 @@ class Run(TrainingRun[Batch]):
                 render_turned(self.photos, stage.size, stage.turning, rng)
                 for _ in range(stage.turned)
             ],
-            [render_pair(self.photos, stage.size, SCENES, rng) for _ in range(stage.scenes)],
+            [self._scene(stage, rng) for _ in range(stage.scenes)],
         )
+
+    def _scene(self, stage: Stage, rng: np.random.Generator) -> Pair:
+        """Real depth where there is some, else several planes."""
+        if self.places is not None and rng.random() < REAL:
+            return self.places.pair(stage.size, SCENES.light, TURN, rng)
+        return render_pair(self.photos, stage.size, SCENES, rng)
 
     def batches(self) -> Iterator[Batch]:
         """This process' batches from the present step to the last, rendered ahead."""
@@ -462,6 +475,7 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     start: Path | None = None,
+    scenes: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
     report: Report = print,
@@ -471,7 +485,8 @@ def train(
     out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names),
     `latest.safetensors` and `curve.csv`, where the teacher and xfeat-covis stand on each line.
     teacher: published EdgePoint2 weights. start: weights of the same configuration to begin with,
-    random ones by default. A run that is resumed keeps its configuration and seed.
+    random ones by default. scenes: a folder in MegaDepth's layout, to learn real parallax from. A
+    run that is resumed keeps its configuration and seed.
 
     Raises TrainingError when there are too few photos or the teacher's descriptors have another
     length, `out` holds a run and `resume` is not given, there is none to resume or it began
@@ -481,24 +496,18 @@ def train(
     where, workers = join(device)
     saved = to_resume(out, resume)
     if saved is not None:
-        saved = _as_now(saved)
         configuration, seed = saved["configuration"], saved["seed"]
         steps = steps or saved["steps"]
     recipe = Recipe(configuration, Recipe.steps if steps is None else steps, seed)
-    notes = began_with(out, saved, recipe) | {"configuration": configuration, "seed": seed}
+    notes = began_with(out, saved, recipe, scenes is not None) | {
+        "configuration": configuration,
+        "seed": seed,
+    }
     report = workers.once(report)
     report(f"reading the photos under {photos}")
-    run = Run(list(load_photos(photos)), recipe, load_official(teacher), where, workers)
+    places = None if scenes is None else Scenes(scenes)
+    run = Run(list(load_photos(photos)), recipe, load_official(teacher), where, workers, places)
     if saved is None and start is not None:
         run.begin_with(start)
     fit(run, out, saved=saved, notes=notes, report=report)
     return out / BEST
-
-
-def _as_now(saved: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint, as it is written now. Those of before `covis.training.loop` trained this
-    recipe named the recipe alone and kept the peers beside the run."""
-    if "recipe" not in saved:
-        return saved
-    run = saved["run"] | {"peers": saved["peers"]}
-    return saved | {"began_with": f"({saved['recipe']},)", "run": run}
