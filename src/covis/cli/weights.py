@@ -73,8 +73,8 @@ def import_weights(
     ] = None,
     force: Annotated[bool, options.flag("--force", "Replace a model of that name.")] = False,
 ) -> None:
-    """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, LightGlue's
-    or a ViT's, with its LiFT."""
+    """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, DISK's,
+    LightGlue's or a ViT's, with its LiFT."""
     from covis.export.import_weights import import_weights as make_bundle
     from covis.runtime.architectures import ARCHITECTURES
 
