@@ -148,7 +148,9 @@ def test_architectures_in(
         torch.save(weights, tmp_path / "w.pt")
         assert architectures_in(tmp_path / "w.pt") == [kind]
     torch.save({"a": torch.ones(1)}, tmp_path / "w.pt")
-    with pytest.raises(BundleError, match="none of these: xfeat, .*superpoint, disk, lightglue"):
+    with pytest.raises(
+        BundleError, match="none of these: xfeat, edgepoint, aliked, superpoint, disk"
+    ):
         architectures_in(tmp_path / "w.pt")
 
 
