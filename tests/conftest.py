@@ -70,6 +70,15 @@ def random_aliked():
 
 
 @pytest.fixture(scope="session")
+def random_disk():
+    """DISK with random weights."""
+    seeded(9)
+    from covis.nets.disk import DISK
+
+    return DISK().eval()
+
+
+@pytest.fixture(scope="session")
 def random_edgepoint():
     """A small EdgePoint2 with random weights and batch-norm statistics far from 0 and 1."""
     torch = seeded(7)
@@ -110,6 +119,7 @@ def bundle_of(net, kind, name):
 random_bundle = bundle_of("random_net", "xfeat", "random")
 edgepoint_bundle = bundle_of("random_edgepoint", "edgepoint", "edgepoint")
 aliked_bundle = bundle_of("random_aliked", "aliked", "aliked")
+disk_bundle = bundle_of("random_disk", "disk", "disk")
 superpoint_bundle = bundle_of("random_superpoint", "superpoint", "superpoint")
 
 

@@ -20,6 +20,7 @@ NETWORKS = {
     "edgepoint": "edgepoint_bundle",
     "aliked": "aliked_bundle",
     "superpoint": "superpoint_bundle",
+    "disk": "disk_bundle",
     "delg": "delg_bundle",
 }
 """Architecture -> fixture of a bundle with weights that find something everywhere."""
@@ -89,6 +90,7 @@ def test_features(source, picture):
     ("name", "dimension", "settings"),
     [
         ("superpoint", 256, {"max_size": 160}),
+        ("disk", 128, {"max_size": 160}),
         ("edgepoint", 32, {"max_size": 160, "threshold": 0.0}),
         pytest.param("aliked", 16, {"max_size": 240, "threshold": 0.0}, marks=pytest.mark.slow),
     ],

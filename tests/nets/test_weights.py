@@ -128,7 +128,9 @@ def test_exception_other_network(state, tmp_path):
     assert torch.equal(net.state_dict()["skip1.1.weight"], before)
 
 
-def test_architectures_in(state, random_edgepoint, random_aliked, random_superpoint, tmp_path):
+def test_architectures_in(
+    state, random_edgepoint, random_aliked, random_superpoint, random_disk, tmp_path
+):
     from covis.nets.lift import FeatureKind, LiFT
     from covis.nets.lightglue import LightGlue
 
@@ -138,6 +140,7 @@ def test_architectures_in(state, random_edgepoint, random_aliked, random_superpo
         "edgepoint": random_edgepoint.state_dict(),
         "aliked": random_aliked.state_dict(),
         "superpoint": random_superpoint.state_dict(),
+        "disk": {f"extractor.{name}": value for name, value in random_disk.state_dict().items()},
         "lift": LiFT(FeatureKind("-", "", 0, "key", 4, 8)).state_dict(),
         "lightglue": {f"matcher.{name}": value for name, value in glue.items()},
     }
@@ -146,7 +149,7 @@ def test_architectures_in(state, random_edgepoint, random_aliked, random_superpo
         assert architectures_in(tmp_path / "w.pt") == [kind]
     torch.save({"a": torch.ones(1)}, tmp_path / "w.pt")
     with pytest.raises(
-        BundleError, match="none of these: xfeat, edgepoint, aliked, superpoint, lightglue"
+        BundleError, match="none of these: xfeat, edgepoint, aliked, superpoint, disk"
     ):
         architectures_in(tmp_path / "w.pt")
 

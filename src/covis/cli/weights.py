@@ -9,8 +9,16 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.progress import StageBars
 from covis.errors import ArgumentError, BundleError, needing_train_extra
+from covis.runtime.architectures import ARCHITECTURES, Role, load
 
+USES: dict[Role, str] = {
+    "features": "--features",
+    "matcher": "--matcher",
+    "dense": "'covis dense' and --model",
+}
+"""How a model is named on the command line."""
 app = typer.Typer(help="List models; import and export official weights.", no_args_is_help=True)
 
 
@@ -33,6 +41,30 @@ def list_models(as_json: options.AsJson = False) -> None:
         typer.echo(f"    folder  {bundle.folder}")
     if not bundles:
         typer.echo(f"No models. 'covis weights import' puts them into {user_models()}.")
+
+
+@app.command("get")
+def get_weights(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Of the list that it prints without one.")
+    ] = None,
+    force: Annotated[bool, options.flag("--force", "Fetch it again.")] = False,
+) -> None:
+    """Fetch published weights and make a model of them; without a name, list what there is."""
+    from covis.export.published_weights import PUBLISHED
+    from covis.export.published_weights import get_weights as get
+    from covis.runtime.bundle import installed_bundle
+
+    if name is None:
+        for each, row in PUBLISHED.items():
+            here = ", here already" if installed_bundle(each) else ""
+            typer.echo(f"{each:18} {row.megabytes:5.1f} MB  {row.licence:13} {row.use}{here}")
+        return
+    with StageBars() as bars:
+        bundle = get(name, lambda done, total: bars("kB", done // 1000, total // 1000), force)
+    role = ARCHITECTURES[bundle.architecture].role
+    typer.echo(f"'{name}' is in {bundle.folder}.")
+    typer.echo(f"Licence: {bundle.licence}. Use it with {USES[role]} {name}.")
 
 
 @app.command("import")
@@ -73,10 +105,9 @@ def import_weights(
     ] = None,
     force: Annotated[bool, options.flag("--force", "Replace a model of that name.")] = False,
 ) -> None:
-    """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, LightGlue's
-    or a ViT's, with its LiFT."""
+    """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, DISK's,
+    LightGlue's or a ViT's, with its LiFT."""
     from covis.export.import_weights import import_weights as make_bundle
-    from covis.runtime.architectures import ARCHITECTURES
 
     bundle = make_bundle(
         weights,
@@ -89,12 +120,11 @@ def import_weights(
         network=network,
         force=force,
     )
-    uses = {"features": "--features", "matcher": "--matcher", "dense": "'covis dense' and --model"}
     role = ARCHITECTURES[bundle.architecture].role
     typer.echo(f"Imported '{bundle.name}' ({bundle.architecture}) into {bundle.folder}.")
     if role == "dense":
         typer.echo(f"Features: {bundle.source}.")
-    typer.echo(f"Licence: {bundle.licence}. Use it with {uses[role]} {bundle.name}.")
+    typer.echo(f"Licence: {bundle.licence}. Use it with {USES[role]} {bundle.name}.")
 
 
 @app.command("export")
@@ -105,7 +135,6 @@ def export_weights(
     """Write a model's weights with the official key names."""
     from covis.files.atomic import replacing
     from covis.runtime import find_bundle
-    from covis.runtime.architectures import ARCHITECTURES, load
 
     if out.suffix != ".safetensors":
         raise ArgumentError(f"{out}: the file to write must end in .safetensors.")

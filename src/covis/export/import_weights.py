@@ -34,7 +34,8 @@ def import_weights(
     network: str | None = None,
     force: bool = False,
 ) -> Bundle:
-    """Make a model of official weights: XFeat's, ALIKED's, SuperPoint's, LightGlue's or a ViT's.
+    """Make a model of official weights: XFeat's, EdgePoint2's, ALIKED's, SuperPoint's, DISK's,
+    LightGlue's or a ViT's.
 
     It lies in the user's folder of models, and is found by its name. Needs the extra "train".
 

@@ -109,9 +109,9 @@ def open_installed(
     architecture: str, model: str, options: MatcherOptions, runtime: RuntimeOptions
 ) -> PairMatcher:
     """A network with the weights that are installed for features of `model`."""
-    name = f"{architecture}-{model}"
-    bundle = installed_bundle(name)
+    bundle = _installed_for(architecture, model)
     if bundle is None:
+        name = f"{architecture}-{model}"
         raise BundleError(
             f"no LightGlue weights are installed for '{model}'. Import some ('covis weights "
             f"import FILE --name {name} --features {model}'), name others as the matcher, "
@@ -122,23 +122,43 @@ def open_installed(
 
 def open_auto(model: str, options: MatcherOptions, runtime: RuntimeOptions) -> PairMatcher:
     """LightGlue where its weights are installed and no threshold is given, else "nearest"."""
-    bundle = None if options.thresholds else installed_bundle(f"lightglue-{model}")
+    bundle = None if options.thresholds else _installed_for("lightglue", model)
     if bundle is None:
         return MATCHERS["nearest"].open(model, options, runtime)
     return open_bundle(bundle, model, options, runtime)
+
+
+def _installed_for(architecture: str, model: str) -> Bundle | None:
+    """The one that is named after the features, else one that says it is for them."""
+    bundle = installed_bundle(f"{architecture}-{model}")
+    if bundle is not None:
+        return bundle
+    fitting = (
+        each
+        for each in list_bundles()
+        if each.architecture == architecture and model in _kinds(each)
+    )
+    return next(fitting, None)
+
+
+def _kinds(bundle: Bundle) -> list[str]:
+    """The features that a matcher's weights are for; none where nothing is said."""
+    said = str(bundle.settings.get("features", ""))
+    return said.split(",") if said else []
 
 
 def _check_fits(bundle: Bundle, model: str) -> None:
     """Raise ArgumentError unless the weights are for features of `model`.
 
     Those for "xfeat" are for "xfeat-covis" as well: what follows a hyphen tells apart weights
-    of one kind of features. Those for "" are for any whose descriptors have the right size.
+    of one kind of features. Those that say nothing are for any whose descriptors have the right
+    size.
     """
-    kind = bundle.settings.get("features", "")
-    if kind and model != kind and not model.startswith(f"{kind}-"):
+    kinds = _kinds(bundle)
+    if kinds and not any(model == kind or model.startswith(f"{kind}-") for kind in kinds):
         raise ArgumentError(
-            f"the matcher '{bundle.name}' is for features of '{kind}', not of '{model}'; "
-            "use those, or another matcher."
+            f"the matcher '{bundle.name}' is for features of '{', '.join(kinds)}', not of "
+            f"'{model}'; use those, or another matcher."
         )
 
 

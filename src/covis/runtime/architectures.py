@@ -72,6 +72,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         exports="covis.export.superpoint:export_superpoint",
         licence="non-commercial research only (Magic Leap's), if these are the published weights",
     ),
+    "disk": Architecture(
+        role="features",
+        runs="covis.features.disk:Disk",
+        telling="unet.path_down.0.1.3.weight",
+        loads="covis.nets.disk:load_official",
+        exports="covis.export.disk:export_disk",
+        licence="Apache-2.0, if these are the published weights",
+    ),
     "delg": Architecture(role="features", runs="covis.features.delg:Delg"),
     "lightglue": Architecture(
         role="matcher",
