@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -29,10 +31,17 @@ from covis.cli import (
     weights,
 )
 from covis.errors import CovisError
+from covis.quiet import own_errors
 
 
 class _Group(TyperGroup):
-    """Tells mistakes of the user in one line."""
+    """Tells mistakes of the user in one line, and lets nobody else print."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        own_errors()
+        if not sys.warnoptions:
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # On damaged files.
+        return super().main(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         try:
