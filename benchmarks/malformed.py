@@ -252,8 +252,8 @@ ONE_BY_ONE = """
 import re, sys, time, warnings
 from pathlib import Path
 import covis
-from covis.quiet import own_errors
-own_errors()
+from covis.quiet import own_streams
+own_streams()
 warnings.filterwarnings("ignore", module=r"PIL\\.")
 from covis.images import load_image
 folder, good = Path(sys.argv[1]), sys.argv[2]

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-_ERRORS = 2
-"""The descriptor that C libraries print to."""
+from covis.messages import without_controls
+
+_OUTPUT, _ERRORS = 1, 2
+"""The descriptors that C libraries print to."""
 
 
-def own_errors() -> None:
-    """Let `sys.stderr` print through a descriptor of its own, to the same place, so that `quiet`
-    can close the other one's mouth. Does nothing where it is not the process' first one."""
+class _Plain(io.TextIOWrapper):
+    """Prints lines, in which names of files can neither move the cursor nor be no text."""
+
+    def write(self, text: str) -> int:
+        return super().write(without_controls(text))
+
+
+def own_streams() -> None:
+    """Let Python's stdout take any file's name, and its stderr print through a descriptor of its
+    own, to the same place, so that `quiet` can close the other one's mouth. Does nothing where
+    they are not the process' first ones."""
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stdout.fileno() == _OUTPUT:
+            plain = _Plain(
+                sys.stdout.buffer,
+                encoding=sys.stdout.encoding,
+                errors="backslashreplace",
+                line_buffering=sys.stdout.line_buffering,
+            )
+            sys.stdout.flush()
+            sys.stdout.detach()
+            sys.stdout = plain
     with suppress(OSError, ValueError, AttributeError):
         if sys.stderr.fileno() == _ERRORS:
             sys.stderr = open(  # noqa: SIM115
-                os.dup(_ERRORS), "w", buffering=1, encoding=sys.stderr.encoding, errors="replace"
+                os.dup(_ERRORS),
+                "w",
+                buffering=1,
+                encoding=sys.stderr.encoding,
+                errors="backslashreplace",
             )
 
 
@@ -52,7 +78,7 @@ _mouth = _Mouth()
 
 @contextmanager
 def quiet(wanted: bool = True) -> Iterator[None]:
-    """Inside, what C libraries print goes nowhere, once `own_errors` was called."""
+    """Inside, what C libraries print goes nowhere, once `own_streams` was called."""
     if not (wanted and _apart()):
         yield
         return

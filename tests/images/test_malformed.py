@@ -193,10 +193,10 @@ def test_libtiff_says_nothing_between_our_lines(tmp_path: Path) -> None:
     whole = encoded(A, "TIFF", compression="tiff_lzw")
     path = saved(tmp_path, "a.tif", whole[:100] + b"\xff" * 500 + whole[600:])
     code = (
-        "import os, sys\nfrom covis.quiet import own_errors\nfrom covis.images import load_image\n"
+        "import os, sys\nfrom covis.quiet import own_streams\nfrom covis.images import load_image\n"
         "def load():\n    try:\n        load_image(sys.argv[1])\n"
         "    except Exception as error:\n        print('refused', flush=True)\n"
-        "load()\nos.write(2, b'before')\nown_errors()\nload()\n"
+        "load()\nos.write(2, b'before')\nown_streams()\nload()\n"
         "print('ours', file=sys.stderr)\nos.write(2, b'open again')"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -114,7 +115,7 @@ def to_grey(image: Image) -> NDArray[np.float32]:
 def _from_file(path: str, max_size: int | None) -> Image:
     with opened(path) as (file, picture):
         buffered = check_jpeg(file, path) if picture.format in ("JPEG", "MPO") else 0
-        return _upright_image(picture, path, max_size, buffered)
+        return _upright_image(picture, path, max_size, buffered, picture.close)
 
 
 def _from_pillow(picture: PIL.Image.Image, max_size: int | None) -> Image:
@@ -126,9 +127,13 @@ def _from_pillow(picture: PIL.Image.Image, max_size: int | None) -> Image:
 
 
 def _upright_image(
-    picture: PIL.Image.Image, name: str, max_size: int | None, buffered: int = 0
+    picture: PIL.Image.Image,
+    name: str,
+    max_size: int | None,
+    buffered: int = 0,
+    close: Callable[[], None] = lambda: None,
 ) -> Image:
-    """buffered: bytes that a JPEG's decoder keeps of the whole picture.
+    """buffered: bytes that a JPEG's decoder keeps of the whole picture. close: frees the picture.
 
     The pixels are of full size, or of a smaller one from max_size up.
     """
@@ -141,11 +146,12 @@ def _upright_image(
         picture.draft(None, target)
     with decoding(picture, name, buffered=buffered), quiet(picture.format == "TIFF"):
         exif = exif_with(picture)
-        turned = orientation(exif)
+        turned, focal = orientation(exif), focal_length(exif, size)
         picture.load()
         by_pillow = turned.then(orientation(exif_of(picture)).inverse)
         factor = max(1, room // scale // 2) if picture.width * picture.height > _LARGE else 1
         pixels = _in_bands(picture, name, factor)
+        close()
     scale *= factor
     if width % scale or height % scale:
         # Reduced sides are rounded up to whole pixels, which only Pillow's resize can allow for.
@@ -159,7 +165,7 @@ def _upright_image(
         width=width,
         height=height,
         name=name,
-        focal_length=focal_length(exif, size),
+        focal_length=focal,
         orientation=turned.exif,
     )
 

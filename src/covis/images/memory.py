@@ -3,9 +3,10 @@ rest no more at a time than fits."""
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -20,10 +21,12 @@ SCANNED = 2_500_000_000
 
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4}
 """A pixel, as Pillow keeps it; 4 in all other modes."""
-_WHOLE = {"WEBP": 13, "AVIF": 13, "HEIF": 13, "JPEG2000": 15}
+_WHOLE = {"WEBP": 18, "AVIF": 14, "HEIF": 14, "JPEG2000": 16}
 """A pixel, for decoders that make copies of the whole, as measured."""
 _PLAIN = 25
 """Times as much as bytes: numbers in words (a plain PPM) are read by slow code."""
+_KEPT = 50_000_000
+"""Bytes that a decoded picture may leave with the process."""
 _CHUNK = 1 << 20
 
 
@@ -66,7 +69,17 @@ def decoding(
             "covis spends on one; make it smaller first."
         )
     with _room.of(need):
-        yield
+        try:
+            yield
+        finally:
+            if need > _KEPT:
+                _give_back()
+
+
+def _give_back() -> None:
+    """Hand freed memory back to the system, which glibc else keeps for later."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _needed(picture: PIL.Image.Image) -> int:

@@ -19,16 +19,19 @@ from numpy.typing import NDArray
 from covis.errors import ImageError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
+from covis.images.opened import check_file
 from covis.images.picture_files import walk_pictures
 from covis.options import cpu_threads
 from covis.search.pooling import global_vector
 from covis.search.store import THUMBNAIL, File, ImageRecord, Store
-from covis.types import Image
+from covis.types import Features, Image
 
 ASKED = 64
 """Files whose contents are looked up in the store at a time."""
 BATCH = 16
 """Pictures that are extracted together."""
+SMALL = 2000
+"""Pixels of the longest side up to which so many are; larger ones go one by one, for memory."""
 COMMIT = 128
 """Pictures after which a commit is made, at the latest."""
 COMMIT_SECONDS = 30.0
@@ -55,7 +58,8 @@ class Added:
 
     added: pictures stored. copies: files whose content was there already. unchanged: files that
     were there already. replaced: pictures that went because their files changed.
-    failed: files that cannot be used, and why. seconds: all of it took.
+    failed: files that cannot be used, and why. left_out: folders that were passed over, a line
+    each. seconds: all of it took.
     """
 
     added: int = 0
@@ -63,6 +67,7 @@ class Added:
     unchanged: int = 0
     replaced: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -80,7 +85,8 @@ def add(
     commit: int = COMMIT,
 ) -> Added:
     """Add pictures to a store; see `Index.add`."""
-    return _Run(store, engine, report, commit).all(walk_pictures(paths))
+    run = _Run(store, engine, report, commit)
+    return run.all(walk_pictures(paths, run.left_out))
 
 
 class LocalEngine:
@@ -90,9 +96,11 @@ class LocalEngine:
         self._extract = extract
 
     def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, ImageRecord | str]]:
+        large = not 0 < self._extract.max_size <= SMALL
+        together = 1 if large else BATCH
         with ThreadPoolExecutor(cpu_threads()) as pool:
-            decoded = _ahead(pool, self._decode, files, 2 * BATCH)
-            while batch := list(islice(decoded, BATCH)):
+            decoded = _ahead(pool, self._decode, files, 2 * together)
+            while batch := list(islice(decoded, together)):
                 yield from describe(self._extract, batch)
 
     def _decode(self, file: File) -> tuple[File, Image | str]:
@@ -119,12 +127,12 @@ def describe(
 ) -> Iterator[tuple[File, ImageRecord | str]]:
     """Extract a batch of pictures; what could not be decoded is passed on."""
     images = [image for _, image in decoded if isinstance(image, Image)]
-    features = iter(extract.batch(images))
+    features = iter(_features(extract, images))
     for file, image in decoded:
-        if isinstance(image, str):
-            yield file, image
+        found = image if isinstance(image, str) else next(features)
+        if isinstance(found, str) or isinstance(image, str):
+            yield file, str(found)
             continue
-        found = next(features)
         described = ImageRecord(
             content=file.content or "",
             orientation=image.orientation,
@@ -134,6 +142,16 @@ def describe(
             features=found,
         )
         yield file, described
+
+
+def _features(extract: Extractor, images: list[Image]) -> Sequence[Features | str]:
+    """Of each picture, or why there are none."""
+    try:
+        return extract.batch(images)
+    except ImageError as error:
+        if len(images) == 1:
+            return [str(error)]
+    return [found for image in images for found in _features(extract, [image])]
 
 
 def thumbnail(image: Image) -> NDArray[np.uint8]:
@@ -156,6 +174,10 @@ class _Run:
         """Contents that were described since the store was last asked."""
         self._superseded: set[str] = set()
         self._commits, self._committed_at = 0, time.monotonic()
+
+    def left_out(self, line: str) -> None:
+        """Note a folder that is passed over."""
+        self._summary.left_out.append(line)
 
     def all(self, paths: Iterator[str]) -> Added:
         began = time.monotonic()
@@ -180,12 +202,13 @@ class _Run:
         for path in paths:
             try:
                 path.encode()
-                status = os.stat(path)
+                status = check_file(path)
             except UnicodeEncodeError:
-                self._fails(path.encode(errors="backslashreplace").decode(), _BAD_NAME)
+                name = os.fsencode(path).decode(errors="backslashreplace")
+                self._fails(name, f"{name}: {_BAD_NAME}")
                 continue
-            except OSError as error:
-                self._fails(path, f"{path} cannot be read: {error.strerror}.")
+            except ImageError as error:
+                self._fails(path, str(error))
                 continue
             fingerprint = _fingerprint(path, status.st_size, status.st_mtime_ns)
             at = int(np.searchsorted(known, fingerprint))
