@@ -28,6 +28,10 @@ from covis.types import Features, Image
 
 ASKED = 64
 """Files whose contents are looked up in the store at a time."""
+DEPTH = 2 * ASKED
+"""Files that are hashed ahead."""
+ATTEMPTS = 3
+"""To store what other processes removed at the same time."""
 BATCH = 16
 """Pictures that are extracted together."""
 SMALL = 2000
@@ -57,7 +61,7 @@ class Added:
     """What became of the files.
 
     added: pictures stored. copies: files whose content was there already. unchanged: files that
-    were there already. replaced: pictures that went because their files changed.
+    were there already. replaced: pictures that went because no file has them any more.
     failed: files that cannot be used, and why. left_out: folders that were passed over, a line
     each. seconds: all of it took.
     """
@@ -173,6 +177,8 @@ class _Run:
         self._recent: set[str] = set()
         """Contents that were described since the store was last asked."""
         self._superseded: set[str] = set()
+        self._mine: set[int] = set()
+        """Of the paths that this run gave a picture, their hashes."""
         self._commits, self._committed_at = 0, time.monotonic()
 
     def left_out(self, line: str) -> None:
@@ -181,21 +187,37 @@ class _Run:
 
     def all(self, paths: Iterator[str]) -> Added:
         began = time.monotonic()
-        self._store.refresh()
-        known = _fingerprints(self._store)
-        try:
-            with ThreadPoolExecutor(cpu_threads()) as pool:
-                hashed = _ahead(pool, _hashed, self._unknown(paths, known), 2 * ASKED)
-                for file, result in self._engine(self._fresh(hashed)):
-                    self._take(file, result)
-        except KeyboardInterrupt:
-            self._commit()
-            raise
-        self._commit()
+        self._superseded = self._store.unnamed()  # What killed runs left behind.
+        self._work(self._unknown(paths, _fingerprints(self._store)))
         self._summary.replaced = self._store.drop_unnamed(self._superseded)
+        self._look_again()
         self._store.tidy()
         self._summary.seconds = time.monotonic() - began
         return self._summary
+
+    def _work(self, files: Iterator[File]) -> None:
+        try:
+            with ThreadPoolExecutor(cpu_threads()) as pool:
+                for file, result in self._engine(self._fresh(_ahead(pool, _hashed, files, DEPTH))):
+                    self._take(file, result)
+        finally:
+            self._commit()
+
+    def _look_again(self) -> None:
+        """Store those pictures again that other processes removed before this one had named
+        them."""
+        counts = self._summary.added, self._summary.copies
+        for _ in range(ATTEMPTS):
+            if not (paths := self._missing()):
+                break
+            self._report = None
+            self._work(self._unknown(iter(paths), np.empty(0, np.uint64)))
+        self._summary.added, self._summary.copies = counts
+        for path in self._missing():
+            self._summary.failed[path] = f"{path}: its picture was removed meanwhile; run again."
+
+    def _missing(self) -> list[str]:
+        return [path for path in self._store.without_picture() if hash(path) in self._mine]
 
     def _unknown(self, paths: Iterator[str], known: NDArray[np.uint64]) -> Iterator[File]:
         """Files that are not in the store as they are now."""
@@ -259,6 +281,8 @@ class _Run:
         self._files[file.path] = file
         if file.error:
             self._summary.failed[file.path] = file.error
+        else:
+            self._mine.add(hash(file.path))
         self._tell(file.path, file.error)
         if len(self._files) >= 16 * self._commit_at:
             self._commit()
