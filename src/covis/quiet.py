@@ -32,10 +32,9 @@ def own_streams() -> None:
                 sys.stdout.buffer,
                 encoding=sys.stdout.encoding,
                 errors="backslashreplace",
-                line_buffering=sys.stdout.line_buffering,
+                line_buffering=sys.stdout.isatty(),
             )
             sys.stdout.flush()
-            sys.stdout.detach()
             sys.stdout = plain
     with suppress(OSError, ValueError, AttributeError):
         if sys.stderr.fileno() == _ERRORS:

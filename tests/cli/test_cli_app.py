@@ -142,3 +142,17 @@ def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path: Path) -
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert r"a\x1b[31m\x07\x0ab.jpg" in result.stderr
+
+
+def test_what_the_system_refuses_is_one_line(
+    covis: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/closed/bundle.json")
+
+    monkeypatch.setattr("covis.api.match", refuse)
+    result = covis("match", *pair)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "covis: /closed/bundle.json: Permission denied; check its rights and its disk.\n",
+    )

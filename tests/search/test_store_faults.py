@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -370,3 +371,15 @@ def test_what_may_not_be_read_is_not_missing(
         patch.setattr(os, "stat", refuse)
         removed = filled.remove(missing=True)
     assert removed.files == [str(photos / "1.png")]
+
+
+def test_exception_for_a_store_that_names_a_folder_for_its_model(tmp_path: Path) -> None:
+    Store.make(tmp_path / "s", replace(IDENTITY, features=str(tmp_path / "model")))
+    with pytest.raises(CovisError, match="names a folder for its model"):
+        Index(tmp_path / "s").load()
+
+
+@pytest.mark.parametrize("k", [0, 10**20, 2.5])
+def test_exception_for_a_number_of_hits_that_cannot_be(filled: Index, photos: Path, k) -> None:
+    with pytest.raises(CovisError, match="k must be"):
+        filled.search(photos / "0.png", k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import warnings
@@ -66,6 +67,12 @@ class _Group(TyperGroup):
             # Newer releases of Typer put their library's own words first.
             error.message = error.message.removeprefix("Value error, ")
             raise
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            what = f"{error.filename}: {error.strerror}"
+            typer.echo(f"covis: {one_line(what)}; check its rights and its disk.", err=True)
+            raise typer.Exit(2) from None
         except KeyboardInterrupt as stop:
             typer.echo("covis: stopped; run it again to go on.", err=True)
             raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None

@@ -81,8 +81,8 @@ def batches(inputs: Sequence[FloatArray]) -> Iterator[tuple[list[int], FloatArra
     for index, each in enumerate(inputs):
         by_shape.setdefault(each.shape, []).append(index)
     for members in by_shape.values():
-        each = inputs[members[0]].size
-        step = max(1, min(BATCH, BATCH_PIXELS // max(each, 1)))
+        pixels = inputs[members[0]].size
+        step = max(1, min(BATCH, BATCH_PIXELS // max(pixels, 1)))
         for begin in range(0, len(members), step):
             part = members[begin : begin + step]
             yield part, np.stack([inputs[index] for index in part])[:, None]

@@ -101,7 +101,7 @@ def _walk_folder(
     except OSError as error:
         left_out(f"{folder} is left out: {error.strerror}.")
         return
-    folders = []
+    folders: list[str] = []
     for entry in entries:
         if entry.name.startswith("."):
             continue

@@ -278,6 +278,14 @@ class Index:
         options = self._given
         if self._store is not None:
             identity = self._store.identity
+            if (
+                options.features is None
+                and os.path.basename(identity.features) != identity.features
+            ):
+                raise ArgumentError(
+                    f"{self.uri} names a folder for its model, {identity.features}; if you trust "
+                    "it, name that folder yourself (features)."
+                )
             options = options.over(
                 ExtractorOptions(
                     features=identity.features,

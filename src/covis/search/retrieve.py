@@ -29,7 +29,7 @@ from covis.geometry.verdict import judge
 from covis.images.decode import load_image
 from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
-from covis.options import cpu_threads
+from covis.options import cpu_threads, whole_number
 from covis.search.duplicates import likely_ways
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
@@ -203,8 +203,8 @@ class Ranker:
         began: float,
     ) -> SearchResult:
         """See `Index.search`; the time counts from `began`."""
-        if k < 1 or candidates < 1:
-            raise ArgumentError(f"k and candidates must be 1 or more, not {k} and {candidates}.")
+        k = whole_number("k", k, 1)
+        candidates = whole_number("candidates", candidates, 1)
         if budget is not None and not budget > 0:
             raise ArgumentError(f"the budget must be a time above 0, not {budget}.")
         if rotate not in get_args(Rotate):
