@@ -13,7 +13,15 @@ import PIL.Image
 import pytest
 
 from covis.errors import ImageError
-from covis.images import check_picture, decode, load_image, memory, read_photo_info, read_size
+from covis.images import (
+    check_picture,
+    decode,
+    load_image,
+    memory,
+    read_photo_info,
+    read_samples,
+    read_size,
+)
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from malformed import cases, encoded, drawn, many_scans, png, write, zeros  # noqa: I001
@@ -74,6 +82,17 @@ def test_a_large_jpeg_is_decoded_reduced(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_image(path, max_size=160).pixels.shape == (120, 160, 3)
     with pytest.raises(ImageError, match="to decode"):
         load_image(path)
+
+
+def test_exception_for_a_mask_that_takes_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path, "a.jpg", encoded(A[:, :, 0], "JPEG", progressive=True))
+    monkeypatch.setattr(memory, "MEMORY", 4 * 120 * 160)
+    load_image(path)
+    for read in (read_samples, lambda name: load_image(A, mask=name)):
+        with pytest.raises(ImageError, match="to decode"):
+            read(path)
 
 
 def test_exception_for_scans_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,8 @@ from covis.options import size_limit
 from covis.quiet import quiet
 from covis.types import BoolArray, Image, MaskSource, Source
 
+WHOLE = 3
+"""Copies of a picture that there are while its samples are taken whole."""
 _JPEG_SCALES = 8, 4, 2, 1
 _BAND = 2_000_000
 """Pixels that are brought to 8 bits at a time."""
@@ -87,7 +90,7 @@ def read_samples(path: str | os.PathLike[str]) -> NDArray[Any]:
     (H, W), (H, W, 3) or, where there is transparency, (H, W, 4); uint8, uint16 or float32.
     Raises ImageError for a file that cannot be read, or has 32-bit integers beyond 16 bits.
     """
-    with opened(path) as (_, picture), decoding(picture, os.fspath(path), copies=3):
+    with _whole(os.fspath(path)) as picture:
         return _samples(picture, os.fspath(path))[0]
 
 
@@ -100,7 +103,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[i
         palette = picture.getpalette() if picture.mode == "P" else None
         if palette is None:
             return None
-        with decoding(picture, os.fspath(path), copies=3):
+        with decoding(picture, os.fspath(path), copies=WHOLE):
             return np.array(picture), palette
 
 
@@ -110,6 +113,15 @@ def to_grey(image: Image) -> NDArray[np.float32]:
     total = cv2.add(red, green, dtype=cv2.CV_16U)
     total = cv2.add(total, blue, dtype=cv2.CV_16U)
     return np.multiply(total, np.float32(1 / 765), dtype=np.float32)
+
+
+@contextmanager
+def _whole(path: str) -> Iterator[PIL.Image.Image]:
+    """A picture whose samples are all wanted, at full size."""
+    with opened(path) as (file, picture):
+        buffered = check_jpeg(file, path) if picture.format in ("JPEG", "MPO") else 0
+        with decoding(picture, path, copies=WHOLE, buffered=buffered):
+            yield picture
 
 
 def _from_file(path: str, max_size: int | None) -> Image:
@@ -288,7 +300,7 @@ def _load_mask(source: MaskSource, image: Image) -> BoolArray:
         name, mask = "mask", source != 0
     else:
         name = os.fspath(source)
-        with opened(name) as (_, picture), decoding(picture, name, copies=3):
+        with _whole(name) as picture:
             samples, turned = _samples(picture, name)
             samples = samples if samples.dtype != np.uint8 else _rgb(samples, name).max(axis=2)
             mask = turned.of_image(samples) != 0

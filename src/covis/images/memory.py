@@ -61,7 +61,8 @@ def decoding(
 
     copies: how many of the whole there are at a time. buffered: bytes that come on top.
     """
-    need = _needed(picture) * copies + buffered
+    unpacked = 4 if copies > 1 and picture.mode == "P" else 1  # It becomes RGB.
+    need = _needed(picture) * copies * unpacked + buffered
     if need > MEMORY:
         raise ImageError(
             f"{name} has {picture.width}x{picture.height} pixels, which take "
