@@ -1,6 +1,6 @@
-"""Measure image search: adding, memory, search over 100,000 images, the budget, kills.
+"""Measure image search: adding, memory, search over 100,000 images, the budget, threads.
 
-    python benchmarks/search.py [adding memory search index kills quantised] [--folder DIR]
+    python benchmarks/search.py [adding memory search index threads quantised] [--folder DIR]
 
 Without a name all parts run. What they store goes into a temporary folder, or into --folder,
 which is kept: a second run of `search` takes its 100,000 images from there. Photos come from
@@ -10,7 +10,7 @@ which is kept: a second run of `search` takes its 100,000 images from there. Pho
     memory      of the process while it adds many synthetic images
     search      the global stage and whole answers over --images images (100,000), budget 500 ms
     index       Lance's index over --index-images (300,000): its time and recall
-    kills       kill -9 at --kills random moments (50) while adding; then a run to the end
+    threads     --searches searches (1,000) in 8 threads on one index that changes meanwhile
     quantised   what 8-bit descriptors cost in matches
 """
 
@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,63 +143,40 @@ def indexed(folder: Path, options: argparse.Namespace) -> None:
     print(f"{1000 * max(seconds):.0f} ms; {share}")
 
 
-def kills(folder: Path, options: argparse.Namespace) -> None:
-    """Each time: start, kill -9 at a random moment, look at the store; at last a run to the end."""
-    photos, store = folder / "kills", fresh(folder / "killed")
-    count = 400
-    for number, picture in enumerate(pictures(count, (90, 120))):
+def threads(folder: Path, options: argparse.Namespace) -> None:
+    """Eight threads on one index, while another process' worth of adds and removes goes on."""
+    photos = folder / "shared"
+    for number, picture in enumerate(pictures(60, (240, 320))):
         write(photos / f"{number:03}.png", picture)
-    process = start(photos, store)
-    began = time.perf_counter()
-    process.wait()
-    span = time.perf_counter() - began
-    fresh(store)
-    before, survived = 0, 0
-    for number in range(options.kills):
-        process = start(photos, store)
-        time.sleep(random.uniform(0, span / 4))
-        process.kill()
-        process.wait()
-        images = Index(store).store.images.count_rows()
-        assert images >= before, f"kill {number}: {before} images before, {images} after"
-        survived += images > before
-        before = images
-        if images == count:
-            # All is stored: begin again, so that every kill meets a run at work.
-            check(store, photos, count)
-            fresh(store)
-            before = 0
-    check(store, photos, count)
-    print(f"{options.kills} kills, {survived} of them after a commit; in the end {count} images,")
-    print("each stored once.")
-
-
-def start(photos: Path, store: Path) -> subprocess.Popen[str]:
-    """A process that adds, with its model loaded."""
-    command = [sys.executable, "-c", ADD, str(photos), str(store)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
-
-
-ADD = """
-import sys
-from covis import Index
-from covis.search.ingest import LocalEngine, add
-index = Index(sys.argv[2], features="sift", max_keypoints=100)
-index._make()
-print("ready", flush=True)
-add(index.store, [sys.argv[1]], LocalEngine(index._extractor), commit=4)
-"""
-
-
-def check(store: Path, photos: Path, count: int) -> None:
-    index = Index(store)
+    extra = [
+        write(folder / "extra" / f"{number}.png", each)
+        for number, each in enumerate(pictures(4, (200, 300)))
+    ]
+    index = Index(fresh(folder / "threads"), max_keypoints=300)
     index.add([photos])
-    found = index.verify()
-    assert found.problems == [], found.problems
-    assert (found.images, found.files) == (count, count), found
+    queries = sorted(photos.iterdir())
+    wrong: list[str] = []
+
+    def search(number: int) -> None:
+        query = queries[number % len(queries)]
+        try:
+            found = index.search(query, 1).hits
+            if [Path(hit.path) for hit in found] != [query]:
+                wrong.append(f"{query.name}: {found}")
+        except Exception as error:
+            wrong.append(repr(error))
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(search, number) for number in range(options.searches)]
+        changes = 0
+        while not all(answer.done() for answer in answers):
+            index.add(extra)
+            index.remove(extra)
+            changes += 2
+    took = time.perf_counter() - began
+    print(f"{options.searches} searches in 8 threads, {changes} adds and removes meanwhile:")
+    print(f"{len(wrong)} wrong, {took:.0f} s", *wrong[:5], sep="\n")
 
 
 def quantising(folder: Path, options: argparse.Namespace) -> None:
@@ -337,7 +313,7 @@ PARTS = {
     "memory": memory,
     "search": search,
     "index": indexed,
-    "kills": kills,
+    "threads": threads,
     "quantised": quantising,
 }
 
@@ -359,7 +335,7 @@ def main() -> int:
     options.add_argument("--index-images", type=int, default=300_000, help="for index")
     options.add_argument("--memory-images", type=int, default=20_000, help="for memory")
     options.add_argument("--queries", type=int, default=50)
-    options.add_argument("--kills", type=int, default=50)
+    options.add_argument("--searches", type=int, default=1000, help="for threads")
     options.add_argument("--folder", type=Path, help="where stores go, and stay")
     return common.main(run, options)
 

@@ -29,8 +29,8 @@ from covis.errors import CovisError, ImageError
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
 from covis.files.run_folder import run_folder
 from covis.images.decode import load_image
+from covis.images.opened import check_file
 from covis.images.orientation import Orientation
-from covis.messages import not_there
 from covis.options import GeometryKind, MatchOptions, RuntimeOptions
 from covis.types import Features, Matches
 
@@ -103,7 +103,7 @@ def match_many(
         run_folder(out, run.identity, folders, _FOLLOWS),
         replacing(out / "summary.csv") as file,
     ):
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
         rows = csv.DictWriter(text, [column.name for column in fields(PairResult)])
         rows.writeheader()
         for image0, image1 in pairs:
@@ -179,10 +179,11 @@ class _Run:
         if image not in self._contents:
             self._check(image)
             try:
+                check_file(image)
                 with image.open("rb") as file:
                     self._contents[image] = hashlib.file_digest(file, "sha256").hexdigest()
-            except FileNotFoundError:
-                raise self._fails(image, not_there(image)) from None
+            except ImageError as error:
+                raise self._fails(image, str(error)) from None
             except OSError as error:
                 raise self._fails(image, f"{image} cannot be read: {error.strerror}.") from None
         return self._contents[image]

@@ -24,3 +24,17 @@ def extra(name: str) -> str:
 def not_there(path: str | os.PathLike[str], what: str = "file") -> str:
     """The sentence for a path that does not exist."""
     return f"{os.fspath(path)}: no such {what}; check the path."
+
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_WITHIN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
+
+
+def one_line(text: str) -> str:
+    """Text with control characters spelt out: a file's name must not move the cursor."""
+    return text.translate(_CONTROLS)
+
+
+def without_controls(text: str) -> str:
+    """The same, but lines and tabs stay."""
+    return text.translate(_WITHIN_LINES)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from covis.errors import ArgumentError
@@ -205,6 +206,22 @@ def cpu_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take, by the machine and its own limit (cgroup 2); None
+    where the system does not tell."""
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        for line in open("/proc/meminfo", encoding="ascii"):  # noqa: SIM115
+            if line.startswith("MemAvailable:"):
+                found.append(1024 * int(line.split()[1]))
+    with suppress(OSError, ValueError):
+        limit, used = (
+            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
+        )
+        found.append(max(limit - used, 0))
+    return min(found, default=None)
 
 
 def thread_count(threads: int | None) -> int:

@@ -88,11 +88,11 @@ def match_with(
     return covis("match", *pair)
 
 
-def test_control_c_exits_quietly_with_130(
+def test_control_c_exits_in_one_line_with_130(
     covis: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = match_with(KeyboardInterrupt, covis, pair, monkeypatch)
-    assert (result.exit_code, result.output) == (130, "")
+    assert (result.exit_code, result.output) == (130, "covis: stopped; run it again to go on.\n")
 
 
 def test_what_nobody_expected_keeps_its_traceback(
@@ -129,3 +129,30 @@ def test_options_offer_what_the_library_takes() -> None:
         of_command, of_library = (inspect.signature(each).parameters for each in (command, does))
         assert of_command[name].default == of_library[name].default
     assert inspect.signature(dense.show_command).parameters["model"].default == FINE_DENSE
+
+
+def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "covis", *(str(each) for each in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    name = "a\x1b[31m\x07\nb.jpg"
+    result = run_process("match", tmp_path / name, tmp_path / "c.jpg")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert r"a\x1b[31m\x07\x0ab.jpg" in result.stderr
+
+
+def test_what_the_system_refuses_is_one_line(
+    covis: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/closed/bundle.json")
+
+    monkeypatch.setattr("covis.api.match", refuse)
+    result = covis("match", *pair)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "covis: /closed/bundle.json: Permission denied; check its rights and its disk.\n",
+    )

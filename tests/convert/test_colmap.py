@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,3 +117,42 @@ def test_exception_for_what_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "database.db").write_text("hello")
     with pytest.raises(CovisError, match="not a COLMAP database"):
         colmap.read_features(tmp_path / "database.db")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE keypoints SET data = x'00'",
+        "UPDATE keypoints SET rows = 1000000000",
+        "UPDATE keypoints SET cols = 3",
+        "UPDATE keypoints SET rows = -5",
+        "UPDATE descriptors SET data = x'0000'",
+        "UPDATE descriptors SET rows = 0, cols = 0, data = x''",
+        "UPDATE descriptors SET type = 77",
+        "UPDATE cameras SET params = x'00'",
+        "UPDATE cameras SET model = 99",
+        "UPDATE cameras SET width = -1",
+        "UPDATE matches SET data = x'ffffffffffffffff', rows = 1",
+        "UPDATE matches SET data = x'00'",
+        "UPDATE matches SET pair_id = 77",
+        "UPDATE images SET camera_id = 55",
+        "DELETE FROM cameras",
+    ],
+)
+def test_damaged_rows_are_told_in_one_line_or_left_out(
+    two: tuple[Features, Features], matched: Matches, tmp_path: Path, change: str
+) -> None:
+    path = tmp_path / "database.db"
+    features = dict(zip(NAMES, two, strict=True))
+    colmap.write(path, features, {NAMES: matched})
+    with closing(sqlite3.connect(path)) as rows, rows:
+        rows.execute("PRAGMA ignore_check_constraints = 1")
+        rows.execute(change)
+    told = []
+    for read in (colmap.read_features, lambda path: colmap.read_matches(path, features)):
+        try:
+            read(path)
+        except CovisError as error:
+            told.append(str(error))
+    assert all(line.startswith(f"{path}: ") for line in told)
+    assert not any("\n" in line for line in told)

@@ -11,6 +11,7 @@ import pytest
 
 from covis import Extractor, Index, load_image
 from covis.errors import ArgumentError, BundleError, ImageError
+from covis.options import free_memory
 
 
 @pytest.mark.parametrize("count", [0, -5])
@@ -97,3 +98,19 @@ def test_a_single_path_is_a_batch_of_one(texture, tmp_path, kind):
     extract = Extractor("sift", max_keypoints=50)
     (features,) = extract.batch(kind(tmp_path / "a.png"))
     np.testing.assert_array_equal(features.keypoints, extract(tmp_path / "a.png").keypoints)
+
+
+def test_exception_for_features_that_do_not_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extract = Extractor("sift", max_size=0, max_keypoints=10)
+    monkeypatch.setattr("covis.features.extractor.LARGE", 100)
+    monkeypatch.setattr("covis.features.extractor.free_memory", lambda: 100 * 100 * 210 // 4)
+    extract(np.zeros((49, 49, 3), np.uint8))
+    with pytest.raises(ImageError, match=r"take some 0\.0 GB, .* a max_size of 100 or less"):
+        extract(np.zeros((100, 400, 3), np.uint8))
+
+
+def test_free_memory_is_some_of_the_machine() -> None:
+    free = free_memory()
+    assert free is None or 10**6 < free < 10**14

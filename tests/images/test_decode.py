@@ -462,9 +462,10 @@ def test_exception_no_permission_as_the_system_reports_it(tmp_path, monkeypatch)
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    path = saved(tmp_path / "a.png", scene())
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(ImageError) as error:
-        load_image("a.png")
+        load_image(path)
     assert_one_line(error, "a.png", "permission")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,51 @@ def test_pictures_below_a_folder_in_the_order_of_their_paths(tmp_path: Path) -> 
     expected = [tmp_path / "a" / "z.png", tmp_path / "b.jpg", tmp_path / "c" / "y.png"]
     assert pictures_below(tmp_path) == expected
     assert pictures_below(tmp_path / "none") == []
+
+
+def relative(paths: Iterable[str], root: Path) -> list[str]:
+    return [os.path.relpath(path, root) for path in paths]
+
+
+def test_linked_folders_are_walked_once_and_last(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for path in (root / "z" / "a.jpg", root / "b.jpg", other / "c.jpg"):
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    (root / "again").symlink_to(root / "z")
+    (root / "elsewhere").symlink_to(other)
+    (other / "loop").symlink_to(root)
+    found = relative(walk_pictures([root]), root)
+    assert found == ["b.jpg", os.path.join("z", "a.jpg"), os.path.join("elsewhere", "c.jpg")]
+
+
+def test_thumbnails_of_storage_boxes_are_left_out_and_told(tmp_path: Path) -> None:
+    for name in ("a.jpg", "@eaDir/a.jpg", "#recycle/b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    told: list[str] = []
+    assert relative(walk_pictures([tmp_path], told.append), tmp_path) == ["a.jpg"]
+    assert [line.split(" is left out: ")[0] for line in told] == [
+        str(tmp_path / "#recycle"),
+        str(tmp_path / "@eaDir"),
+    ]
+
+
+def test_folders_that_may_not_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    told: list[str] = []
+    assert relative(walk_pictures([tmp_path], told.append), tmp_path) == ["a.jpg"]
+    assert told == [f"{tmp_path / 'closed'} is left out: Permission denied."]
+    with pytest.raises(ArgumentError, match=r"no pictures there .* Permission denied"):
+        walk_pictures([tmp_path / "closed"])

@@ -180,3 +180,35 @@ def test_user_models(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "c"))
     assert user_models() == tmp_path / "c" / ".local" / "share" / "covis" / "models"
+
+
+@pytest.mark.parametrize("graph", ["../detect.onnx", "/etc/hosts", "..", "sub/detect.onnx", ""])
+def test_exception_for_a_graph_outside_the_folder(tmp_path, graph):
+    write(tmp_path / "a", ABOUT | {"graphs": {"detect": graph}}, graphs=())
+    (tmp_path / "detect.onnx").touch()
+    with pytest.raises(BundleError, match="lies outside its folder"):
+        Bundle.read(tmp_path / "a")
+
+
+def test_exception_for_json_without_end(tmp_path):
+    write(tmp_path, "[" * 100_000)
+    with pytest.raises(BundleError, match="not a bundle's description"):
+        Bundle.read(tmp_path)
+
+
+def test_an_unreadable_folder_hides_no_other(empty_home, monkeypatch):
+    write(user_models() / "good")
+    write(user_models() / "closed")
+    look = type(empty_home).is_file
+
+    def refuse(path):
+        if "closed" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(type(empty_home), "is_file", refuse)
+    broken = []
+    assert [each.name for each in list_bundles(broken)] == ["test"]
+    assert [str(error) for error in broken] == [
+        f"{user_models() / 'closed'}: cannot be read (Permission denied)."
+    ]

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, ImageError
 from covis.images.picture_files import walk_pictures
 from covis.search import Index
 from covis.search.ingest import LocalEngine
 
+PHOTOS = ("0.png", "1.png", "2.png", "3.png", "deeper/4.png", "deeper/5.png")
 Count = Callable[[], int]
 Scene = Callable[..., NDArray[np.uint8]]
 Write = Callable[[Path, NDArray[np.uint8]], Path]
@@ -153,9 +154,43 @@ def test_a_name_that_is_no_utf8_is_told(index: Index, photos: Path) -> None:
     except OSError:
         pytest.skip("this file system takes no such name")
     added = index.add([photos])
-    assert (added.added, list(added.failed.values())) == (
-        6,
-        ["its name is not valid UTF-8; rename it."],
+    shown = f"{photos}/bad\\xff.png"
+    assert added.added == 6
+    assert added.failed == {shown: f"{shown}: its name is not valid UTF-8; rename it."}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_does_not_stop_a_run(index: Index, photos: Path) -> None:
+    os.mkfifo(photos / "pipe.jpg")
+    added = index.add([photos])
+    assert (added.added, list(added.failed)) == (6, [str(photos / "pipe.jpg")])
+    assert "is a pipe or a device" in added.failed[str(photos / "pipe.jpg")]
+
+
+def test_folders_that_are_left_out_are_told(index: Index, photos: Path, scene: Scene) -> None:
+    (photos / "@eaDir").mkdir()
+    (photos / "@eaDir" / "0.png").write_bytes((photos / "0.png").read_bytes())
+    assert index.add([photos]).left_out == [
+        f"{photos / '@eaDir'} is left out: thumbnails or deleted files of a storage box."
+    ]
+    assert sorted(stored(index)) == sorted(str(photos / name) for name in PHOTOS)
+
+
+def test_a_picture_without_memory_for_its_features_does_not_stop_a_run(
+    index: Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from covis.features.extractor import Extractor
+
+    def check(self, image) -> None:
+        if image.name.endswith("3.png"):
+            raise ImageError(f"{image.name}: too large")
+
+    index._make()
+    monkeypatch.setattr(Extractor, "_check_memory", check)
+    added = index.add([photos])
+    assert (added.added, added.failed) == (
+        5,
+        {str(photos / "3.png"): f"{photos / '3.png'}: too large"},
     )
 
 
@@ -342,6 +377,7 @@ def test_verify_finds_a_vector_and_a_keypoint_out_of_range(filled: Index) -> Non
     rows = table.to_table().to_pylist()[:2]
     rows[0]["vector"] = [2 * value for value in rows[0]["vector"]]
     rows[1]["keypoints"][0] = [500.0, 1.0]
+    rows[0]["checksum"] = rows[1]["checksum"] = None  # As in stores of older versions.
     table.merge_insert("content").when_matched_update_all().execute(
         pa.Table.from_pylist(rows, table.schema)
     )

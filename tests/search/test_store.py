@@ -32,18 +32,21 @@ def unit_rows(rng: np.random.Generator, count: int, dimension: int) -> np.ndarra
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def described(content: str, count: int = 10, seed: int = 0) -> ImageRecord:
+def described(
+    content: str, count: int = 10, seed: int = 0, dimension: int = 64, vector: int = 0
+) -> ImageRecord:
     rng = np.random.default_rng(seed)
     features = Features(
         keypoints=(rng.random((count, 2)) * (640, 480)).astype(np.float32),
         scores=rng.random(count).astype(np.float32),
-        descriptors=unit_rows(rng, count, 64),
+        descriptors=unit_rows(rng, count, dimension),
         width=640,
         height=480,
         model="m",
     )
     thumbnail = rng.integers(0, 256, (16, 16)).astype(np.uint8)
-    return ImageRecord(content, 1, None, thumbnail, global_vector(features), features)
+    whole = unit_rows(rng, 1, vector)[0] if vector else global_vector(features)
+    return ImageRecord(content, 1, None, thumbnail, whole, features)
 
 
 def test_features_come_back_as_they_were_stored(tmp_path: Path) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+import sys
+import warnings
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -29,23 +34,48 @@ from covis.cli import (
     weights,
 )
 from covis.errors import CovisError
+from covis.messages import one_line
+from covis.quiet import own_streams
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 class _Group(TyperGroup):
-    """Tells mistakes of the user in one line."""
+    """Tells mistakes of the user in one line, and lets nobody else print."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        own_streams()
+        if not sys.warnoptions:
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # On damaged files.
+        with suppress(ValueError):  # Outside the main thread.
+            signal.signal(signal.SIGTERM, _terminate)
+        return super().main(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except CovisError as error:
-            typer.echo(f"covis: {error}", err=True)
+            typer.echo(f"covis: {one_line(str(error))}", err=True)
             raise typer.Exit(2) from None
         except typer.BadParameter as error:
             # Newer releases of Typer put their library's own words first.
             error.message = error.message.removeprefix("Value error, ")
             raise
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            what = f"{error.filename}: {error.strerror}"
+            typer.echo(f"covis: {one_line(what)}; check its rights and its disk.", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as stop:
+            typer.echo("covis: stopped; run it again to go on.", err=True)
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 app = typer.Typer(

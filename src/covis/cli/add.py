@@ -52,6 +52,8 @@ def command(
                 bars.tell(f"covis: {why}")
 
         added = index.add(photos, report=report, engine=engine, address=address)
+        for line in added.left_out:
+            bars.tell(f"covis: {line}")
     rate = f" ({added.added / added.seconds:.1f} a second)" if added.added else ""
     typer.echo(
         f"{added.added:,} added{rate}, {added.unchanged:,} unchanged, "

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+from covis.messages import one_line
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -52,7 +54,7 @@ class StageBars:
 
     def tell(self, line: str) -> None:
         """Print a line above the bars, or where there is no terminal."""
-        self._console.out(line, highlight=False)
+        self._console.out(one_line(line), highlight=False)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Show that so much of a stage is done. total: None where it is not known."""

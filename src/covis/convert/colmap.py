@@ -8,7 +8,9 @@ COLMAP sees the pixels as the file has them: store photos upright first, where E
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.convert.pairs import matches_of
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, CovisError
 from covis.types import Features, FloatArray, Matches
 
 if TYPE_CHECKING:
@@ -139,13 +141,31 @@ def read_matches(
         }
 
 
-def _opened(database: str | os.PathLike[str]) -> Database:
+@contextmanager
+def _opened(database: str | os.PathLike[str]) -> Iterator[Database]:
+    """The database, for reading; what damaged rows make of its readers becomes CovisError."""
     from covis.messages import not_there
     from covis.sfm.database import Database
 
     if not os.path.isfile(database):
         raise ArgumentError(not_there(database, "database"))
-    return Database(Path(database))
+    with Database(Path(database)) as opened:
+        try:
+            yield opened
+        except CovisError as error:
+            raise type(error)(f"{os.fspath(database)}: {error}") from None
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            MemoryError,
+            sqlite3.Error,
+        ) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CovisError(
+                f"{os.fspath(database)}: its rows are damaged ({reason[:200]}); make it anew."
+            ) from None
 
 
 def _keypoints(features: Features) -> FloatArray:

@@ -62,7 +62,7 @@ class Result:
             return cls(settings=Settings(**settings), rows=rows, **values)
         except OSError as error:
             raise ArgumentError(f"{path}: cannot be read ({error.strerror}).") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ArgumentError(f"{path}: no result of a benchmark ({error}).") from error
 
 

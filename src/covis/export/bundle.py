@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,20 +29,70 @@ class About(TypedDict):
 def replacing_bundle(folder: Path) -> Iterator[Path]:
     """A new, empty folder that takes the place of `folder` when the block ends without an error.
 
-    Raises BundleError when `folder` holds something else than a bundle.
+    Raises BundleError when `folder` holds something else than a bundle, or other files beside one,
+    and where nothing can be written.
     """
-    if not (folder / "bundle.json").is_file() and (
-        folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    ):
-        raise BundleError(f"{folder}: is there and is no bundle; it is left alone.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        new = Path(work) / "bundle"
+    _check_replaceable(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(folder.parent)
+        work = tempfile.mkdtemp(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=folder.parent)
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot be written ({error.strerror}).") from error
+    try:
+        new, old = Path(work) / "bundle", Path(work) / "old"
         new.mkdir()
         yield new
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
+        _check_replaceable(folder)
+        replaced = folder.exists()
+        if replaced:
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError as error:
+            if replaced:
+                old.rename(folder)
+            raise BundleError(f"{folder}: cannot be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+_UNFINISHED = ".covis-unfinished-"
+_BESIDE = {"bundle.json", "one_file.onnx", "parity.md"}
+"""What covis writes into a bundle's folder beside its graphs."""
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise BundleError for a folder with anything in it that is not a bundle's."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "bundle.json").is_file():
+        raise BundleError(f"{folder}: is there and is no bundle; it is left alone.")
+    known = _BESIDE | set(Bundle.read(folder).graphs.values())
+    others = sorted(path.name for path in folder.iterdir() if path.name not in known)
+    if others:
+        raise BundleError(
+            f"{folder}: holds {others[0]}, which is no part of its bundle; it is left alone. "
+            "Move that away, or name another folder."
+        )
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Delete what killed runs left there half written."""
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        process = path.name.removeprefix(_UNFINISHED).partition("-")[0]
+        if process.isdigit() and not _runs(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager

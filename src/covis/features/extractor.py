@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Self
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, ImageError
 from covis.features.registry import HANDCRAFTED, LocalFeatures, SemiDenseFeatures
 from covis.files.paths import StrPath, listed
 from covis.images.decode import load_image
@@ -16,6 +17,7 @@ from covis.options import (
     DEFAULT_MAX_KEYPOINTS,
     ExtractorOptions,
     RuntimeOptions,
+    free_memory,
     size_limit,
 )
 from covis.runtime.architectures import ARCHITECTURES, load, names
@@ -24,6 +26,10 @@ from covis.types import Features, Image, MaskSource, Source
 
 ALIASES = {"xfeat": "xfeat-covis"}
 """What names stand for: the weights in the package."""
+LARGE = 10_000_000
+"""Pixels from which on the memory that features take is looked at."""
+BYTES = 150
+"""A pixel, for networks that do not say (their own BYTES)."""
 
 
 class Extractor:
@@ -131,6 +137,8 @@ class Extractor:
         Images that the network sees at one size go through it a few together.
         """
         loaded = [self._load(image) for image in listed(images)]
+        for image in loaded:
+            self._check_memory(image)
         if self.semi_dense:
             assert isinstance(self._finds, SemiDenseFeatures)
             return [self._finds.semi_dense(image, self.max_keypoints) for image in loaded]
@@ -138,3 +146,17 @@ class Extractor:
 
     def _load(self, image: Source, mask: MaskSource | None = None) -> Image:
         return load_image(image, max_size=self.max_size, mask=mask)
+
+    def _check_memory(self, image: Image) -> None:
+        """Raise ImageError for an image whose features would take more memory than is free."""
+        rows, columns = image.pixels.shape[:2]
+        if rows * columns < LARGE or (free := free_memory()) is None:
+            return
+        each = getattr(self._finds, "BYTES", BYTES)
+        if rows * columns * each > free:
+            fits = int(max(rows, columns) * math.sqrt(free / (rows * columns * each)))
+            raise ImageError(
+                f"{image.name}: features in {columns}x{rows} pixels take some "
+                f"{rows * columns * each / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
+                f"give a max_size of {fits // 100 * 100} or less."
+            )

@@ -17,6 +17,8 @@ from covis.types import Features, FloatArray, Image
 
 BATCH = 4
 """Images that go through a network at a time: more take memory and save nothing."""
+BATCH_PIXELS = 4_000_000
+"""Of these together, unless one has more."""
 
 
 class Network:
@@ -79,6 +81,8 @@ def batches(inputs: Sequence[FloatArray]) -> Iterator[tuple[list[int], FloatArra
     for index, each in enumerate(inputs):
         by_shape.setdefault(each.shape, []).append(index)
     for members in by_shape.values():
-        for begin in range(0, len(members), BATCH):
-            part = members[begin : begin + BATCH]
+        pixels = inputs[members[0]].size
+        step = max(1, min(BATCH, BATCH_PIXELS // max(pixels, 1)))
+        for begin in range(0, len(members), step):
+            part = members[begin : begin + step]
             yield part, np.stack([inputs[index] for index in part])[:, None]

@@ -13,6 +13,7 @@ class Sift(OneByOne):
     """SIFT on images."""
 
     THRESHOLD = 0.0
+    BYTES = 210  # A pixel, at full size.
 
     def extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
         """See `extract_sift`."""

@@ -20,6 +20,9 @@ from covis.messages import not_there
 PARTIAL = ".partial"
 """The ending of a file that is still being written; a killed process may leave one behind."""
 
+UNFOLDED, UNFOLDED_TIMES = 64_000_000, 100
+"""Bytes that an archive may unfold to, and how many times its own; the larger one counts."""
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -48,6 +51,13 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
         np.savez(file, allow_pickle=False, **arrays)
 
 
+def check_unfolds(archive: zipfile.ZipFile, size: int) -> None:
+    """Raise ValueError for an archive of so many bytes that unfolds to very much more."""
+    unfolded = sum(each.file_size for each in archive.infolist())
+    if unfolded > max(UNFOLDED, UNFOLDED_TIMES * size):
+        raise ValueError(f"it unfolds from {size:,} bytes to {unfolded:,}")
+
+
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file by name. Raises CovisError when it is missing or damaged."""
     try:
@@ -55,6 +65,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         if not isinstance(stored, NpzFile):
             raise ValueError("one array, not several by name")
         with stored:
+            assert stored.zip is not None
+            check_unfolds(stored.zip, os.stat(path).st_size)
             return dict(stored)
     except FileNotFoundError:
         raise CovisError(not_there(path)) from None

@@ -48,7 +48,7 @@ def run_folder(
 def _check_same(path: Path, settings: Mapping[str, Any], follows: Mapping[str, str]) -> None:
     try:
         before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CovisError(f"{path} is damaged ({error}); use another folder.") from None
     different = differences(before, settings, follows)
     if different:

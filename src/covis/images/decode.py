@@ -1,35 +1,43 @@
 """Decode pictures: any common format, upright, 8-bit RGB, no larger than needed.
 
-Pillow reads headers, reports damage, and decodes PNG, WebP and TIFF as fast as OpenCV does.
-JPEGs go through OpenCV, twice as fast, and are decoded at 1/2, 1/4 or 1/8 where that is enough.
+Pillow decodes all of them; OpenCV is no faster, and prints what it thinks of a file. JPEGs are
+decoded at 1/2, 1/4 or 1/8 where that is enough. What is large is brought to 8 bits and to its size
+in bands of rows, so that of the whole there is Pillow's copy only, and `memory` bounds these.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
 
 from covis.errors import ArgumentError, ImageError
-from covis.images.exif import focal_length, orientation
+from covis.images.exif import exif_of, exif_with, focal_length, orientation, stored_size
+from covis.images.memory import check_jpeg, decoding
 from covis.images.opened import damage_reported, opened
 from covis.images.orientation import Orientation
 from covis.options import size_limit
+from covis.quiet import quiet
 from covis.types import BoolArray, Image, MaskSource, Source
 
-_JPEG_END = b"\xff\xd9"
-_JPEG_SCALES = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    1: cv2.IMREAD_COLOR,
-}
+WHOLE = 3
+"""Copies of a picture that there are while its samples are taken whole."""
+_JPEG_SCALES = 8, 4, 2, 1
+_BAND = 2_000_000
+"""Pixels that are brought to 8 bits at a time."""
+_LARGE = 8_000_000
+"""Pixels from which on bands are reduced, too."""
+_SLACK = 1e-3
+"""How far float values may lie outside 0..1, where they are rounded back."""
 
 
 def load_image(
@@ -47,7 +55,8 @@ def load_image(
 
     Paths and Pillow images are turned upright after EXIF and give `focal_length` where EXIF
     tells it. Of several frames or pages the first is read. Transparent parts become white.
-    Of 16 bits the upper eight are kept.
+    Whole numbers above 255 are taken as 10, 12 or 16 bits, the least that hold all of the picture;
+    the upper eight are kept.
 
     Raises ImageError for a source or mask that cannot be used, ArgumentError for a max_size
     below 0 or a source of another type.
@@ -57,9 +66,9 @@ def load_image(
         case Image():
             image = source
         case PIL.Image.Image():
-            image = _from_pillow(source)
+            image = _from_pillow(source, max_size)
         case np.ndarray():
-            pixels = _rgb(source, "array")
+            pixels = _rgb(source, "array", _highest(source))
             image = Image(pixels, pixels.shape[1], pixels.shape[0])
         case str() | os.PathLike():
             image = _from_file(os.fspath(source), max_size)
@@ -81,7 +90,7 @@ def read_samples(path: str | os.PathLike[str]) -> NDArray[Any]:
     (H, W), (H, W, 3) or, where there is transparency, (H, W, 4); uint8, uint16 or float32.
     Raises ImageError for a file that cannot be read, or has 32-bit integers beyond 16 bits.
     """
-    with opened(path) as (_, picture):
+    with _whole(os.fspath(path)) as picture:
         return _samples(picture, os.fspath(path))[0]
 
 
@@ -92,7 +101,10 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[i
     """
     with opened(path) as (_, picture):
         palette = picture.getpalette() if picture.mode == "P" else None
-        return None if palette is None else (np.array(picture), palette)
+        if palette is None:
+            return None
+        with decoding(picture, os.fspath(path), copies=WHOLE):
+            return np.array(picture), palette
 
 
 def to_grey(image: Image) -> NDArray[np.float32]:
@@ -103,101 +115,101 @@ def to_grey(image: Image) -> NDArray[np.float32]:
     return np.multiply(total, np.float32(1 / 765), dtype=np.float32)
 
 
+@contextmanager
+def _whole(path: str) -> Iterator[PIL.Image.Image]:
+    """A picture whose samples are all wanted, at full size."""
+    with opened(path) as (file, picture):
+        buffered = check_jpeg(file, path) if picture.format in ("JPEG", "MPO") else 0
+        with decoding(picture, path, copies=WHOLE, buffered=buffered):
+            yield picture
+
+
 def _from_file(path: str, max_size: int | None) -> Image:
     with opened(path) as (file, picture):
-        if picture.format in ("JPEG", "MPO"):
-            size, turned = picture.size, orientation(picture.getexif())
-            _check_jpeg_ends(file, path)
-            pixels = _jpeg(file, picture, path, max_size)
-        else:
-            samples, turned = _samples(picture, path)
-            pixels = _rgb(samples, path)
-            size = pixels.shape[1], pixels.shape[0]
-        return _upright_image(pixels, size, turned, picture.getexif(), path)
+        buffered = check_jpeg(file, path) if picture.format in ("JPEG", "MPO") else 0
+        return _upright_image(picture, path, max_size, buffered, picture.close)
 
 
-def _from_pillow(picture: PIL.Image.Image) -> Image:
+def _from_pillow(picture: PIL.Image.Image, max_size: int | None) -> Image:
     name = str(getattr(picture, "filename", "") or "Pillow image")
     if 0 in picture.size:
         raise ImageError(f"{name}: the picture has no pixels ({picture.width}x{picture.height}).")
     with damage_reported(name):
-        samples, turned = _samples(picture, name)
-        pixels = _rgb(samples, name)
-        size = pixels.shape[1], pixels.shape[0]
-        return _upright_image(pixels, size, turned, picture.getexif(), name)
+        return _upright_image(picture, name, max_size)
 
 
 def _upright_image(
-    pixels: NDArray[np.uint8],
-    size: tuple[int, int],
-    turned: Orientation,
-    exif: PIL.Image.Exif,
+    picture: PIL.Image.Image,
     name: str,
+    max_size: int | None,
+    buffered: int = 0,
+    close: Callable[[], None] = lambda: None,
 ) -> Image:
-    """pixels, size: as stored, the latter of the full picture."""
+    """buffered: bytes that a JPEG's decoder keeps of the whole picture. close: frees the picture.
+
+    The pixels are of full size, or of a smaller one from max_size up.
+    """
+    size = width, height = stored_size(picture)
+    target = _fitted(width, height, max_size or max(size))
+    room = min(width // target[0], height // target[1])
+    scale = 1
+    if isinstance(picture, JpegImageFile) and picture.tile:
+        scale = next(scale for scale in _JPEG_SCALES if scale <= room)
+        picture.draft(None, target)
+    with decoding(picture, name, buffered=buffered), quiet(picture.format == "TIFF"):
+        exif = exif_with(picture)
+        turned, focal = orientation(exif), focal_length(exif, size)
+        picture.load()
+        by_pillow = turned.then(orientation(exif_of(picture)).inverse)
+        factor = max(1, room // scale // 2) if picture.width * picture.height > _LARGE else 1
+        pixels = _in_bands(picture, name, factor)
+        close()
+    scale *= factor
+    if width % scale or height % scale:
+        # Reduced sides are rounded up to whole pixels, which only Pillow's resize can allow for.
+        (across, down), target = by_pillow.of_size(size), by_pillow.of_size(target)
+        reduced, box = PIL.Image.fromarray(pixels), (0, 0, across / scale, down / scale)
+        pixels = np.asarray(reduced.resize(target, PIL.Image.Resampling.BILINEAR, box))
+    upright = by_pillow.inverse.then(turned)  # Pillow turns TIFFs itself, and drops the tag.
     width, height = turned.of_size(size)
     return Image(
-        pixels=turned.of_image(pixels),
+        pixels=upright.of_image(pixels),
         width=width,
         height=height,
         name=name,
-        focal_length=focal_length(exif, size),
+        focal_length=focal,
         orientation=turned.exif,
     )
 
 
-def _check_jpeg_ends(file: BinaryIO, path: str) -> None:
-    """Raise ImageError where no end marker follows the start of the scan.
-
-    Decoders fill the missing part of a file with grey. Inside a scan the end marker cannot
-    occur by chance; before it, it can: a thumbnail in EXIF has its own.
-    """
-    position = 2
-    while True:
-        file.seek(position)
-        segment = file.read(4)
-        if len(segment) < 4:
-            raise ImageError(f"{path} is cut short: no picture data; copy or download it again.")
-        if segment[1] == 0xDA:
-            break
-        is_filler = segment[0] != 0xFF or segment[1] in (0x00, 0x01, 0xFF)
-        position += 1 if is_filler else 2 + int.from_bytes(segment[2:])
-    if _JPEG_END not in file.read():
-        raise ImageError(
-            f"{path} is cut short: its end marker is missing; copy or download it again."
-        )
-
-
-def _jpeg(
-    file: BinaryIO, picture: PIL.Image.Image, path: str, max_size: int | None
-) -> NDArray[np.uint8]:
-    """(h, w, 3), not yet upright: full size, or a smaller one from max_size up."""
+def _in_bands(picture: PIL.Image.Image, name: str, factor: int) -> NDArray[np.uint8]:
+    """A loaded picture's pixels (h, w, 3), each the mean of factor x factor of them."""
     width, height = picture.size
-    target = _fitted(width, height, max_size or max(width, height))
-    scale = next(s for s in _JPEG_SCALES if s <= min(width // target[0], height // target[1]))
-    if width % scale or height % scale:
-        # Decoded sides are rounded up to whole pixels, which only Pillow's resize can allow for.
-        picture.draft(None, target)
-        coloured = picture if picture.mode == "RGB" else picture.convert("RGB")
-        box = (0, 0, width / scale, height / scale)
-        return np.asarray(coloured.resize(target, PIL.Image.Resampling.BILINEAR, box))
-    if picture.mode in ("L", "RGB"):
-        file.seek(0)
-        flags = _JPEG_SCALES[scale] | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr: NDArray[Any] | None = cv2.imdecode(np.frombuffer(file.read(), np.uint8), flags)
-        if bgr is not None:
-            rgb: NDArray[Any] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
-            return rgb
-    picture.draft(None, target)
-    return _rgb(_samples(picture, path)[0], path)
+    rows = max(1, _BAND // width // factor) * factor
+    tops = range(0, height, rows)
+
+    def samples(top: int) -> NDArray[Any]:
+        whole = len(tops) == 1
+        band = picture if whole else picture.crop((0, top, width, min(top + rows, height)))
+        return _loaded(band, name)
+
+    highest = max(_highest(samples(top)) for top in tops) if picture.mode[0] == "I" else 0
+    if len(tops) == 1 and factor == 1:
+        return _rgb(samples(0), name, highest)
+    pixels = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
+    for top in tops:
+        band = PIL.Image.fromarray(_rgb(samples(top), name, highest))
+        reduced = np.asarray(band.reduce(factor) if factor > 1 else band)
+        pixels[top // factor : top // factor + len(reduced)] = reduced
+    return pixels
 
 
 def _samples(picture: PIL.Image.Image, name: str) -> tuple[NDArray[Any], Orientation]:
-    """The pixels as stored, at the depth they have, for `_rgb`; and what makes them upright."""
-    turned = orientation(picture.getexif())
-    array = _loaded(picture, name)
-    # Pillow makes TIFFs upright as it loads them, and drops the tag.
-    by_pillow = turned.then(orientation(picture.getexif()).inverse)
+    """The pixels as stored, at the depth they have; and what makes them upright."""
+    turned = orientation(exif_with(picture))
+    with quiet(picture.format == "TIFF"):
+        array = _loaded(picture, name)
+    by_pillow = turned.then(orientation(exif_of(picture)).inverse)  # As in `_upright_image`.
     return by_pillow.inverse.of_image(array), turned
 
 
@@ -216,8 +228,11 @@ def _loaded(picture: PIL.Image.Image, name: str) -> NDArray[Any]:
     return np.asarray(picture.convert("L" if picture.mode == "1" else "RGB"))
 
 
-def _rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Any array that `load_image` takes -> (h, w, 3) uint8, transparency over white."""
+def _rgb(array: NDArray[Any], name: str, highest: int = 0) -> NDArray[np.uint8]:
+    """Any array that `load_image` takes -> (h, w, 3) uint8, transparency over white.
+
+    highest: the highest value of the whole picture, where it has uint16.
+    """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"{name} has shape {array.shape}; it must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."
@@ -226,7 +241,7 @@ def _rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise ImageError(f"{name} has no pixels (shape {array.shape}).")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    pixels = np.ascontiguousarray(_eight_bit(array, name))
+    pixels = np.ascontiguousarray(_eight_bit(array, name, highest))
     if pixels.ndim == 2:
         grey: NDArray[Any] = cv2.merge([pixels, pixels, pixels])
         return grey
@@ -237,11 +252,17 @@ def _rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return ((over_white + 127) // 255).astype(np.uint8)
 
 
-def _eight_bit(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _highest(samples: NDArray[Any]) -> int:
+    """The highest value, of uint16 only."""
+    return int(samples.max()) if samples.dtype == np.uint16 and samples.size else 0
+
+
+def _eight_bit(array: NDArray[Any], name: str, highest: int) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return (array >> 8).astype(np.uint8)
+        depth = next(bits for bits in (8, 10, 12, 16) if highest < 1 << bits)
+        return (array >> (depth - 8)).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
         raise ImageError(
             f"{name} has dtype {array.dtype}; it must be uint8, uint16 or float in 0..1."
@@ -249,12 +270,12 @@ def _eight_bit(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageError(f"{name} has NaN or infinite values; replace them first.")
-    if low < 0 or high > 1:
+    if low < -_SLACK or high > 1 + _SLACK:
         raise ImageError(
             f"{name} has float values from {low:.4g} to {high:.4g}; scale them to 0..1 "
             "or pass uint8."
         )
-    return np.rint(array * np.float32(255)).astype(np.uint8)
+    return np.rint(np.clip(array, 0, 1) * np.float32(255)).astype(np.uint8)
 
 
 def _fitted(width: int, height: int, max_size: int) -> tuple[int, int]:
@@ -279,7 +300,7 @@ def _load_mask(source: MaskSource, image: Image) -> BoolArray:
         name, mask = "mask", source != 0
     else:
         name = os.fspath(source)
-        with opened(name) as (_, picture):
+        with _whole(name) as picture:
             samples, turned = _samples(picture, name)
             samples = samples if samples.dtype != np.uint8 else _rgb(samples, name).max(axis=2)
             mask = turned.of_image(samples) != 0

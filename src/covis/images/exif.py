@@ -12,6 +12,7 @@ import PIL.Image
 from PIL.ExifTags import GPS, IFD, Base
 
 from covis.errors import ImageError
+from covis.images.memory import decoding
 from covis.images.opened import opened
 from covis.images.orientation import UPRIGHT, Orientation
 
@@ -39,8 +40,8 @@ def read_photo_info(path: str | os.PathLike[str], focal: float | None) -> PhotoI
     """Read a photo's header. focal: as `load_image` found it. Raises ImageError."""
     try:
         with opened(path) as (_, picture):
-            size, exif = _stored_size(picture), picture.getexif()
-            tags, gps = exif.get_ifd(IFD.Exif), exif.get_ifd(IFD.GPSInfo)
+            size, exif = stored_size(picture), _exif_of_file(picture, path)
+            tags, gps = _block(exif, IFD.Exif), _block(exif, IFD.GPSInfo)
     except ImageError:
         if os.path.exists(path):
             raise
@@ -53,7 +54,39 @@ def read_photo_info(path: str | os.PathLike[str], focal: float | None) -> PhotoI
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) of the upright picture in pixels, from its header. Raises ImageError."""
     with opened(path) as (_, picture):
-        return orientation(picture.getexif()).of_size(_stored_size(picture))
+        return orientation(_exif_of_file(picture, path)).of_size(stored_size(picture))
+
+
+def exif_of(picture: PIL.Image.Image) -> PIL.Image.Exif:
+    """A picture's EXIF; an empty one where it cannot be read, which harms no pixel."""
+    try:
+        exif = picture.getexif()
+        dict(exif)
+    except Exception:  # Whatever Pillow trips over in it.
+        return PIL.Image.Exif()
+    return exif
+
+
+def exif_with(picture: PIL.Image.Image) -> PIL.Image.Exif:
+    """The same of a picture that is not loaded yet, which a PNG then is: in it EXIF may follow the
+    pixels."""
+    if picture.format == "PNG":
+        picture.load()
+    return exif_of(picture)
+
+
+def _exif_of_file(picture: PIL.Image.Image, path: str | os.PathLike[str]) -> PIL.Image.Exif:
+    if picture.format != "PNG":
+        return exif_of(picture)
+    with decoding(picture, os.fspath(path)):
+        return exif_with(picture)
+
+
+def _block(exif: PIL.Image.Exif, which: IFD) -> Mapping[int, Any]:
+    try:
+        return exif.get_ifd(which)
+    except Exception:  # As above.
+        return {}
 
 
 def orientation(exif: PIL.Image.Exif) -> Orientation:
@@ -68,7 +101,7 @@ def focal_length(exif: PIL.Image.Exif, size: tuple[int, int]) -> float | None:
     view along the diagonal. Without it, the length in millimetres and the sensor's resolution
     are used, scaled where the picture no longer has the width the camera wrote.
     """
-    tags = exif.get_ifd(IFD.Exif)
+    tags = _block(exif, IFD.Exif)
     equivalent = _positive(tags.get(Base.FocalLengthIn35mmFilm))
     if equivalent is not None:
         return equivalent / _FULL_FRAME_DIAGONAL * math.hypot(*size)
@@ -81,7 +114,7 @@ def focal_length(exif: PIL.Image.Exif, size: tuple[int, int]) -> float | None:
     return length * resolution / unit * size[0] / camera_width
 
 
-def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
+def stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
     """Of the pixels in the file; Pillow gives that of a TIFF as if it were upright."""
     tags = getattr(picture, "tag_v2", None)
     return picture.size if tags is None else (int(tags[256]), int(tags[257]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import BinaryIO
 
 import PIL.Image
@@ -15,6 +18,14 @@ from covis.messages import not_there
 
 MAX_PIXELS = 300_000_000
 """Files that claim more pixels than this are refused before they are decoded."""
+MAX_FILE = 1_000_000_000
+"""Bytes of the largest file that is read as a picture."""
+FORMATS = {
+    "JPEG": "Jpeg", "PNG": "Png", "WEBP": "WebP", "TIFF": "Tiff", "BMP": "Bmp", "DIB": "Bmp",
+    "GIF": "Gif", "AVIF": "Avif", "HEIF": "", "JPEG2000": "Jpeg2K", "PPM": "Ppm", "TGA": "Tga",
+}  # fmt: skip
+"""What is read, whatever a file's name says, and Pillow's module for it (HEIF's comes from
+elsewhere). Some of Pillow's other formats start programs."""
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
@@ -32,7 +43,7 @@ class _PillowLimit:
         with self._lock:
             limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
             try:
-                return PIL.Image.open(file)
+                return PIL.Image.open(file, formats=_known_formats())
             finally:
                 PIL.Image.MAX_IMAGE_PIXELS = limit
 
@@ -55,23 +66,49 @@ class _PillowLimit:
 _pillow_limit = _PillowLimit()
 
 
-@contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, PIL.Image.Image]]:
-    """The file and its header as Pillow reads it; what goes wrong inside becomes ImageError."""
+def check_file(path: str | os.PathLike[str]) -> os.stat_result:
+    """What the system says of a file that could be a picture.
+
+    Raises ImageError for what is not there, is no regular file (reading a pipe or a device could
+    wait for ever), has no bytes or too many.
+    """
     path = os.fspath(path)
     try:
-        file = open(path, "rb")  # noqa: SIM115
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError(not_there(path)) from None
-    except IsADirectoryError:
-        raise ImageError(f"{path} is a folder; give the path of a picture in it.") from None
     except PermissionError:
         raise ImageError(f"{path}: no permission to read it; change its rights.") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{path} cannot be opened: {error}.") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{path} is a folder; give the path of a picture in it.")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path} is a pipe or a device; save what comes from it as a file first.")
+    if status.st_size == 0:
+        raise ImageError(f"{path} is empty (0 bytes); copy or download it again.")
+    if status.st_size > MAX_FILE:
+        raise ImageError(
+            f"{path} has {status.st_size:,} bytes, more than the {MAX_FILE:,} that covis reads; "
+            "make it smaller first."
+        )
+    return status
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, PIL.Image.Image]]:
+    """The file and its header as Pillow reads it; what goes wrong inside becomes ImageError."""
+    path = os.fspath(path)
+    check_file(path)
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise ImageError(not_there(path)) from None
+    except PermissionError:
+        raise ImageError(f"{path}: no permission to read it; change its rights.") from None
+    except OSError as error:
+        raise ImageError(f"{path} cannot be opened: {error}.") from None
     with file, damage_reported(path):
-        if os.fstat(file.fileno()).st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes); copy or download it again.")
         try:
             picture = _pillow_limit.header(file)
         except PIL.UnidentifiedImageError:
@@ -95,8 +132,12 @@ def damage_reported(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises on damaged data, which can be anything, into ImageError."""
     try:
         yield
-    except (ImageError, MemoryError):
+    except ImageError:
         raise
+    except MemoryError:
+        raise ImageError(
+            f"{name} takes more memory than there is; make it smaller first."
+        ) from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(
@@ -108,3 +149,16 @@ def check_picture(path: str | os.PathLike[str]) -> None:
     """Raise the ImageError of `load_image` for a file whose header already tells it; fast."""
     with opened(path):
         pass
+
+
+def _known_formats() -> list[str]:
+    """Those of `FORMATS` that are at hand."""
+    _import_plugins()
+    return [name for name in FORMATS if name in PIL.Image.OPEN]
+
+
+@cache
+def _import_plugins() -> None:
+    for module in filter(None, FORMATS.values()):
+        with suppress(ImportError):  # AVIF came with Pillow 11.3.
+            importlib.import_module(f"PIL.{module}ImagePlugin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +18,13 @@ PICTURE_SUFFIXES = frozenset(
         ".pnm", ".tga",
     )
 )  # fmt: skip
+
+
+THUMBNAIL_FOLDERS = frozenset(("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"))
+"""Where storage boxes keep small copies and what was deleted, in small letters."""
+
+LeftOut = Callable[[str], None]
+"""Called with a line for each folder, or file, that is passed over."""
 
 
 def is_picture(name: str) -> bool:
@@ -43,35 +50,70 @@ def pictures_to_pair(folder: Path) -> list[Path]:
 
 def pictures_below(folder: Path) -> list[Path]:
     """The pictures in `folder` at any depth, in the order of their paths; none if it is none."""
-    return sorted(Path(path) for path in _walk(os.fspath(folder)))
+    return sorted(Path(path) for path in _walk(os.fspath(folder), lambda _: None))
 
 
-def walk_pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
+def walk_pictures(
+    paths: Iterable[str | os.PathLike[str]], left_out: LeftOut | None = None
+) -> Iterator[str]:
     """The pictures in folders, at any depth and by name, and the files that are named themselves.
 
-    Hidden ones are left out. Raises ArgumentError, before the first, for a path that is not there
-    and where no path has a picture.
+    Links to folders are followed, each folder once. Hidden ones are left out, and those where
+    storage boxes keep thumbnails; `left_out` is told of these, of folders that may not be read and
+    of what only looks like a file. Raises ArgumentError, before the first, for a path that is not
+    there and where no path has a picture.
     """
     roots = list(dict.fromkeys(os.path.abspath(path) for path in paths))
     for root in roots:
         if not os.path.exists(root):
             raise ArgumentError(not_there(root, "file or folder"))
-    files = (file for root in roots for file in (_walk(root) if os.path.isdir(root) else [root]))
+    told: list[str] = []
+    tell = left_out or told.append
+    files = (
+        file for root in roots for file in (_walk(root, tell) if os.path.isdir(root) else [root])
+    )
     first = next(files, None)
     if first is None:
         known = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise ArgumentError(f"{', '.join(roots) or 'nothing'}: no pictures there ({known}).")
+        why = f" {told[0]}" if told else ""
+        raise ArgumentError(f"{', '.join(roots) or 'nothing'}: no pictures there ({known}).{why}")
     return chain([first], files)
 
 
-def _walk(root: str) -> Iterator[str]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not name.endswith(".lance")
-        )
-        for name in sorted(names):
-            if is_picture(name):
-                yield os.path.join(folder, name)
+def _walk(root: str, left_out: LeftOut) -> Iterator[str]:
+    seen: set[tuple[int, int]] = set()
+    links: list[str] = []
+    yield from _walk_folder(root, left_out, seen, links)
+    while links:  # After all else, so that a folder goes by its own path where it has one here.
+        yield from _walk_folder(links.pop(0), left_out, seen, links)
+
+
+def _walk_folder(
+    folder: str, left_out: LeftOut, seen: set[tuple[int, int]], links: list[str]
+) -> Iterator[str]:
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        left_out(f"{folder} is left out: {error.strerror}.")
+        return
+    folders: list[str] = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if entry.name.lower() in THUMBNAIL_FOLDERS:
+                left_out(f"{entry.path} is left out: thumbnails or deleted files of a storage box.")
+            elif not entry.name.endswith(".lance"):
+                (links if entry.is_symlink() else folders).append(entry.path)
+        elif is_picture(entry.name):
+            yield entry.path
+    for path in folders:
+        yield from _walk_folder(path, left_out, seen, links)
 
 
 def read_pairs(path: Path) -> list[tuple[Path, Path]]:

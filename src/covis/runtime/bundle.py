@@ -44,10 +44,10 @@ class Bundle:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             bundle = Bundle(**values, folder=folder)
-            graphs = [folder / graph for graph in bundle.graphs.values()]
+            graphs = [folder / _own_name(graph) for graph in bundle.graphs.values()]
         except FileNotFoundError:
             raise BundleError(f"{folder}: no bundle there (no bundle.json).") from None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"{path}: not a bundle's description ({error}).") from error
         for graph in graphs:
             if not graph.is_file():
@@ -76,6 +76,13 @@ class Bundle:
         return self.folder / self.graphs[role]
 
 
+def _own_name(graph: str) -> str:
+    """The name of a file in the bundle's folder. Raises ValueError for one outside of it."""
+    if Path(graph).name != graph or graph in ("", ".", ".."):
+        raise ValueError(f"its graph '{graph}' lies outside its folder")
+    return graph
+
+
 def user_models() -> Path:
     """The folder of imported bundles: $COVIS_HOME/models, else ~/.local/share/covis/models."""
     home = os.environ.get("COVIS_HOME")
@@ -90,21 +97,28 @@ def list_bundles(broken: list[BundleError] | None = None) -> list[Bundle]:
 
     broken: takes what is wrong with each one that cannot be read; those are left out.
     """
-    folders = [
-        folder
-        for root in (SHIPPED, user_models())
-        if root.is_dir()
-        for folder in sorted(root.iterdir())
-        if (folder / "bundle.json").is_file()
-    ]
     found = []
-    for folder in folders:
+    for root in (SHIPPED, user_models()):
         try:
-            found.append(Bundle.read(folder))
-        except BundleError as error:
+            folders = sorted(root.iterdir()) if root.is_dir() else []
+        except OSError as error:
+            folders = []
             if broken is not None:
-                broken.append(error)
+                broken.append(BundleError(f"{root}: cannot be read ({error.strerror})."))
+        for folder in folders:
+            try:
+                if (folder / "bundle.json").is_file():
+                    found.append(Bundle.read(folder))
+            except (BundleError, OSError) as error:
+                if broken is not None:
+                    broken.append(_as_bundle_error(folder, error))
     return found
+
+
+def _as_bundle_error(folder: Path, error: BundleError | OSError) -> BundleError:
+    if isinstance(error, BundleError):
+        return error
+    return BundleError(f"{folder}: cannot be read ({error.strerror}).")
 
 
 def installed_bundle(name: str) -> Bundle | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from covis.search.ingest import Added, LocalEngine, Report, add
 from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
 from covis.search.retrieve import Ranker, SearchResult
-from covis.search.store import Identity, Store
+from covis.search.store import THUMBNAIL, Identity, Store, reported
 from covis.types import Source
 
 
@@ -55,7 +56,12 @@ class Info:
 
     @property
     def bytes_per_image(self) -> float:
-        return self.stored / max(self.images, 1)
+        """Of an empty store, what pictures full of features would take."""
+        if self.images:
+            return self.stored / self.images
+        identity = self.identity
+        each = identity.descriptor + 3 * 4
+        return identity.max_keypoints * each + 4 * identity.vector + THUMBNAIL**2
 
     def forecast(self, images: int) -> tuple[int, int]:
         """Bytes on the disk and bytes of memory that so many images take."""
@@ -71,7 +77,7 @@ class Removed:
 
 
 class Index:
-    """Photos in a store, to be searched.
+    """Photos in a store, to be searched. Threads may share one; a forked child opens it anew.
 
     >>> index = Index("photos.covis")  # doctest: +SKIP
     >>> index.add(["photos/"])  # doctest: +SKIP
@@ -104,20 +110,35 @@ class Index:
         read.
         """
         self.uri = os.fspath(store)
+        self._lock = threading.RLock()
         self._given = ExtractorOptions(
             features=features, max_keypoints=max_keypoints, max_size=max_size
         )
         self._runtime = RuntimeOptions(threads=threads)
         if needs_semi_dense(matcher):
             raise ArgumentError(f"a store holds sparse features; '{matcher}' needs others.")
-        auto = MatcherOptions(matcher=matcher).matcher in (None, DEFAULT_MATCHER)
-        self._match = Matcher("nearest" if auto else matcher, threads=1)
+        self._matcher = MatcherOptions(matcher=matcher).matcher
+        self._open()
+
+    def _open(self) -> None:
+        auto = self._matcher in (None, DEFAULT_MATCHER)
+        self._match = Matcher("nearest" if auto else self._matcher, threads=1)
         self._finer = Matcher(DEFAULT_MATCHER, threads=1) if auto else None
-        self._store = Store.find(store)
+        self._store = Store.find(self.uri)
+        self._process = os.getpid()
+
+    def _open_after_fork(self) -> None:
+        """Open all anew in a forked child, where what the parent had opened would hang."""
+        if self._process != os.getpid():
+            self._lock = threading.RLock()
+            for name in ("_extractor", "_ranker"):
+                self.__dict__.pop(name, None)
+            self._open()
 
     @property
     def store(self) -> Store:
         """Its tables. Raises ArgumentError where there are none yet."""
+        self._open_after_fork()
         if self._store is None:
             self._store = Store.open(self.uri)
         return self._store
@@ -125,7 +146,8 @@ class Index:
     def __len__(self) -> int:
         """How many pictures there are; files with the same content are one."""
         self.store.refresh()
-        return int(self.store.images.count_rows())
+        with reported(self.uri):
+            return int(self.store.images.count_rows())
 
     def add(
         self,
@@ -163,7 +185,7 @@ class Index:
 
     def load(self) -> None:
         """Open the model and the store, and read the global vectors; `search` does so, too."""
-        self._ranker.load()
+        self._searcher().load()
 
     def search(
         self,
@@ -189,7 +211,7 @@ class Index:
         or where the store was made with other weights than those at hand.
         """
         began = time.perf_counter()
-        return self._ranker.search(query, k, region, budget, rotate, candidates, began)
+        return self._searcher().search(query, k, region, budget, rotate, candidates, began)
 
     def duplicates(self, *, report: Any = None) -> list[Group]:
         """Groups of near-copies: resized, recompressed, lightly cropped, turned or mirrored.
@@ -204,7 +226,8 @@ class Index:
     def remove(self, paths: StrPath | Iterable[StrPath] = (), *, missing: bool = False) -> Removed:
         """Forget files, and whole folders, by their paths, one or several.
 
-        missing: those that are no longer there, as well. Pictures that no file has any more go.
+        missing: those that are no longer there, as well, but not those that lie where covis may
+            not look. Pictures that no file has any more go.
         """
         store = self.store
         store.refresh()
@@ -213,7 +236,7 @@ class Index:
         for file in store.column(store.files, "path"):
             covering = [path for path in _upwards(file) if path in named]
             there.update(covering)
-            if covering or (missing and not os.path.exists(file)):
+            if covering or (missing and _gone(file)):
                 files.append(file)
         store.remove(files)
         store.tidy()
@@ -223,8 +246,9 @@ class Index:
         """What the store holds, and what it takes."""
         store = self.store
         store.refresh()
-        images, files = store.images.count_rows(), store.files.count_rows()
-        failed = store.files.count_rows("content IS NULL")
+        with reported(self.uri):
+            images, files = store.images.count_rows(), store.files.count_rows()
+            failed = store.files.count_rows("content IS NULL")
         memory = 4 * store.identity.vector * images
         return Info(
             self.uri, store.identity, images, files - failed, failed, *store.sizes(), memory
@@ -232,16 +256,20 @@ class Index:
 
     def failures(self) -> dict[str, str]:
         """The files that could not be used, and why."""
-        rows = self.store.files.to_table(filter="content IS NULL", columns=["path", "error"])
+        self.store.refresh()
+        with reported(self.uri):
+            rows = self.store.files.to_table(filter="content IS NULL", columns=["path", "error"])
         return {row["path"]: row["error"] for row in rows.to_pylist()}
 
     def verify(self, *, repair: bool = False) -> Checked:
         """Read all of the store and say what is wrong with it, and which files are no longer so.
 
-        repair: remove pictures that no file has, which a killed run can leave.
+        repair: remove pictures that no file has, which a killed run can leave, and rows that are
+            there twice.
         """
         self.store.refresh()
         if repair:
+            self.store.drop_doubled()
             self.store.drop_unnamed()
         return check(self.store)
 
@@ -250,6 +278,14 @@ class Index:
         options = self._given
         if self._store is not None:
             identity = self._store.identity
+            if (
+                options.features is None
+                and os.path.basename(identity.features) != identity.features
+            ):
+                raise ArgumentError(
+                    f"{self.uri} names a folder for its model, {identity.features}; if you trust "
+                    "it, name that folder yourself (features)."
+                )
             options = options.over(
                 ExtractorOptions(
                     features=identity.features,
@@ -259,6 +295,11 @@ class Index:
             )
         options = options.over(ExtractorOptions(max_keypoints=INDEX_MAX_KEYPOINTS))
         return Extractor.from_options(options, self._runtime)
+
+    def _searcher(self) -> Ranker:
+        self._open_after_fork()
+        with self._lock:
+            return self._ranker
 
     @cached_property
     def _ranker(self) -> Ranker:
@@ -291,6 +332,7 @@ class Index:
         )
 
     def _make(self) -> None:
+        self._open_after_fork()
         self._store = Store.make(self.uri, self._identity)
 
     def _check_model(self) -> None:
@@ -300,6 +342,17 @@ class Index:
 def _has_enough(lightglue: Bundle) -> bool:
     """Whether a store keeps all that these weights look at."""
     return not lightglue.settings.get("scale_orientation")
+
+
+def _gone(path: str) -> bool:
+    """Whether a file is certainly not there: a folder that may not be read hides what is in it."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _upwards(path: str) -> Iterator[str]:

@@ -19,16 +19,23 @@ from numpy.typing import NDArray
 from covis.errors import ImageError
 from covis.features.extractor import Extractor
 from covis.images.decode import load_image
+from covis.images.opened import check_file
 from covis.images.picture_files import walk_pictures
 from covis.options import cpu_threads
 from covis.search.pooling import global_vector
 from covis.search.store import THUMBNAIL, File, ImageRecord, Store
-from covis.types import Image
+from covis.types import Features, Image
 
 ASKED = 64
 """Files whose contents are looked up in the store at a time."""
+DEPTH = 2 * ASKED
+"""Files that are hashed ahead."""
+ATTEMPTS = 3
+"""To store what other processes removed at the same time."""
 BATCH = 16
 """Pictures that are extracted together."""
+SMALL = 2000
+"""Pixels of the longest side up to which so many are; larger ones go one by one, for memory."""
 COMMIT = 128
 """Pictures after which a commit is made, at the latest."""
 COMMIT_SECONDS = 30.0
@@ -54,8 +61,9 @@ class Added:
     """What became of the files.
 
     added: pictures stored. copies: files whose content was there already. unchanged: files that
-    were there already. replaced: pictures that went because their files changed.
-    failed: files that cannot be used, and why. seconds: all of it took.
+    were there already. replaced: pictures that went because no file has them any more.
+    failed: files that cannot be used, and why. left_out: folders that were passed over, a line
+    each. seconds: all of it took.
     """
 
     added: int = 0
@@ -63,6 +71,7 @@ class Added:
     unchanged: int = 0
     replaced: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -80,7 +89,8 @@ def add(
     commit: int = COMMIT,
 ) -> Added:
     """Add pictures to a store; see `Index.add`."""
-    return _Run(store, engine, report, commit).all(walk_pictures(paths))
+    run = _Run(store, engine, report, commit)
+    return run.all(walk_pictures(paths, run.left_out))
 
 
 class LocalEngine:
@@ -90,9 +100,11 @@ class LocalEngine:
         self._extract = extract
 
     def __call__(self, files: Iterator[File]) -> Iterator[tuple[File, ImageRecord | str]]:
+        large = not 0 < self._extract.max_size <= SMALL
+        together = 1 if large else BATCH
         with ThreadPoolExecutor(cpu_threads()) as pool:
-            decoded = _ahead(pool, self._decode, files, 2 * BATCH)
-            while batch := list(islice(decoded, BATCH)):
+            decoded = _ahead(pool, self._decode, files, 2 * together)
+            while batch := list(islice(decoded, together)):
                 yield from describe(self._extract, batch)
 
     def _decode(self, file: File) -> tuple[File, Image | str]:
@@ -119,12 +131,12 @@ def describe(
 ) -> Iterator[tuple[File, ImageRecord | str]]:
     """Extract a batch of pictures; what could not be decoded is passed on."""
     images = [image for _, image in decoded if isinstance(image, Image)]
-    features = iter(extract.batch(images))
+    features = iter(_features(extract, images))
     for file, image in decoded:
-        if isinstance(image, str):
-            yield file, image
+        found = image if isinstance(image, str) else next(features)
+        if isinstance(found, str) or isinstance(image, str):
+            yield file, str(found)
             continue
-        found = next(features)
         described = ImageRecord(
             content=file.content or "",
             orientation=image.orientation,
@@ -134,6 +146,16 @@ def describe(
             features=found,
         )
         yield file, described
+
+
+def _features(extract: Extractor, images: list[Image]) -> Sequence[Features | str]:
+    """Of each picture, or why there are none."""
+    try:
+        return extract.batch(images)
+    except ImageError as error:
+        if len(images) == 1:
+            return [str(error)]
+    return [found for image in images for found in _features(extract, [image])]
 
 
 def thumbnail(image: Image) -> NDArray[np.uint8]:
@@ -155,37 +177,60 @@ class _Run:
         self._recent: set[str] = set()
         """Contents that were described since the store was last asked."""
         self._superseded: set[str] = set()
+        self._mine: set[int] = set()
+        """Of the paths that this run gave a picture, their hashes."""
         self._commits, self._committed_at = 0, time.monotonic()
+
+    def left_out(self, line: str) -> None:
+        """Note a folder that is passed over."""
+        self._summary.left_out.append(line)
 
     def all(self, paths: Iterator[str]) -> Added:
         began = time.monotonic()
-        self._store.refresh()
-        known = _fingerprints(self._store)
-        try:
-            with ThreadPoolExecutor(cpu_threads()) as pool:
-                hashed = _ahead(pool, _hashed, self._unknown(paths, known), 2 * ASKED)
-                for file, result in self._engine(self._fresh(hashed)):
-                    self._take(file, result)
-        except KeyboardInterrupt:
-            self._commit()
-            raise
-        self._commit()
+        self._superseded = self._store.unnamed()  # What killed runs left behind.
+        self._work(self._unknown(paths, _fingerprints(self._store)))
         self._summary.replaced = self._store.drop_unnamed(self._superseded)
+        self._look_again()
         self._store.tidy()
         self._summary.seconds = time.monotonic() - began
         return self._summary
+
+    def _work(self, files: Iterator[File]) -> None:
+        try:
+            with ThreadPoolExecutor(cpu_threads()) as pool:
+                for file, result in self._engine(self._fresh(_ahead(pool, _hashed, files, DEPTH))):
+                    self._take(file, result)
+        finally:
+            self._commit()
+
+    def _look_again(self) -> None:
+        """Store those pictures again that other processes removed before this one had named
+        them."""
+        counts = self._summary.added, self._summary.copies
+        for _ in range(ATTEMPTS):
+            if not (paths := self._missing()):
+                break
+            self._report = None
+            self._work(self._unknown(iter(paths), np.empty(0, np.uint64)))
+        self._summary.added, self._summary.copies = counts
+        for path in self._missing():
+            self._summary.failed[path] = f"{path}: its picture was removed meanwhile; run again."
+
+    def _missing(self) -> list[str]:
+        return [path for path in self._store.without_picture() if hash(path) in self._mine]
 
     def _unknown(self, paths: Iterator[str], known: NDArray[np.uint64]) -> Iterator[File]:
         """Files that are not in the store as they are now."""
         for path in paths:
             try:
                 path.encode()
-                status = os.stat(path)
+                status = check_file(path)
             except UnicodeEncodeError:
-                self._fails(path.encode(errors="backslashreplace").decode(), _BAD_NAME)
+                name = os.fsencode(path).decode(errors="backslashreplace")
+                self._fails(name, f"{name}: {_BAD_NAME}")
                 continue
-            except OSError as error:
-                self._fails(path, f"{path} cannot be read: {error.strerror}.")
+            except ImageError as error:
+                self._fails(path, str(error))
                 continue
             fingerprint = _fingerprint(path, status.st_size, status.st_mtime_ns)
             at = int(np.searchsorted(known, fingerprint))
@@ -236,6 +281,8 @@ class _Run:
         self._files[file.path] = file
         if file.error:
             self._summary.failed[file.path] = file.error
+        else:
+            self._mine.add(hash(file.path))
         self._tell(file.path, file.error)
         if len(self._files) >= 16 * self._commit_at:
             self._commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from covis.search.store import Store, fixed, reported
+from covis.search.store import CHECKSUM, Store, checksums, fixed, reported
 
 
 @dataclass
@@ -29,20 +30,41 @@ class Checked:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+SECONDS = 1.0
+"""After so long what looked wrong is looked at again: a run that adds may be between two commits.
+"""
+
+
 def check(store: Store) -> Checked:
     """Read the store, and look whether its files are as they were."""
     found = Checked()
     with reported(store.uri):
+        # The files as they were before the pictures are read: a run writes pictures first.
+        files = store.snapshot().files
+        store.refresh()
         contents: set[str] = set()
         for batch in store.images.to_batches(batch_size=128):
             found.images += batch.num_rows
             found.problems += _wrong(pa.table(batch))
             for content in batch["content"].to_pylist():
                 if content in contents:
-                    found.problems.append(f"picture {content} is stored twice.")
+                    found.problems.append(f"picture {content} is stored twice.{_REPAIR}")
                 contents.add(content)
-        _check_files(store, contents, found)
+        missing, named = _check_files(files, contents, found)
+        unnamed = contents - named
+        if missing or unnamed:
+            time.sleep(SECONDS)
+            unnamed &= store.unnamed()
+            missing = [path for path in store.without_picture() if path in set(missing)]
+    found.problems += [f"{path}: its picture is missing; add it again." for path in missing]
+    found.problems += [
+        f"picture {content} has no file; 'covis verify --repair' removes it."
+        for content in sorted(unnamed)
+    ]
     return found
+
+
+_REPAIR = " 'covis verify --repair' mends it."
 
 
 def _wrong(rows: pa.Table) -> Iterator[str]:
@@ -50,10 +72,15 @@ def _wrong(rows: pa.Table) -> Iterator[str]:
     columns = rows.combine_chunks()
     lists = [columns[name].chunk(0) for name in ("keypoints", "scores", "descriptors")]
     counts = [np.asarray(values.value_lengths()) for values in lists]
+    sums = checksums(rows) if CHECKSUM in rows.column_names else None
     lengths = np.linalg.norm(fixed(rows["vector"], np.float32), axis=1)
     sizes = np.column_stack([rows["width"].to_numpy(), rows["height"].to_numpy()])
     for row, content in enumerate(rows["content"].to_pylist()):
         keypoints = np.asarray(lists[0][row].values.flatten()).reshape(-1, 2)
+        kept = None if sums is None else rows[CHECKSUM][row].as_py()
+        if sums is not None and kept not in (None, sums[row].as_py()):
+            yield f"picture {content}: not as it was stored; remove its file and add it again."
+            continue
         if not counts[0][row] == counts[1][row] == counts[2][row]:
             yield f"picture {content}: its features do not belong together."
         elif not ((keypoints >= 0) & (keypoints <= sizes[row])).all():
@@ -62,24 +89,26 @@ def _wrong(rows: pa.Table) -> Iterator[str]:
             yield f"picture {content}: its global vector is not of unit length."
 
 
-def _check_files(store: Store, contents: set[str], found: Checked) -> None:
+def _check_files(files: Any, contents: set[str], found: Checked) -> tuple[list[str], set[str]]:
+    """The files whose pictures are missing, and the contents that files name."""
+    missing: list[str] = []
     paths: set[str] = set()
     named: set[str] = set()
     rows: Iterator[dict[str, Any]] = (
-        row for batch in store.files.to_batches() for row in batch.to_pylist()
+        row for batch in files.to_batches() for row in batch.to_pylist()
     )
     for row in rows:
         path, content = row["path"], row["content"]
         found.files += 1
         if path in paths:
-            found.problems.append(f"{path} is stored twice.")
+            found.problems.append(f"{path} is stored twice.{_REPAIR}")
         paths.add(path)
         if content is None:
             found.failed[path] = row["error"]
             continue
         named.add(content)
         if content not in contents:
-            found.problems.append(f"{path}: its picture is missing; add it again.")
+            missing.append(path)
         try:
             status = os.stat(path)
         except OSError:
@@ -87,7 +116,4 @@ def _check_files(store: Store, contents: set[str], found: Checked) -> None:
             continue
         if (status.st_size, status.st_mtime_ns) != (row["size"], row["modified"]):
             found.changed.append(path)
-    found.problems += [
-        f"picture {content} has no file; 'covis verify --repair' removes it."
-        for content in sorted(contents - named)
-    ]
+    return missing, named

@@ -9,9 +9,11 @@ thumbnails and matched with the query standing as they do.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -27,7 +29,7 @@ from covis.geometry.verdict import judge
 from covis.images.decode import load_image
 from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
-from covis.options import cpu_threads
+from covis.options import cpu_threads, whole_number
 from covis.search.duplicates import likely_ways
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
@@ -165,12 +167,25 @@ class Ranker:
         """match: checks the candidates. finer: checks those again that may belong in front."""
         self._store, self._extract, self._match, self._finer = store, extract, match, finer
         self._workers = cpu_threads()
+        self._lock = threading.Lock()
         self._version = -1
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
         self._matrix: FloatArray = np.empty((0, store.identity.vector), np.float32)
 
     def load(self) -> None:
         """Take up the store as it is now."""
+        self._now()
+
+    def _now(self) -> Ranker:
+        """The same, as a searcher of its own: what other threads take up later changes it no
+        more."""
+        with self._lock:
+            self._load()
+            now = copy(self)
+            now._store = self._store.snapshot()
+        return now
+
+    def _load(self) -> None:
         self._store.refresh()
         version = self._store.images.version
         if version != self._version and not self._store.has_vector_index():
@@ -188,8 +203,8 @@ class Ranker:
         began: float,
     ) -> SearchResult:
         """See `Index.search`; the time counts from `began`."""
-        if k < 1 or candidates < 1:
-            raise ArgumentError(f"k and candidates must be 1 or more, not {k} and {candidates}.")
+        k = whole_number("k", k, 1)
+        candidates = whole_number("candidates", candidates, 1)
         if budget is not None and not budget > 0:
             raise ArgumentError(f"the budget must be a time above 0, not {budget}.")
         if rotate not in get_args(Rotate):
@@ -200,8 +215,22 @@ class Ranker:
         clock = _Clock()
         image, corner = _region_of(query, region, self._extract.max_size)
         clock.lap("decode")
-        self.load()
+        now = self._now()
         clock.lap("open")
+        return now._answer(image, corner, k, rotate, candidates, began, (deadline, end), clock)
+
+    def _answer(
+        self,
+        image: Image,
+        corner: tuple[float, float],
+        k: int,
+        rotate: str,
+        candidates: int,
+        began: float,
+        ends: tuple[float, float],
+        clock: _Clock,
+    ) -> SearchResult:
+        deadline, end = ends
         pool = ThreadPoolExecutor(self._workers)
         try:
             until = deadline if rotate == "none" else began + (deadline - began) / 2

@@ -5,19 +5,22 @@
     files     a row a path: its size and time, which content it has, or why it could not be used.
 
 Every commit is one file that appears whole or not at all. `images` is written before `files`, so
-a process killed between the two leaves pictures that no file names: they count as not there,
-until the next run names them. Two processes that insert one key at once are told apart by Lance:
-the second one's insert is tried again and finds it there.
+a process killed between the two leaves pictures that no file names: they count as not there, and
+the next run that adds or removes names or drops them. Two processes that insert one key at once
+are told apart by Lance: the second one's insert is tried again and finds it there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import lance
@@ -30,18 +33,25 @@ from covis.errors import ArgumentError, CovisError
 from covis.files.run_folder import differences
 from covis.types import Features, FloatArray
 
-FORMAT = 1
+FORMAT, READ = 2, (1, 2)
+"""What new stores are, and what is read. Rows of the first one have no checksum."""
 THUMBNAIL = 16
 """Side of the grey thumbnail by which turned and mirrored copies are found, in pixels."""
-COMPACTED_ROWS = 4096
+COMPACTED_ROWS = 128, 1024, 8192
 MANY_FRAGMENTS = 32
-"""So many small fragments are joined into ones of COMPACTED_ROWS."""
-KEPT = timedelta(minutes=10)
-"""Older versions of the tables stay so long, for readers that are at them."""
+"""So many fragments between two of COMPACTED_ROWS are joined up to the larger one, the smallest
+ones first, so that many small commits do not write all rows anew each time."""
+DELETED = 0.1
+"""The share of a fragment's rows that may be deleted before it is written anew, without them."""
+KEPT, KEPT_AT_LEAST = timedelta(minutes=10), timedelta(minutes=1)
+"""Older versions of the tables stay so long, for readers that are at them; the shorter time where
+they take more than the table itself."""
 RETRIES = 50
 """How often a commit is tried again when another process committed in between."""
 VECTOR_INDEX_FROM = 100_000
 """With more images, Lance's vector index finds the candidates instead of a matrix product."""
+
+CHECKSUM = "checksum"
 
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 _META = b"covis"
@@ -112,8 +122,11 @@ class Store:
     """The tables at one address."""
 
     def __init__(self, uri: str, identity: Identity, images: Any, files: Any) -> None:
+        """images, files: the tables as they were at one moment; nothing changes these objects, so
+        that threads can share them. `refresh` puts newer ones in their place."""
         self.uri, self.identity = uri, identity
         self.images, self.files = images, files
+        self._process = os.getpid()
 
     @staticmethod
     def open(uri: str | os.PathLike[str]) -> Store:
@@ -137,9 +150,10 @@ class Store:
             return None
         files = _table(uri, "files")
         try:
-            values = json.loads(images.schema.metadata[_META])
+            with reported(uri):
+                values = json.loads(images.schema.metadata[_META])
             version = values.pop("format")
-            identity = Identity(**values) if version == FORMAT else None
+            identity = Identity(**values) if version in READ else None
         except (TypeError, KeyError, ValueError):
             raise CovisError(f"{uri}: these tables are not covis'; name another store.") from None
         if identity is None:
@@ -167,60 +181,114 @@ class Store:
         return store
 
     def refresh(self) -> None:
-        """Take up what other processes committed."""
+        """Take up what was committed, here and elsewhere."""
         with reported(self.uri):
-            self.images.checkout_latest()
-            self.files.checkout_latest()
+            self.images, self.files = self._latest("images"), self._latest("files")
+        self._process = os.getpid()
+
+    def snapshot(self) -> Store:
+        """The tables as they are here now; no refresh of this one changes them."""
+        return copy(self)
+
+    def _latest(self, name: str) -> Any:
+        """A table as it is now, an object of its own."""
+        table = getattr(self, name)
+        if self._process != os.getpid():  # What was opened before a fork hangs after it.
+            return lance.dataset(f"{self.uri}/{name}.lance")
+        return table.checkout_version(table.latest_version)
 
     def commit(self, described: Sequence[ImageRecord], files: Sequence[File]) -> set[str]:
         """Store pictures, then files; returns the contents that these files no longer have."""
+        superseded: set[str] = set()
         with reported(self.uri):
             if described:
                 rows = _image_rows(described, self.images.schema)
-                _insert(self.images, "content").execute(rows)
-            if not files:
-                return set()
-            before = self.files.to_table(
-                filter=_among("path", [file.path for file in files]), columns=["path", "content"]
-            )
-            latest = {file.path: file.content for file in files}
-            superseded = {
-                row["content"]
-                for row in before.to_pylist()
-                if row["content"] not in (None, latest[row["path"]])
-            }
-            columns = {
-                column.name: [getattr(file, column.name) for file in files]
-                for column in fields(File)
-            }
-            rows = pa.Table.from_pydict(columns, _FILES)
-            _insert(self.files, "path").when_matched_update_all().execute(rows)
+                _insert(self._latest("images"), "content").execute(rows)
+            if files:
+                table = self._latest("files")
+                which = _among("path", [file.path for file in files])
+                before = table.to_table(filter=which, columns=["path", "content"])
+                latest = {file.path: file.content for file in files}
+                superseded = {
+                    row["content"]
+                    for row in before.to_pylist()
+                    if row["content"] not in (None, latest[row["path"]])
+                }
+                columns = {
+                    column.name: [getattr(file, column.name) for file in files]
+                    for column in fields(File)
+                }
+                rows = pa.Table.from_pydict(columns, _FILES)
+                _insert(table, "path").when_matched_update_all().execute(rows)
+        self.refresh()
         return superseded
 
+    def unnamed(self) -> set[str]:
+        """The pictures that no file names."""
+        self.refresh()
+        return set(self.column(self.images, "content")) - self._named()
+
     def drop_unnamed(self, contents: Iterable[str] | None = None) -> int:
-        """Remove those of the pictures (of all by default) that no file names; how many."""
+        """Remove those of the pictures (of all by default) that no file names; how many.
+
+        Another process that names one of them at this very moment finds it again.
+        """
+        dropped = 0
+        with reported(self.uri):
+            if contents is None:
+                unnamed = self.unnamed()
+            else:
+                self.refresh()
+                unnamed = self.present(list(contents))
+                unnamed -= {row["content"] for row in self.named(sorted(unnamed), ["content"])}
+            for chunk in _chunks(sorted(unnamed)):
+                which = _among("content", chunk)
+                rows = self.images.to_table(filter=which)
+                self._latest("images").delete(which)
+                self.refresh()
+                again = {row["content"] for row in self.named(chunk, ["content"])}
+                if again:
+                    kept = pc.is_in(rows["content"], pa.array(sorted(again), pa.string()))
+                    _insert(self._latest("images"), "content").execute(rows.filter(kept))
+                dropped += len(chunk) - len(again)
+            self.refresh()
+        return dropped
+
+    def drop_doubled(self) -> int:
+        """Remove all rows but one of each picture and each path; how many."""
+        dropped = 0
         with reported(self.uri):
             self.refresh()
-            if contents is None:
-                contents = self.column(self.images, "content")
-                named = set(self.column(self.files, "content"))
-            else:
-                contents = list(contents)
-                named = {row["content"] for row in self.named(contents, ["content"])}
-            unnamed = sorted(set(contents) - named)
-            for chunk in _chunks(unnamed):
-                self.images.delete(_among("content", chunk))
-        return len(unnamed)
+            for name, key in (("images", "content"), ("files", "path")):
+                table = self._latest(name)
+                rows = table.to_table(columns=[key], with_row_id=True)
+                first: dict[str, int] = {}
+                ids = zip(rows[key].to_pylist(), rows["_rowid"].to_pylist(), strict=True)
+                doubled = [row for value, row in ids if first.setdefault(value, row) != row]
+                for begin in range(0, len(doubled), 500):
+                    some = ", ".join(map(str, doubled[begin : begin + 500]))
+                    table.delete(f"_rowid IN ({some})")
+                dropped += len(doubled)
+            self.refresh()
+        return dropped
+
+    def without_picture(self) -> list[str]:
+        """The paths whose pictures are not stored, as a run leaves them whose pictures another one
+        removed."""
+        with reported(self.uri):
+            self.refresh()
+            missing = self._named() - set(self.column(self.images, "content"))
+            return [row["path"] for row in self.named(sorted(missing), ["path"])]
+
+    def _named(self) -> set[str]:
+        return set(self.column(self.files, "content")) - {None}
 
     def remove(self, paths: Sequence[str]) -> None:
         """Remove files by path, and the pictures that no other file names."""
-        contents: set[str] = set()
         with reported(self.uri):
             for chunk in _chunks(paths):
-                rows = self.files.to_table(filter=_among("path", chunk), columns=["content"])
-                contents |= set(rows["content"].to_pylist()) - {None}
-                self.files.delete(_among("path", chunk))
-        self.drop_unnamed(contents)
+                self._latest("files").delete(_among("path", chunk))
+        self.drop_unnamed()
 
     def present(self, contents: Sequence[str]) -> set[str]:
         """Which of these contents are stored."""
@@ -302,45 +370,85 @@ class Store:
 
     def tidy(self) -> None:
         """Join small fragments, drop old versions, take new rows into the indices."""
-        for table in (self.images, self.files):
+        for name in ("images", "files"):
             try:
-                table.checkout_latest()
-                sizes = [fragment.metadata.num_rows for fragment in table.get_fragments()]
-                if sum(size < COMPACTED_ROWS for size in sizes) >= MANY_FRAGMENTS:
-                    table.optimize.compact_files(
-                        target_rows_per_fragment=COMPACTED_ROWS,
-                        batch_size=64,
-                        num_threads=1,
-                        compaction_mode="try_binary_copy",
-                    )
-                table.cleanup_old_versions(older_than=KEPT)
+                table = self._latest(name)
+                _compact(table)
+                _forget(table)
             except OSError:
                 # Another process was at the same; the next run finds it to do again.
                 continue
-        self._index_vectors()
+        self.refresh()
+        self._index()
 
     def has_vector_index(self) -> bool:
         """Whether `nearest` has an index to go by: a large store has, once it was tidied."""
         with reported(self.uri):
-            return self.images.count_rows() > VECTOR_INDEX_FROM and any(
-                index.name == "vector_idx" for index in self.images.describe_indices()
-            )
+            large = self.images.count_rows() > VECTOR_INDEX_FROM
+            return large and "vector_idx" in _indices(self.images)
 
-    def _index_vectors(self) -> None:
+    def _index(self) -> None:
         with reported(self.uri):
-            count = self.images.count_rows()
-            if count <= VECTOR_INDEX_FROM:
+            if self.images.count_rows() <= VECTOR_INDEX_FROM:
                 return
-            if self.has_vector_index():
-                self.images.optimize.optimize_indices()
-                return
-            partitions = max(1, int(np.sqrt(count)))
-            self.images.create_index(
-                "vector", "IVF_SQ", metric="dot", num_partitions=partitions, name="vector_idx"
-            )
-            self.images.create_scalar_index("content", "BTREE", replace=True)
-            self.files.create_scalar_index("path", "BTREE", replace=True)
-            self.files.create_scalar_index("content", "BTREE", replace=True)
+            for name, column in (
+                ("images", "vector"),
+                ("images", "content"),
+                ("files", "path"),
+                ("files", "content"),
+            ):
+                try:
+                    _index_column(self._latest(name), column)
+                except OSError:  # As in `tidy`.
+                    continue
+        self.refresh()
+
+
+def _compact(table: Any) -> None:
+    """Join small fragments among themselves, and write those anew that lost rows."""
+    fragments = [fragment.metadata for fragment in table.get_fragments()]
+    sizes = [fragment.num_rows for fragment in fragments]
+    for smaller, rows in pairwise((0, *COMPACTED_ROWS)):
+        if sum(smaller <= size < rows for size in sizes) >= MANY_FRAGMENTS:
+            break
+    else:
+        rows = COMPACTED_ROWS[0]
+        if not any(each.num_deletions > DELETED * each.physical_rows for each in fragments):
+            return
+    table.optimize.compact_files(
+        target_rows_per_fragment=rows,
+        materialize_deletions_threshold=DELETED,
+        batch_size=64,
+        num_threads=1,
+    )
+
+
+def _forget(table: Any) -> None:
+    """Drop old versions, by their age and size."""
+    live = sum(
+        file.file_size_bytes or 0
+        for fragment in table.get_fragments()
+        for file in fragment.data_files()
+    )
+    everything = sum(sum(batch["size_bytes"].to_pylist()) for batch in table.all_files())
+    kept = KEPT_AT_LEAST if everything > 2 * live else KEPT
+    table.cleanup_old_versions(older_than=kept)
+
+
+def _indices(table: Any) -> set[str]:
+    return {index.name for index in table.describe_indices()}
+
+
+def _index_column(table: Any, column: str) -> None:
+    """Make an index, or take new rows into it."""
+    name = f"{column}_idx"
+    if name in _indices(table):
+        table.optimize.optimize_indices(index_names=[name])
+    elif column == "vector":
+        partitions = max(1, int(np.sqrt(table.count_rows())))
+        table.create_index(column, "IVF_SQ", metric="dot", num_partitions=partitions, name=name)
+    else:
+        table.create_scalar_index(column, "BTREE", name=name)
 
 
 def quantised(descriptors: FloatArray) -> NDArray[np.int8]:
@@ -379,12 +487,45 @@ def reported(uri: str) -> Iterator[None]:
         yield
     except CovisError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise CovisError(
-            f"{uri}: the store cannot be used ({lines[0][:300]}). "
-            "If it is damaged, restore its folder from a copy, or add the photos to another store."
-        ) from error
+    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        raise CovisError(_said(uri, error)) from error
+    except BaseException as error:
+        # Of Rust's panics, which are no Exception; their class cannot be imported.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CovisError(_said(uri, error)) from error
+
+
+_SYSTEM = (
+    (("os error 28)", "os error 122)"), "the disk is full", "free some of it and run again."),
+    (
+        ("os error 13)", "os error 30)"),
+        "covis may not write there",
+        "change the rights of its folder, or name another store.",
+    ),
+    (
+        ("os error 1)", "os error 95)", "os error 38)"),
+        "its disk has no hard links, which a store needs",
+        "name a store on another disk.",
+    ),
+    (
+        ("os error 11)", "os error 24)"),
+        "the system lets this process have no more threads or files",
+        "raise its limits ('ulimit -u', 'ulimit -n').",
+    ),
+)
+"""Words of an error, what they mean, and what to do."""
+
+
+def _said(uri: str, error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    for words, what, remedy in _SYSTEM:
+        if any(word in text for word in words):
+            return f"{uri}: {what}; {remedy}"
+    return (
+        f"{uri}: the store cannot be used ({text[:300]}). "
+        "If it is damaged, restore its folder from a copy, or add the photos to another store."
+    )
 
 
 _FILES = pa.schema(
@@ -411,6 +552,7 @@ def _image_schema(identity: Identity) -> pa.Schema:
             pa.field("keypoints", pa.list_(pa.list_(pa.float32(), 2))),
             pa.field("scores", pa.list_(pa.float32())),
             pa.field("descriptors", pa.list_(pa.list_(pa.int8(), identity.descriptor))),
+            pa.field("checksum", pa.uint32()),
         ]
     )
 
@@ -431,7 +573,7 @@ def _image_rows(described: Sequence[ImageRecord], schema: pa.Schema) -> pa.Table
         return pa.FixedSizeListArray.from_arrays(values, width)
 
     descriptor = schema.field("descriptors").type.value_type.list_size
-    columns: Mapping[str, Any] = {
+    columns: dict[str, Any] = {
         "content": [row.content for row in described],
         "width": [f.width for f in features],
         "height": [f.height for f in features],
@@ -443,7 +585,34 @@ def _image_rows(described: Sequence[ImageRecord], schema: pa.Schema) -> pa.Table
         "scores": lists(f.scores for f in features),
         "descriptors": lists((quantised(f.descriptors) for f in features), descriptor),
     }
-    return pa.Table.from_pydict(columns, schema)
+    if CHECKSUM not in schema.names:
+        return pa.Table.from_pydict(columns, schema)
+    bare = schema.remove(schema.get_field_index(CHECKSUM))
+    table = pa.Table.from_pydict(columns, bare)
+    return table.append_column(schema.field(CHECKSUM), [checksums(table)]).cast(schema)
+
+
+def checksums(rows: pa.Table) -> pa.Array:
+    """One of each picture's row: CRC-32 of all its other columns, in the order of their names."""
+    names = sorted(set(rows.column_names) - {CHECKSUM})
+    columns = [rows[name].combine_chunks() for name in names]
+    return pa.array(
+        [
+            zlib.crc32(b"\0".join(_bytes(column, row) for column in columns))
+            for row in range(rows.num_rows)
+        ],
+        pa.uint32(),
+    )
+
+
+def _bytes(column: pa.Array, row: int) -> bytes:
+    """What a row has there, down to its numbers."""
+    values = column.slice(row, 1)
+    while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+        values = values.flatten()
+    if pa.types.is_string(values.type) or values.null_count:
+        return repr(values.to_pylist()).encode()
+    return bytes(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)))
 
 
 def _unpacked(table: pa.Table, row: int, identity: Identity) -> tuple[str, Features]:
@@ -477,14 +646,13 @@ def _check_free(uri: str) -> None:
 
 
 def _table(uri: str, name: str) -> Any | None:
-    try:
-        return lance.dataset(f"{uri}/{name}.lance")
-    except ValueError as error:
-        if "not found" in str(error):
-            return None
-        raise CovisError(f"{uri}: the store cannot be read ({error}).") from error
-    except OSError as error:
-        raise CovisError(f"{uri}: the store cannot be read ({error}).") from error
+    with reported(uri):
+        try:
+            return lance.dataset(f"{uri}/{name}.lance")
+        except ValueError as error:
+            if "not found" in str(error):
+                return None
+            raise
 
 
 def _create(uri: str, name: str, schema: pa.Schema) -> None:
@@ -496,8 +664,7 @@ def _create(uri: str, name: str, schema: pa.Schema) -> None:
         lance.write_dataset(schema.empty_table(), address)
     except OSError as error:
         if _table(uri, name) is None:
-            reason = str(error).splitlines()[0]
-            raise CovisError(f"{uri}: cannot make a store there ({reason}).") from error
+            raise CovisError(_said(uri, error)) from error
 
 
 def _insert(table: Any, key: str) -> Any:

@@ -88,7 +88,9 @@ class Settings:
                 return cls(**values)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError,
+        ) as error:  # fmt: skip
             raise CovisError(f"{path} is damaged, or not covis' ({error}).") from None
         raise CovisError(f"{path} has format {version}, this covis reads {FORMAT}: update it.")
 

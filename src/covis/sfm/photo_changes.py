@@ -75,7 +75,7 @@ class PhotoRecord:
             return cls(contents, {name: int(time) for name, time in values["times"].items()})
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CovisError(
                 f"{path} is damaged ({error}); delete it, and all is matched anew."
             ) from None

@@ -6,6 +6,7 @@ A pickle can run any program. These unpicklers make nothing but plain values and
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from covis.errors import ArgumentError
+from covis.files.atomic import check_unfolds
 
 
 def read_plain_pickle(path: str | Path) -> Any:
@@ -22,7 +24,7 @@ def read_plain_pickle(path: str | Path) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            return _PlainUnpickler(file, encoding="latin1").load()
+            return _plain(_PlainUnpickler(file, encoding="latin1").load())
     except OSError as error:
         raise ArgumentError(f"{path}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # A damaged pickle raises almost anything.
@@ -43,6 +45,7 @@ def read_plain_npz(path: str | Path) -> dict[str, Any]:
         return found
     try:
         with zipfile.ZipFile(path) as archive:
+            check_unfolds(archive, Path(path).stat().st_size)
             found = {}
             for name in archive.namelist():
                 with archive.open(name) as file:
@@ -64,20 +67,76 @@ def read_plain_npy(file: BinaryIO | Any) -> Any:
     )
     shape, fortran_order, dtype = read_header(file)
     if dtype.hasobject:
-        return _PlainUnpickler(file, encoding="latin1").load()
+        return _plain(_PlainUnpickler(file, encoding="latin1").load())
     array = np.frombuffer(file.read(), dtype, count=int(np.prod(shape, dtype=np.int64)))
     return array.reshape(shape, order="F" if fortran_order else "C")
 
 
+class _Kind:
+    """A dtype as pickles describe it, plain ones only: NumPy's own believes what a file says of
+    where objects lie in memory."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        if not re.fullmatch(r"[<>|=]?(\?|b1|[iu][1248]|f[248]|c8|c16|O8?|[SU]\d*)", name):
+            raise pickle.UnpicklingError(f"it has numbers of the kind {name!r}")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order, within, names, columns = state[1:5]
+        if order not in ("<", ">", "|", "=") or (within, names, columns) != (None, None, None):
+            raise pickle.UnpicklingError("it has numbers that are not plain ones")
+        if self.dtype.kind in "SU":
+            self.dtype = np.dtype(f"{self.dtype.kind}{_bytes_of(self.dtype.kind, state[5])}")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+def _bytes_of(kind: str, size: Any) -> int:
+    return int(size) // (4 if kind == "U" else 1)
+
+
+class _Array(np.ndarray):
+    """An array while it is read; `_plain` makes an ordinary one of it."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, shape, kind, columns_first, values = state
+        if isinstance(values, str):
+            values = values.encode("latin1")
+        super().__setstate__((version, shape, kind.dtype, columns_first, values))
+
+
+def _scalar(kind: _Kind, values: bytes | str) -> Any:
+    content = values.encode("latin1") if isinstance(values, str) else values
+    return np.frombuffer(content, kind.dtype, count=1)[0]
+
+
+def _from_buffer(values: Any, kind: _Kind, shape: tuple[int, ...], order: str) -> Any:
+    return np.frombuffer(values, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _plain(found: Any) -> Any:
+    """What was read, with ordinary arrays."""
+    if isinstance(found, _Array):
+        if found.dtype.hasobject:
+            for at, value in enumerate(found.flat):
+                found.flat[at] = _plain(value)
+        return found.view(np.ndarray)
+    if isinstance(found, dict):
+        return {_plain(key): _plain(value) for key, value in found.items()}
+    if isinstance(found, (list, tuple, set)):
+        return type(found)(_plain(value) for value in found)
+    return found
+
+
 _ARRAY = {
-    "_reconstruct": np.empty(0).__reduce__()[0],
-    "scalar": np.float64(0).__reduce__()[0],
-    "_frombuffer": np.empty(1).__reduce_ex__(5)[0],
+    "_reconstruct": lambda _, shape, kind: np.empty(0).view(_Array),
+    "scalar": _scalar,
+    "_frombuffer": _from_buffer,
 }
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "dtype"): _Kind,
     # How Python 3 writes bytes for Python 2.
+    ("__builtin__", "bytes"): lambda: b"",
     ("_codecs", "encode"): lambda text, encoding: str.encode(text, "latin1"),
     **{
         (f"numpy.{core}.{module}", name): _ARRAY[name]
