@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from covis.search.file_states import state_now
 from covis.search.store import Store, fixed, reported
 
 
@@ -80,13 +80,9 @@ def _check_files(store: Store, contents: set[str], found: Checked) -> None:
         named.add(content)
         if content not in contents:
             found.problems.append(f"{path}: its picture is missing; add it again.")
-        try:
-            status = os.stat(path)
-        except OSError:
-            found.gone.append(path)
-            continue
-        if (status.st_size, status.st_mtime_ns) != (row["size"], row["modified"]):
-            found.changed.append(path)
+        state = state_now(row).state
+        if state != "there":
+            (found.gone if state == "gone" else found.changed).append(path)
     found.problems += [
         f"picture {content} has no file; 'covis verify --repair' removes it."
         for content in sorted(contents - named)

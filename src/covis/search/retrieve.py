@@ -28,7 +28,7 @@ from covis.images.decode import load_image
 from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
 from covis.options import cpu_threads
-from covis.search.duplicates import likely_ways
+from covis.search.copy_candidates import likely_ways
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
 from covis.search.store import Store, fixed
@@ -252,10 +252,7 @@ class Ranker:
     ) -> _View:
         shown = way.of_picture(image)
         features = self._extract(shown)
-        corners = np.array([[0, 0], [1, 0], [0, 1]], np.float64)
-        origin, *ends = way.inverse.of_points(corners, (shown.width, shown.height))
-        whole_from_view = np.eye(3)
-        whole_from_view[:2] = np.column_stack([*(end - origin for end in ends), origin])
+        whole_from_view = way.inverse.homography((shown.width, shown.height))
         whole_from_view[:2, 2] += corner
         clock.lap("extract")
         return _View(way, features, whole_from_view)

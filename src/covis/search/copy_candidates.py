@@ -1,0 +1,166 @@
+"""Which pictures of a store may be copies of each other, and how one may stand to the other.
+
+By their global vectors, which survive a crop, and by their thumbnails, which tell the eight ways a
+picture can be turned and mirrored, and survive any reduction. Bars at a picture's edges are the
+same in many pictures and no evidence: they are taken off the thumbnails first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
+from covis.search.store import THUMBNAIL, Store, fixed, reported
+from covis.types import FloatArray
+
+NEIGHBOURS = 10
+"""Most similar pictures that each one is compared with, by vector and by thumbnail."""
+MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.55, 0.95
+"""Of the global vectors of two pictures that are compared; pooled ones are all rather alike."""
+CROPPED_NEIGHBOURS, MIN_SIMILARITY_CROPPED = 3, 0.15
+"""Of the nearest ones so many are compared at less: what is cropped and made smaller has 0.2 to
+0.4 with its original and is among the first; of photos of other things one pair in ten has 0.16."""
+MIN_CORRELATION = 0.9
+"""Of the thumbnails of two pictures that are compared."""
+MIN_CORRELATION_CROPPED = 0.6
+"""Of those that are compared for their vectors, in the way in which they are most alike."""
+MIN_FLATNESS = 4.0
+"""Thumbnails with a smaller standard deviation, of 255, look alike without being so."""
+SAME_LEVEL = 8.0
+"""Rows at an edge that differ by less from it belong to a bar."""
+BLOCK = 1024
+
+Pair = tuple[int, int, Orientation]
+
+
+def find_candidates(
+    store: Store, usable: NDArray[np.bool_], report: Callable[[float], None] | None
+) -> Iterator[Pair]:
+    """Pairs of places in the table, the first one smaller, and how the second stands to it.
+
+    usable: (N,), which pictures count. report: called with the share that is done, 0..1.
+    """
+    with reported(store.uri):
+        rows = store.images.to_table(columns=["vector", "thumbnail"])
+    places = np.flatnonzero(usable[: len(rows)])
+    vectors = fixed(rows["vector"], np.float32)[places]
+    thumbnails = without_bars(fixed(rows["thumbnail"], np.float32)[places])[0]
+    views = [standardised(turned(thumbnails, way)) for way in ORIENTATIONS]
+    limits = [(MIN_SIMILARITY, NEIGHBOURS), (MIN_SIMILARITY_CROPPED, CROPPED_NEIGHBOURS)]
+    if store.identity.pooled:
+        limits = [(MIN_SIMILARITY_POOLED, NEIGHBOURS)]
+    for begin in range(0, len(places), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        by_vector = dict.fromkeys(_above(vectors[block], vectors, begin, limits))
+        pairs = dict(by_vector)
+        for view in views:
+            found = _above(views[0][block], view, begin, [(MIN_CORRELATION, NEIGHBOURS)])
+            pairs |= dict.fromkeys(found)
+        for number, (one, other) in enumerate(sorted(pairs)):
+            alike = np.array([float(views[0][one] @ view[other]) for view in views])
+            least = MIN_CORRELATION_CROPPED if (one, other) in by_vector else MIN_CORRELATION
+            for way in _ways(alike, least):
+                yield int(places[one]), int(places[other]), way
+            if report is not None:
+                done = min(BLOCK, len(places) - begin) * (number + 1) / len(pairs)
+                report((begin + done) / len(places))
+    if report is not None:
+        report(1.0)
+
+
+def _ways(alike: FloatArray, least: float) -> list[Orientation]:
+    """By how much the thumbnails are alike in each way: those to try.
+
+    A crop changes the thumbnail, so upright is tried whatever it says; else only the likeliest.
+    """
+    best = 1 + int(alike[1:].argmax())
+    other = [ORIENTATIONS[best]] if alike[best] >= least else []
+    surer = bool(other) and alike[best] > alike[0]
+    return (
+        [*other, UPRIGHT]
+        if surer
+        else [UPRIGHT, *(other if alike[best] >= MIN_CORRELATION else [])]
+    )
+
+
+def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Orientation | None]:
+    """By the thumbnails of a picture and of others (N, 256): how it must stand to look like each.
+
+    None where it looks like it in no way.
+    """
+    own = thumbnail.reshape(1, -1).astype(np.float32)
+    views = np.concatenate([turned(own, way) for way in ORIENTATIONS])
+    alike = standardised(others) @ standardised(views).T
+    best = alike.argmax(axis=1)
+    return [
+        ORIENTATIONS[way] if row[way] >= MIN_CORRELATION else None
+        for row, way in zip(alike, best, strict=True)
+    ]
+
+
+def turned(thumbnails: FloatArray, way: Orientation) -> FloatArray:
+    """(N, 256) thumbnails as those of the pictures mirrored and turned."""
+    places = np.arange(THUMBNAIL**2, dtype=np.int32).reshape(THUMBNAIL, THUMBNAIL)
+    return thumbnails[:, way.of_image(places).ravel()]
+
+
+def standardised(thumbnails: FloatArray) -> FloatArray:
+    """Rows of mean 0 and length 1, whose products are correlations; zeros where flat."""
+    flat = thumbnails.std(axis=1) < MIN_FLATNESS
+    centred = thumbnails - thumbnails.mean(axis=1, keepdims=True)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    centred[flat] = 0
+    return np.ascontiguousarray(centred)
+
+
+def without_bars(thumbnails: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(N, 256) thumbnails without the bars of one colour at their edges, at their old size.
+
+    Also the share of each picture that is left, (N,).
+    """
+    shares = np.ones(len(thumbnails), np.float32)
+    trimmed = thumbnails.copy()
+    square = thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL)
+    # Without a bar no edge has a line of one colour: a quick look at all of them.
+    lines = np.stack([square[:, 0], square[:, -1], square[:, :, 0], square[:, :, -1]])
+    for row in np.flatnonzero((np.ptp(lines, axis=2) < SAME_LEVEL).any(axis=0)):
+        picture = square[row]
+        top, bottom = _inside(picture)
+        left, right = _inside(picture.T)
+        if bottom - top < 4 or right - left < 4:
+            continue
+        part = np.ascontiguousarray(picture[top:bottom, left:right])
+        size = (THUMBNAIL, THUMBNAIL)
+        trimmed[row] = cv2.resize(part, size, interpolation=cv2.INTER_LINEAR).ravel()
+        shares[row] = part.size / picture.size
+    return trimmed, shares
+
+
+def _inside(picture: FloatArray) -> tuple[int, int]:
+    """Where the rows begin and end that belong to no bar; a bar's last row may be half of it."""
+    ends = []
+    for rows in (picture, picture[::-1]):
+        differs = np.abs(rows - rows[0, 0]).max(axis=1) >= SAME_LEVEL
+        bar = int(differs.argmax()) if differs.any() else len(rows)
+        ends.append(bar + 1 if bar else 0)
+    return ends[0], len(picture) - ends[1]
+
+
+def _above(
+    block: FloatArray, others: FloatArray, begin: int, limits: list[tuple[float, int]]
+) -> Iterator[tuple[int, int]]:
+    """Of each row, the later ones that are most alike: at or above each limit so many at most."""
+    similarity = block @ others[begin:].T
+    lowest = min(least for least, _ in limits)
+    for row, values in enumerate(similarity):
+        values[: row + 1] = -1
+        near = np.flatnonzero(values >= lowest)
+        near = near[np.argsort(-values[near], kind="stable")]
+        for least, most in limits:
+            for column in near[:most]:
+                if values[column] >= least:
+                    yield begin + row, begin + int(column)
