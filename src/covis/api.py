@@ -10,6 +10,8 @@ from typing import get_args
 
 from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
+from covis.geometry.agreement import View
+from covis.geometry.page_verdict import doubt_pages
 from covis.geometry.verdict import judge
 from covis.images.decode import load_image
 from covis.images.orientation import TURNS, Orientation
@@ -129,6 +131,8 @@ def _match_images(
     found = match_turned(
         timed_find, features0, features1, turned1, check, options.geometry, options.rotate
     )
+    with _timed(seconds, "geometry"):
+        found = doubt_pages(found, View.of(loaded0), View.of(loaded1))
     return replace(found, seconds=seconds, licence=joint_licence(extract, found))
 
 

@@ -44,6 +44,8 @@ MAX_CONTRADICTED_OVERLAID = 0.2
 """Of what is written over: contradictions beside it, where the letters meet other contrast."""
 MAX_BLANK_OVERLAID = 0.4
 """With more paper, what is written is all there is."""
+PAPER_SIDE = 480
+"""Longer side at which a picture is looked at for paper, in pixels."""
 FLAT = 1.5
 """Standard deviation of a cell of paper at most, and half of what greys of one paper differ by."""
 MAX_DIVERGENCE = 0.03
@@ -196,6 +198,14 @@ def _scale(h_1from0: Matrix, size0: tuple[int, int]) -> float:
     """How many times as large as in picture 0 things are in picture 1, at the middle of 0."""
     depth = h_1from0[2] @ [size0[0] / 2, size0[1] / 2, 1]
     return float(np.sqrt(abs(np.linalg.det(h_1from0) / depth**3)))
+
+
+def is_paper(view: View) -> bool:
+    """Whether a picture is a page or a screen: much of it is of one grey."""
+    small = view.at(PAPER_SIDE / max(view.size))
+    cells = _cells(small.grey)
+    flat = cells.std(axis=1) < FLAT
+    return _commonest(cells.mean(axis=1)[flat]) >= MAX_BLANK_OVERLAID * max(len(cells), 1)
 
 
 def is_near_similar(h_1from0: Matrix, size0: tuple[int, int]) -> bool:
