@@ -65,6 +65,10 @@ def test_areas_by_hand() -> None:
     assert _areas(shift, (100, 100), (100, 100)) == pytest.approx((5000, 10000, 10000))
     half = np.diag([0.5, 0.5, 1])
     assert _areas(half, (100, 100), (100, 100)) == pytest.approx((2500, 2500, 10000))
+    # Edges that coincide.
+    assert _areas(np.eye(3), (640, 480), (320, 480)) == pytest.approx((153600, 307200, 153600))
+    apart = np.array([[1, 0, 500], [0, 1, 0], [0, 0, 1.0]])
+    assert _areas(apart, (100, 100), (100, 100)) == pytest.approx((0, 10000, 10000))
     behind = np.array([[1, 0, 0], [0, 1, 0], [-0.02, 0, 1]])
     assert _areas(behind, (100, 100), (100, 100))[0] == 0
 
@@ -162,7 +166,7 @@ def test_parts_letters_and_bars_are_found(tmp_path: Path, write: Write, scene: S
     write(tmp_path / "p" / "0.png", picture)
     write(tmp_path / "p" / "left.png", picture[:, :320])
     write(tmp_path / "p" / "middle.png", picture[120:360, 160:480])
-    write(tmp_path / "p" / "written.jpg", written_over(picture))
+    write(tmp_path / "p" / "written.jpg", written_over(picture, "MAY"))
     bars = cv2.copyMakeBorder(picture, 130, 130, 0, 0, cv2.BORDER_CONSTANT)
     write(tmp_path / "p" / "bars.png", np.asarray(bars, np.uint8))
     write(tmp_path / "p" / "other.png", scene(1, 480, 640))

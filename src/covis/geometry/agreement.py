@@ -10,7 +10,7 @@ Numbers are shares of all contrast. Measured at 960 pixels on 27 photographs and
 rendered documents, 20 kinds of copies of each: copies agree in 0.937 and more and fail in 0.009 at
 most (documents cropped by a seventh 0.014); different pages on one template fail in 0.011 and
 more, neighbouring views from the air in 0.35. With large letters over a photo 0.2 and more agree,
-and the rest contradicts 0.19 times as much as is written over; on others 0.6 times and more.
+and the rest contradicts 0.25 times as much as is written over; on others 0.6 times and more.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ ONE_SIDED = 2.0
 """A cell with so many times the contrast of the other's may be written over it."""
 MIN_CELLS = 12
 MIN_AGREED, MAX_FAILED = 0.93, 0.01
-MIN_CELLS_OVERLAID, MIN_AGREED_OVERLAID, MIN_EXPLAINED = 400, 0.15, 0.75
-MAX_CONTRADICTED_OVERLAID = 0.2
+MIN_CELLS_OVERLAID, MIN_AGREED_OVERLAID, MIN_EXPLAINED = 200, 0.15, 0.75
+MAX_CONTRADICTED_OVERLAID = 0.35
 """Of what is written over: contradictions beside it, where the letters meet other contrast."""
 MAX_BLANK_OVERLAID = 0.4
 """With more paper, what is written is all there is."""

@@ -21,13 +21,16 @@ NEIGHBOURS = 10
 """Most similar pictures that each one is compared with, by vector and by thumbnail."""
 MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.55, 0.95
 """Of the global vectors of two pictures that are compared; pooled ones are all rather alike."""
-CROPPED_NEIGHBOURS, MIN_SIMILARITY_CROPPED = 3, 0.15
-"""Of the nearest ones so many are compared at less: what is cropped and made smaller has 0.2 to
-0.4 with its original and is among the first; of photos of other things one pair in ten has 0.16."""
+MIN_SIMILARITY_CROPPED = 0.15
+"""So much is enough where one thumbnail is a part of the other: what is cropped and made smaller,
+or mirrored, has 0.2 to 0.5 with its original. Of photos of other things one pair in ten has it."""
+MIN_CORRELATION_INSIDE = 0.85
+"""Of a thumbnail with a part of the other's: of copies cropped by a fifth and halved 19 in 20 have
+it, of pairs of other photos one in 50."""
+PARTS = (8, 10, 12, 13, 14)
+"""Sides of the parts, in pixels of the thumbnail."""
 MIN_CORRELATION = 0.9
 """Of the thumbnails of two pictures that are compared."""
-MIN_CORRELATION_CROPPED = 0.6
-"""Of those that are compared for their vectors, in the way in which they are most alike."""
 MIN_FLATNESS = 4.0
 """Thumbnails with a smaller standard deviation, of 255, look alike without being so."""
 SAME_LEVEL = 8.0
@@ -50,20 +53,21 @@ def find_candidates(
     vectors = fixed(rows["vector"], np.float32)[places]
     thumbnails = without_bars(fixed(rows["thumbnail"], np.float32)[places])[0]
     views = [standardised(turned(thumbnails, way)) for way in ORIENTATIONS]
-    limits = [(MIN_SIMILARITY, NEIGHBOURS), (MIN_SIMILARITY_CROPPED, CROPPED_NEIGHBOURS)]
-    if store.identity.pooled:
-        limits = [(MIN_SIMILARITY_POOLED, NEIGHBOURS)]
+    pooled = store.identity.pooled
+    least = MIN_SIMILARITY_POOLED if pooled else MIN_SIMILARITY
     for begin in range(0, len(places), BLOCK):
         block = slice(begin, begin + BLOCK)
-        by_vector = dict.fromkeys(_above(vectors[block], vectors, begin, limits))
-        pairs = dict(by_vector)
+        pairs = dict.fromkeys(_above(vectors[block], vectors, begin, least))
         for view in views:
-            found = _above(views[0][block], view, begin, [(MIN_CORRELATION, NEIGHBOURS)])
-            pairs |= dict.fromkeys(found)
-        for number, (one, other) in enumerate(sorted(pairs)):
-            alike = np.array([float(views[0][one] @ view[other]) for view in views])
-            least = MIN_CORRELATION_CROPPED if (one, other) in by_vector else MIN_CORRELATION
-            for way in _ways(alike, least):
+            pairs |= dict.fromkeys(_above(views[0][block], view, begin, MIN_CORRELATION))
+        rest = [] if pooled else _above(vectors[block], vectors, begin, MIN_SIMILARITY_CROPPED)
+        pairs |= {pair: False for pair in rest if pair not in pairs}
+        for number, ((one, other), whole) in enumerate(sorted(pairs.items())):
+            if whole is None:
+                ways = _ways(np.array([float(views[0][one] @ view[other]) for view in views]))
+            else:
+                ways = _ways_of_part(thumbnails[one], thumbnails[other])
+            for way in ways:
                 yield int(places[one]), int(places[other]), way
             if report is not None:
                 done = min(BLOCK, len(places) - begin) * (number + 1) / len(pairs)
@@ -72,19 +76,38 @@ def find_candidates(
         report(1.0)
 
 
-def _ways(alike: FloatArray, least: float) -> list[Orientation]:
-    """By how much the thumbnails are alike in each way: those to try.
+def _ways(alike: FloatArray) -> list[Orientation]:
+    """By how much the thumbnails are alike in each way: those to try, the likelier first.
 
-    A crop changes the thumbnail, so upright is tried whatever it says; else only the likeliest.
+    A crop changes the thumbnail, so upright is tried whatever it says.
     """
     best = 1 + int(alike[1:].argmax())
-    other = [ORIENTATIONS[best]] if alike[best] >= least else []
-    surer = bool(other) and alike[best] > alike[0]
-    return (
-        [*other, UPRIGHT]
-        if surer
-        else [UPRIGHT, *(other if alike[best] >= MIN_CORRELATION else [])]
-    )
+    if alike[best] < MIN_CORRELATION:
+        return [UPRIGHT]
+    other = ORIENTATIONS[best]
+    return [other, UPRIGHT] if alike[best] > alike[0] else [UPRIGHT, other]
+
+
+def _ways_of_part(thumbnail0: FloatArray, thumbnail1: FloatArray) -> list[Orientation]:
+    """As `_ways`, where one picture is a part of the other: upright, mirrored or neither."""
+    return [
+        way
+        for way in (UPRIGHT, Orientation(mirrored=True))
+        if _inside_other(thumbnail0, turned(thumbnail1[None], way)[0]) >= MIN_CORRELATION_INSIDE
+    ]
+
+
+def _inside_other(thumbnail0: FloatArray, thumbnail1: FloatArray) -> float:
+    """The best correlation of one of two thumbnails (256,) with a part of the other, -1..1."""
+    square = [each.reshape(THUMBNAIL, THUMBNAIL) for each in (thumbnail0, thumbnail1)]
+    if min(each.std() for each in square) < MIN_FLATNESS:
+        return -1.0
+    best = -1.0
+    for whole, part in (square, square[::-1]):
+        for side in PARTS:
+            small = cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA)
+            best = max(best, float(cv2.matchTemplate(whole, small, cv2.TM_CCOEFF_NORMED).max()))
+    return best
 
 
 def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Orientation | None]:
@@ -151,16 +174,12 @@ def _inside(picture: FloatArray) -> tuple[int, int]:
 
 
 def _above(
-    block: FloatArray, others: FloatArray, begin: int, limits: list[tuple[float, int]]
+    block: FloatArray, others: FloatArray, begin: int, least: float
 ) -> Iterator[tuple[int, int]]:
-    """Of each row, the later ones that are most alike: at or above each limit so many at most."""
+    """Of each row, the later ones that are most alike, and enough so."""
     similarity = block @ others[begin:].T
-    lowest = min(least for least, _ in limits)
     for row, values in enumerate(similarity):
         values[: row + 1] = -1
-        near = np.flatnonzero(values >= lowest)
-        near = near[np.argsort(-values[near], kind="stable")]
-        for least, most in limits:
-            for column in near[:most]:
-                if values[column] >= least:
-                    yield begin + row, begin + int(column)
+        near = np.flatnonzero(values >= least)
+        for column in near[np.argsort(-values[near], kind="stable")][:NEIGHBOURS]:
+            yield begin + row, begin + int(column)

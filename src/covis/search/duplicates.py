@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,8 +38,8 @@ MIN_OVERLAP = 0.5
 """What both pictures show, over what either shows, of a near-copy that is no part of the other."""
 MIN_PART, MIN_INSIDE = 0.2, 0.95
 """A part of a picture is a copy where it shows so much of the picture, and little else."""
-KEPT_IN_MEMORY = 64
-KEPT_VIEWS = 128
+KEPT_IN_MEMORY = 256
+KEPT_VIEWS = 64
 
 
 @dataclass(frozen=True)
@@ -156,9 +155,11 @@ class _Pictures:
     def agree(self, one: int, other: int, other_from_one: Matrix) -> bool:
         """Whether two pictures are copies under a homography."""
         sizes = self._sizes[one], self._sizes[other]
-        if not (
-            is_near_similar(other_from_one, sizes[0]) and _share_enough(other_from_one, *sizes)
-        ):
+        # Beyond a part of a picture the homography is not exact: seen from there it may be.
+        one_from_other = np.asarray(np.linalg.inv(other_from_one), np.float64)
+        near = is_near_similar(other_from_one, sizes[0])
+        near = near or is_near_similar(one_from_other, sizes[1])
+        if not (near and _share_enough(other_from_one, *sizes)):
             return False
         first, second = self._view(one), self._view(other)
         return (
@@ -266,15 +267,35 @@ def _areas(
 ) -> tuple[float, float, float]:
     """In pixels of image 1: what both pictures show, all of picture 0, all of picture 1.
 
-    Nothing in common where picture 0 is folded or reaches infinity.
+    Nothing in common where picture 0 reaches infinity.
     """
     (w0, h0), (w1, h1) = size0, size1
     corners = np.array([[0, 0, 1], [w0, 0, 1], [w0, h0, 1], [0, h0, 1]], np.float64) @ h_1from0.T
-    frame = np.array([[0, 0], [w1, 0], [w1, h1], [0, h1]], np.float32)
     if not (corners[:, 2] > 0).all():
         return 0.0, math.inf, float(w1 * h1)
-    outline = (corners[:, :2] / corners[:, 2:]).astype(np.float32)
-    if not cv2.isContourConvex(outline):
-        return 0.0, math.inf, float(w1 * h1)
-    both, _ = cv2.intersectConvexConvex(outline, frame)
-    return float(both), float(cv2.contourArea(outline)), float(w1 * h1)
+    outline = corners[:, :2] / corners[:, 2:]
+    # cv2.intersectConvexConvex halves the area where edges coincide, as a copy's and its part's do.
+    part = outline
+    for axis, most in ((0, w1), (1, h1)):
+        part = _clipped(part, axis, 1.0, 0.0)
+        part = _clipped(part, axis, -1.0, float(most))
+    return _area(part), _area(outline), float(w1 * h1)
+
+
+def _clipped(polygon: Matrix, axis: int, sign: float, offset: float) -> Matrix:
+    """The part of a polygon (N, 2) where sign * x[axis] + offset is 0 or more."""
+    kept: list[Matrix] = []
+    for place, point in enumerate(polygon):
+        before = polygon[place - 1]
+        here, there = (sign * each[axis] + offset for each in (point, before))
+        if (here < 0) != (there < 0):
+            kept.append(point + (before - point) * (here / (here - there)))
+        if here >= 0:
+            kept.append(point)
+    return np.array(kept, np.float64).reshape(-1, 2)
+
+
+def _area(polygon: Matrix) -> float:
+    """Of a polygon (N, 2), whichever way round."""
+    x, y = polygon.T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
