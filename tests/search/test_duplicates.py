@@ -17,7 +17,7 @@ from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from covis.search import Index
 from covis.search.copy_candidates import (
     find_candidates,
-    likely_ways,
+    most_alike,
     standardised,
     turned,
     without_bars,
@@ -41,9 +41,10 @@ def test_thumbnails_turn_as_the_pictures_do(way: Orientation, scene: Scene) -> N
 def test_thumbnails_tell_the_way(way: Orientation, scene: Scene) -> None:
     grey = scene(1, 16, 16)[:, :, 0]
     others = np.stack([way.of_image(scene(1, 16, 16))[:, :, 0], scene(2, 16, 16)[:, :, 0]])
-    flat = np.full((1, 256), 7, np.float32)
-    others = np.concatenate([others.reshape(2, -1).astype(np.float32), flat])
-    assert likely_ways(grey, others) == [way, None, None]
+    flat = np.full((1, 256), 7, np.uint8)
+    others = np.concatenate([flat, others.reshape(2, -1)])
+    assert most_alike(grey, others, 10) == [(1, way)]
+    assert most_alike(grey, others, 0) == []
 
 
 def test_bars_are_taken_off_thumbnails(scene: Scene) -> None:

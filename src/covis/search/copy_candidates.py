@@ -110,19 +110,21 @@ def _inside_other(thumbnail0: FloatArray, thumbnail1: FloatArray) -> float:
     return best
 
 
-def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Orientation | None]:
-    """By the thumbnails of a picture and of others (N, 256): how it must stand to look like each.
-
-    None where it looks like it in no way.
-    """
+def most_alike(
+    thumbnail: NDArray[np.uint8], others: NDArray[np.uint8], most: int
+) -> list[tuple[int, Orientation]]:
+    """By the thumbnails of a picture (16, 16) and of others (N, 256): which look like it, the most
+    alike first, and how the picture must stand to look like each."""
     own = thumbnail.reshape(1, -1).astype(np.float32)
-    views = np.concatenate([turned(own, way) for way in ORIENTATIONS])
-    alike = standardised(others) @ standardised(views).T
-    best = alike.argmax(axis=1)
-    return [
-        ORIENTATIONS[way] if row[way] >= MIN_CORRELATION else None
-        for row, way in zip(alike, best, strict=True)
-    ]
+    views = standardised(np.concatenate([turned(own, way) for way in ORIENTATIONS]))
+    best, ways = np.empty(len(others), np.float32), np.empty(len(others), np.int64)
+    for begin in range(0, len(others), 16 * BLOCK):
+        block = slice(begin, begin + 16 * BLOCK)
+        alike = standardised(others[block].astype(np.float32)) @ views.T
+        best[block], ways[block] = alike.max(axis=1), alike.argmax(axis=1)
+    near = np.flatnonzero(best >= MIN_CORRELATION)
+    near = near[np.argsort(-best[near], kind="stable")][:most]
+    return [(int(place), ORIENTATIONS[ways[place]]) for place in near]
 
 
 def turned(thumbnails: FloatArray, way: Orientation) -> FloatArray:

@@ -23,7 +23,8 @@ from covis.errors import ImageError
 from covis.features.extractor import Extractor
 from covis.geometry import estimate_geometry
 from covis.geometry.agreement import COMPARED_SIDE, View, compare, is_near_similar
-from covis.images.decode import load_image
+from covis.geometry.polygon import area, clipped
+from covis.images.decode import SMALL, enlarged, load_image
 from covis.images.orientation import UPRIGHT, Orientation
 from covis.matching import Matcher
 from covis.search.copy_candidates import find_candidates, without_bars
@@ -213,7 +214,7 @@ class _Pictures:
         """The longer sides that two pictures are matched at, None for what is stored."""
         yield None, None
         largest = self._extract.max_size or math.inf
-        mine, theirs = (min(max(self._sizes[each]), largest) for each in (one, other))
+        mine, theirs = (min(max(SMALL, *self._sizes[each]), largest) for each in (one, other))
         if mine >= LARGER * theirs:
             yield round(theirs), None
         elif theirs >= LARGER * mine:
@@ -229,7 +230,7 @@ class _Pictures:
             image = load_image(path, max_size=longest or self._extract.max_size)
         except ImageError:
             return None
-        return self._extract(way.of_picture(image))
+        return self._extract(enlarged(way.of_picture(image)))
 
     def _read(self, place: int) -> View | None:
         try:
@@ -274,28 +275,4 @@ def _areas(
     if not (corners[:, 2] > 0).all():
         return 0.0, math.inf, float(w1 * h1)
     outline = corners[:, :2] / corners[:, 2:]
-    # cv2.intersectConvexConvex halves the area where edges coincide, as a copy's and its part's do.
-    part = outline
-    for axis, most in ((0, w1), (1, h1)):
-        part = _clipped(part, axis, 1.0, 0.0)
-        part = _clipped(part, axis, -1.0, float(most))
-    return _area(part), _area(outline), float(w1 * h1)
-
-
-def _clipped(polygon: Matrix, axis: int, sign: float, offset: float) -> Matrix:
-    """The part of a polygon (N, 2) where sign * x[axis] + offset is 0 or more."""
-    kept: list[Matrix] = []
-    for place, point in enumerate(polygon):
-        before = polygon[place - 1]
-        here, there = (sign * each[axis] + offset for each in (point, before))
-        if (here < 0) != (there < 0):
-            kept.append(point + (before - point) * (here / (here - there)))
-        if here >= 0:
-            kept.append(point)
-    return np.array(kept, np.float64).reshape(-1, 2)
-
-
-def _area(polygon: Matrix) -> float:
-    """Of a polygon (N, 2), whichever way round."""
-    x, y = polygon.T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    return area(clipped(outline, (0, 0, w1, h1))), area(outline), float(w1 * h1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ImageError
 from covis.features.extractor import Extractor
-from covis.images.decode import load_image
+from covis.images.decode import enlarged, load_image
 from covis.images.picture_files import walk_pictures
 from covis.options import cpu_threads
 from covis.search.pooling import global_vector
@@ -119,7 +119,7 @@ def describe(
 ) -> Iterator[tuple[File, ImageRecord | str]]:
     """Extract a batch of pictures; what could not be decoded is passed on."""
     images = [image for _, image in decoded if isinstance(image, Image)]
-    features = iter(extract.batch(images))
+    features = iter(extract.batch([enlarged(image) for image in images]))
     for file, image in decoded:
         if isinstance(image, str):
             yield file, image
