@@ -13,6 +13,9 @@ import pytest
 from helpers.textures import soft_noise
 from typer.testing import Result
 
+from covis.draw.copies import CAPTION, GAP, TILE
+from covis.images.decode import load_image
+
 Run = Callable[..., Result]
 
 
@@ -68,7 +71,7 @@ def test_search_as_json_and_as_a_picture(
     found = json.loads(result.stdout)
     assert found["hits"][0]["path"] == str(query)
     assert found["hits"][0]["verdict"] == "same"
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 1000
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 800
 
 
 def test_search_says_that_a_copy_is_mirrored(covis: Run, photos: Path, store: Path) -> None:
@@ -174,6 +177,14 @@ def test_duplicates_are_listed(covis: Run, photos: Path, store: Path) -> None:
     ]
     (group,) = json.loads(covis("duplicates", store, "--json").stdout)["groups"]
     assert [copy["mirrored"] for copy in group] == [False, True]
+    assert "Drawn in groups.png." in covis("duplicates", store, "-o", "groups.png").stdout
+    sheet = load_image("groups.png").pixels
+    # A row of two tiles, the first in a white frame; a photo is never drawn over.
+    assert sheet.shape == (GAP + TILE + CAPTION + GAP, GAP + 2 * (TILE + GAP), 3)
+    white = (sheet == 255).all(axis=2)
+    assert white[:, : TILE + GAP].sum() > 500 > 2 * white[:, TILE + GAP :].sum()
+    result = covis("duplicates", store, "-o", photos / "0.png")
+    assert (result.exit_code, "must not be written over" in result.stderr) == (2, True)
 
 
 def test_info_and_its_forecast(covis: Run, store: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covis.cli import options
+from covis.cli.outputs import check_drawing
 from covis.cli.progress import progress
 from covis.messages import counted, turned
 
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    store: options.Store, as_json: options.AsJson = False, threads: options.Threads = None
+    store: options.Store,
+    output: Annotated[Path | None, options.drawing("the groups")] = None,
+    as_json: options.AsJson = False,
+    threads: options.Threads = None,
 ) -> None:
     """Find near-copies: resized, recompressed, cropped, turned, mirrored or written over.
 
@@ -26,10 +31,17 @@ def command(
     """
     from covis.search import Index
 
+    index = Index(store, threads=threads)
+    stored = index.store.column(index.store.files, "path")
+    check_drawing(output, *map(Path, stored if output and output.exists() else []))
     with progress("% compared") as report:
-        index = Index(store, threads=threads)
         groups = index.duplicates(report=lambda share: report(round(100 * share), 100))
     left_out = index.stale()
+    if output is not None:
+        from covis.draw.canvas import save_picture
+        from covis.draw.copies import draw_groups
+
+        save_picture(draw_groups(groups), output)
     if as_json:
         told = [[asdict(copy) for copy in group] for group in groups]
         typer.echo(json.dumps({"groups": told, "left_out": left_out}))
@@ -45,6 +57,8 @@ def command(
             f"{'it was' if len(left_out) == 1 else 'they were'} added; "
             "'covis verify' names them, 'covis add' takes changed ones up anew."
         )
+    if output is not None:
+        typer.echo(f"Drawn in {output}.")
 
 
 def _words(copy: Copy) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -89,7 +90,8 @@ def command(
             from covis.draw.canvas import save_picture
             from covis.draw.hits import draw_hits
 
-            save_picture(draw_hits(query, found, region=box), output)
+            drawn = replace(found, hits=found.worth_showing or found.hits)
+            save_picture(draw_hits(query, drawn, region=box), output)
         if as_json:
             typer.echo(json.dumps({"query": str(each), **found.to_dict()}))
             continue
@@ -106,12 +108,11 @@ def _print(found: SearchResult, source: str, budget: str) -> None:
     """The certain hits; where there is none, what may be."""
     if not found.images:
         typer.echo(f"{source} holds no pictures.")
-    perhaps: list[Hit] = []
+    shown = found.worth_showing
     if found.images and not found.certain:
-        perhaps = [hit for hit in found.hits if hit.verdict and hit.verdict.label == "unsure"]
-        what = "; perhaps these:" if perhaps else "."
+        what = "; perhaps these:" if shown else "."
         typer.echo(f"Nothing in {source} is sure to show the same{what}")
-    for rank, hit in enumerate(found.certain or perhaps, 1):
+    for rank, hit in enumerate(shown, 1):
         typer.echo(f"{rank:3}  {hit.path}")
         typer.echo(f"     {_reason(hit)}")
     total = 1000 * found.seconds["total"]

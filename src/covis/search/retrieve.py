@@ -194,6 +194,12 @@ class SearchResult:
         return [hit for hit in self.hits if hit.certain]
 
     @property
+    def worth_showing(self) -> list[Hit]:
+        """The certain hits; where there is none, those that may show the same."""
+        perhaps = [hit for hit in self.hits if hit.verdict and hit.verdict.label == "unsure"]
+        return self.certain or perhaps
+
+    @property
     def enough(self) -> float:
         """About how many seconds checking all candidates takes, with a fifth to spare."""
         check = self.seconds["check"] / max(self.checked, 1)
