@@ -22,7 +22,7 @@ from covis.search.copy_candidates import (
     turned,
     without_bars,
 )
-from covis.search.duplicates import _areas, _share_enough
+from covis.search.duplicates import _areas, _Links, _share_enough
 
 Pixels = NDArray[np.uint8]
 Scene = Callable[..., Pixels]
@@ -151,6 +151,21 @@ def test_a_much_smaller_copy_is_found(tmp_path: Path, write: Write, scene: Scene
 def grouped(index: Index, *paths: Path) -> list[list[str]]:
     index.add(list(paths))
     return [[Path(copy.path).name for copy in group] for group in index.duplicates()]
+
+
+def test_links_lead_from_each_picture_to_all_that_hang_together() -> None:
+    """2,000 in a row, as a burst: neither deep nor slow."""
+    links = _Links(2001)
+    right = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1]], np.float64)
+    for place in range(1999):
+        assert not links.connected(place, place + 1)
+        links.add(place, place + 1, right)
+    assert links.connected(0, 1999)
+    assert not links.connected(0, 2000)
+    reached = links.reached(1000)
+    assert set(reached) == set(range(2000))
+    np.testing.assert_allclose(reached[1999][0, 2], 999)
+    np.testing.assert_allclose(reached[0][0, 2], -1000)
 
 
 def test_pages_on_one_template_are_no_copies(index: Index, tmp_path: Path, write: Write) -> None:
