@@ -79,8 +79,13 @@ def test_a_part_that_moved_contradicts() -> None:
 
 def test_nothing_to_see_is_no_copy() -> None:
     blank = np.full((100, 100, 3), 200, np.uint8)
-    assert agreement(blank, blank) == Agreement(0, 0, 0, 0, 1)
+    assert agreement(blank, blank) == Agreement(0, 0, 0, 0, 0, 1)
     assert not agreement(blank, blank).copies
+    # Neither is an empty wall with a door in one corner.
+    wall = np.full((400, 600, 3), 200, np.uint8)
+    wall[340:, 540:] = TEXTURE[340:, 540:]
+    found = agreement(wall, wall)
+    assert (found.agreed, found.cells > 12, found.copies) == (pytest.approx(1), True, False)
 
 
 @pytest.mark.parametrize(

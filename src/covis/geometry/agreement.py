@@ -38,6 +38,8 @@ AGREES, DISAGREES = 0.5, 0.2
 ONE_SIDED = 2.0
 """A cell with so many times the contrast of the other's may be written over it."""
 MIN_CELLS = 12
+MIN_FILLED = 0.05
+"""An empty wall is like another one. The emptiest of the photographs has 0.06."""
 MIN_AGREED, MAX_FAILED = 0.93, 0.01
 MIN_CELLS_OVERLAID, MIN_AGREED_OVERLAID, MIN_EXPLAINED = 200, 0.15, 0.75
 MAX_CONTRADICTED_OVERLAID = 0.35
@@ -90,12 +92,14 @@ class View:
 class Agreement:
     """How two pictures agree where both have something; shares of their contrast, 0..1.
 
-    cells: how many have contrast in either. agreed: in cells that correlate. contradicted: in cells
-    that do not. overlaid: in cells that do not and have contrast in one picture alone, the one that
-    has more of them. blank: of all cells, those that in either are of the one commonest grey.
+    cells: how many have contrast in either. filled: which share of all. agreed: in cells that
+    correlate. contradicted: in cells that do not. overlaid: in cells that do not and have contrast
+    in one picture alone, the one that has more of them. blank: of all cells, those that in either
+    are of the one commonest grey.
     """
 
     cells: int
+    filled: float
     agreed: float
     contradicted: float
     overlaid: float
@@ -104,6 +108,8 @@ class Agreement:
     @property
     def copies(self) -> bool:
         """Whether this is one picture twice, or one with something written over it."""
+        if self.filled < MIN_FILLED:
+            return False
         failed = self.contradicted + self.overlaid
         if self.cells >= MIN_CELLS and self.agreed >= MIN_AGREED and failed <= MAX_FAILED:
             return True
@@ -163,6 +169,7 @@ def _agreement(cells0: FloatArray, cells1: FloatArray, shown: BoolArray) -> Agre
     calmer = np.where(contrasts[0] < contrasts[1], levels[0, :, 0], levels[1, :, 0])[less < FLAT]
     return Agreement(
         cells=int((weights > 0).sum()),
+        filled=float((weights > 0).mean()) if len(weights) else 0.0,
         agreed=share(correlation > AGREES),
         contradicted=share(fails & ~one_sided) + 2 * min(over),
         overlaid=max(over),

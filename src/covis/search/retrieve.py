@@ -300,14 +300,16 @@ class Ranker:
         checked: list[_Candidate] = []
         untried = 0
         known = {each.row for each in near}
+        now = time.perf_counter()
+        until = now + (deadline - now) / 2
         for way, some in self._copies(looks.image, view, near, clock).items():
             if way == UPRIGHT:
                 near = [each for each in some if each.row not in known] + near
                 continue
-            if time.perf_counter() + clock.seconds["extract"] < deadline:
+            if time.perf_counter() + clock.seconds["extract"] < until:
                 other = self._view(looks, way)
                 some = [replace(each, view=other) for each in some]
-                some = self._checked(some, deadline, clock, looks.pool)
+                some = self._checked(some, until, clock, looks.pool)
                 checked += some
             untried += sum(each.matches is None for each in some)
         checked += self._checked(near, deadline, clock, looks.pool, always=True)
