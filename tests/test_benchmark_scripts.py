@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-PARTS = {"common", "rendered_walls"}
+PARTS = {"common", "copied_pictures", "rendered_walls"}
 """What scripts import."""
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in PARTS)
 
@@ -35,6 +35,7 @@ def test_help_is_the_docstring(script: str) -> None:
     [
         ("lightglue", ["--parts", "speed,nope"], "no part 'nope'; there are: speed, adaptive"),
         ("search", ["nope"], "no part 'nope'; there are: adding, memory"),
+        ("duplicates", ["nope"], "no part 'nope'; there are: copies, documents, views"),
         ("dense", ["nope"], "no part 'nope'; there are: willow"),
         ("retrieval", ["--methods", "nope"], "no method 'nope'; there are: colours"),
         ("map", ["--sides", "covis; nope"], "no side 'nope'; there are: covis, covis, SIFT"),

@@ -10,8 +10,10 @@ from typing import get_args
 
 from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
+from covis.geometry.agreement import View
+from covis.geometry.page_verdict import doubt_pages
 from covis.geometry.verdict import judge
-from covis.images.decode import load_image
+from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, Orientation
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import (
@@ -102,11 +104,11 @@ def _match_images(
             for image, mask in zip(images, masks, strict=True)
         )
     with _timed(seconds, "extract"):
-        features0, features1 = extract.batch([loaded0, loaded1])
+        features0, features1 = extract.batch([enlarged(loaded0), enlarged(loaded1)])
 
     def turned1(turn: int) -> Features:
         with _timed(seconds, "extract"):
-            return extract(Orientation(turn).of_picture(loaded1))
+            return extract(Orientation(turn).of_picture(enlarged(loaded1)))
 
     def timed_find(features0: Features, features1: Features) -> Matches:
         with _timed(seconds, "match"):
@@ -129,6 +131,8 @@ def _match_images(
     found = match_turned(
         timed_find, features0, features1, turned1, check, options.geometry, options.rotate
     )
+    with _timed(seconds, "geometry"):
+        found = doubt_pages(found, View.of(loaded0), View.of(loaded1))
     return replace(found, seconds=seconds, licence=joint_licence(extract, found))
 
 

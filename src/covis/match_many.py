@@ -28,7 +28,7 @@ from covis.api import joint_licence, match_turned, open_pipeline, verify
 from covis.errors import CovisError, ImageError
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
 from covis.files.run_folder import run_folder
-from covis.images.decode import load_image
+from covis.images.decode import enlarged, load_image
 from covis.images.opened import check_file
 from covis.images.orientation import Orientation
 from covis.options import GeometryKind, MatchOptions, RuntimeOptions
@@ -211,7 +211,7 @@ class _Run:
         except CovisError:
             pass
         try:
-            loaded = load_image(image, max_size=self._extract.max_size)
+            loaded = enlarged(load_image(image, max_size=self._extract.max_size))
         except ImageError as error:
             raise self._fails(image, str(error)) from None
         features = self._extract(Orientation(turn).of_picture(loaded))

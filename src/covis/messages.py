@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+STATES = {"gone": "no longer there", "changed": "changed since it was added"}
+"""Of a file that a store names."""
+
 
 def counted(count: int, word: str, words: str | None = None) -> str:
     """A number and its noun: 1 picture, 2 pictures; `words` for plurals that take no s."""

@@ -13,6 +13,9 @@ import pytest
 from helpers.textures import soft_noise
 from typer.testing import Result
 
+from covis.draw.copies import CAPTION, GAP, TILE
+from covis.images.decode import load_image
+
 Run = Callable[..., Result]
 
 
@@ -68,7 +71,7 @@ def test_search_as_json_and_as_a_picture(
     found = json.loads(result.stdout)
     assert found["hits"][0]["path"] == str(query)
     assert found["hits"][0]["verdict"] == "same"
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 1000
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 800
 
 
 def test_search_says_that_a_copy_is_mirrored(covis: Run, photos: Path, store: Path) -> None:
@@ -118,6 +121,49 @@ def test_exception_for_options_that_mean_nothing(
     assert covis("search", photos / "1.png", "--in", store, *options).exit_code == 2
 
 
+def test_nothing_the_same_is_said(covis: Run, tmp_path: Path, store: Path) -> None:
+    cv2.imwrite(str(tmp_path / "new.png"), soft_noise(30, 40, seed=77))
+    result = covis("search", tmp_path / "new.png", "--in", store, "--budget", "none")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"Nothing in {store} is sure to show the same")
+    assert not any("different" in line or ", same" in line for line in lines)
+    told = json.loads(covis("search", tmp_path / "new.png", "--in", store, "--json").stdout)
+    assert (told["certain"], len(told["hits"])) == (0, 4)
+
+
+def test_certain_hits_stand_alone(covis: Run, photos: Path, store: Path) -> None:
+    lines = covis("search", photos / "2.png", "--in", store, "--budget", "none").stdout.splitlines()
+    assert [line for line in lines if line.endswith(".png")] == [f"  1  {photos / '2.png'}"]
+
+
+def test_a_folder_of_queries(covis: Run, photos: Path, store: Path) -> None:
+    result = covis("search", photos, "--in", store, "--budget", "none")
+    assert result.exit_code == 0, result.output
+    for number in range(4):
+        path = photos / f"{number}.png"
+        assert f"{path}:\n  1  {path}\n" in result.stdout
+    (photos / "bad.png").write_bytes(b"")
+    result = covis("search", photos, "--in", store, "--json")
+    assert result.exit_code == 1
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [each["query"] for each in told] == [str(photos / f"{n}.png") for n in range(4)]
+    assert "bad.png" in result.stderr
+    result = covis("search", photos, "--in", store, "-o", "hits.png")
+    assert (result.exit_code, "one picture" in result.stderr) == (2, True)
+
+
+def test_changed_files_are_told(covis: Run, photos: Path, store: Path, tmp_path: Path) -> None:
+    (photos / "2.png").rename(tmp_path / "q.png")
+    cv2.imwrite(str(photos / "2.png"), soft_noise(30, 40, seed=5))
+    result = covis("search", tmp_path / "q.png", "--in", store, "--budget", "none")
+    assert "changed since it was added" in result.stdout
+    (photos / "2.png").unlink()
+    result = covis("search", tmp_path / "q.png", "--in", store, "--budget", "none")
+    assert "no longer there" in result.stdout
+    assert "1 file left out, gone or changed" in covis("duplicates", store).stdout
+
+
 def test_duplicates_are_listed(covis: Run, photos: Path, store: Path) -> None:
     assert covis("duplicates", store).stdout == "0 groups; files that are copies of others: 0.\n"
     mirrored = np.ascontiguousarray(cv2.imread(str(photos / "0.png"))[:, ::-1])
@@ -131,6 +177,14 @@ def test_duplicates_are_listed(covis: Run, photos: Path, store: Path) -> None:
     ]
     (group,) = json.loads(covis("duplicates", store, "--json").stdout)["groups"]
     assert [copy["mirrored"] for copy in group] == [False, True]
+    assert "Drawn in groups.png." in covis("duplicates", store, "-o", "groups.png").stdout
+    sheet = load_image("groups.png").pixels
+    # A row of two tiles, the first in a white frame; a photo is never drawn over.
+    assert sheet.shape == (GAP + TILE + CAPTION + GAP, GAP + 2 * (TILE + GAP), 3)
+    white = (sheet == 255).all(axis=2)
+    assert white[:, : TILE + GAP].sum() > 500 > 2 * white[:, TILE + GAP :].sum()
+    result = covis("duplicates", store, "-o", photos / "0.png")
+    assert (result.exit_code, "must not be written over" in result.stderr) == (2, True)
 
 
 def test_info_and_its_forecast(covis: Run, store: Path) -> None:

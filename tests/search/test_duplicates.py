@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.pages import jpeg, page, written_over
 from numpy.typing import NDArray
 
 from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from covis.search import Index
-from covis.search.duplicates import (
-    _look_alike,
-    _overlap,
-    _turned,
-    likely_ways,
+from covis.search.copy_candidates import (
+    find_candidates,
+    most_alike,
+    standardised,
+    turned,
+    without_bars,
 )
+from covis.search.duplicates import _areas, _Links, _share_enough
 
 Pixels = NDArray[np.uint8]
 Scene = Callable[..., Pixels]
@@ -29,43 +34,55 @@ def test_thumbnails_turn_as_the_pictures_do(way: Orientation, scene: Scene) -> N
     square = scene(1, 16, 16)
     grey = square[:, :, 0]
     expected = way.of_image(square)[:, :, 0].reshape(1, -1)
-    np.testing.assert_array_equal(_turned(grey.reshape(1, -1).astype(np.float32), way), expected)
+    np.testing.assert_array_equal(turned(grey.reshape(1, -1).astype(np.float32), way), expected)
 
 
 @pytest.mark.parametrize("way", ORIENTATIONS)
 def test_thumbnails_tell_the_way(way: Orientation, scene: Scene) -> None:
     grey = scene(1, 16, 16)[:, :, 0]
     others = np.stack([way.of_image(scene(1, 16, 16))[:, :, 0], scene(2, 16, 16)[:, :, 0]])
-    flat = np.full((1, 256), 7, np.float32)
-    others = np.concatenate([others.reshape(2, -1).astype(np.float32), flat])
-    assert likely_ways(grey, others) == [way, None, None]
+    flat = np.full((1, 256), 7, np.uint8)
+    others = np.concatenate([flat, others.reshape(2, -1)])
+    assert most_alike(grey, others, 10) == [(1, way)]
+    assert most_alike(grey, others, 0) == []
 
 
-def test_thumbnails_are_compared_where_both_show_the_same(scene: Scene) -> None:
-    """The second picture is the right half of the first, which is 320 x 160."""
-    picture = scene(4, 160, 320)[:, :, 0]
-
-    def small(pixels: Pixels) -> NDArray[np.float32]:
-        return cv2.resize(pixels, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
-
-    sizes = (320, 160), (160, 160)
-    right = np.array([[1, 0, -160], [0, 1, 0], [0, 0, 1]], np.float64)
-    whole, half = small(picture), small(picture[:, 160:])
-    assert _look_alike(whole, half, right, sizes)
-    assert not _look_alike(whole, half, np.eye(3), sizes)
-    assert not _look_alike(whole, 255 - half, right, sizes)
-    # What is all of one colour can be told by its features only.
-    assert _look_alike(whole, np.full((16, 16), 7, np.float32), right, sizes)
+def test_bars_are_taken_off_thumbnails(scene: Scene) -> None:
+    grey = scene(1, 16, 16)[:, :, 0].astype(np.float32)
+    barred = np.zeros((16, 16), np.float32)
+    barred[4:12] = cv2.resize(grey, (16, 8), interpolation=cv2.INTER_AREA)
+    flat = np.full((16, 16), 7, np.float32)
+    trimmed, shares = without_bars(np.stack([grey, barred, flat]).reshape(3, 256))
+    np.testing.assert_array_equal(trimmed[0], grey.ravel())
+    # One row at each end may be half of a bar, and goes as well.
+    np.testing.assert_allclose(shares, [1, 6 / 16, 1])
+    upright, views = standardised(trimmed[:1])[0], standardised(trimmed[1:])
+    assert upright @ views[0] > 0.7 > upright @ standardised(barred.reshape(1, -1))[0]
+    assert upright @ views[1] == 0
 
 
-def test_overlap_by_hand() -> None:
+def test_areas_by_hand() -> None:
     shift = np.array([[1, 0, 50], [0, 1, 0], [0, 0, 1]], np.float64)
-    # 50 x 100 pixels are common, 150 x 100 are in either.
-    assert _overlap(shift, (100, 100), (100, 100)) == pytest.approx(1 / 3)
-    assert _overlap(np.diag([0.5, 0.5, 1]), (100, 100), (100, 100)) == pytest.approx(1 / 4)
-    assert _overlap(np.eye(3), (100, 80), (100, 80)) == pytest.approx(1)
+    assert _areas(shift, (100, 100), (100, 100)) == pytest.approx((5000, 10000, 10000))
+    half = np.diag([0.5, 0.5, 1])
+    assert _areas(half, (100, 100), (100, 100)) == pytest.approx((2500, 2500, 10000))
+    # Edges that coincide.
+    assert _areas(np.eye(3), (640, 480), (320, 480)) == pytest.approx((153600, 307200, 153600))
+    apart = np.array([[1, 0, 500], [0, 1, 0], [0, 0, 1.0]])
+    assert _areas(apart, (100, 100), (100, 100)) == pytest.approx((0, 10000, 10000))
     behind = np.array([[1, 0, 0], [0, 1, 0], [-0.02, 0, 1]])
-    assert _overlap(behind, (100, 100), (100, 100)) == 0
+    assert _areas(behind, (100, 100), (100, 100))[0] == 0
+
+
+def test_parts_share_enough_and_overlaps_of_a_third_do_not() -> None:
+    size = (90, 90)
+    shift = np.array([[1, 0, 30], [0, 1, 0], [0, 0, 1]], np.float64)
+    assert _share_enough(shift, size, size)
+    shift[0, 2] = 60
+    assert not _share_enough(shift, size, size)
+    # The middle of a picture, half as wide and high, is a part of it; a tenth of it is too little.
+    assert _share_enough(np.array([[1, 0, 22], [0, 1, 22], [0, 0, 1.0]]), (45, 45), size)
+    assert not _share_enough(np.array([[1, 0, 22], [0, 1, 22], [0, 0, 1.0]]), (28, 28), size)
 
 
 def test_copies_of_every_kind_are_grouped(
@@ -107,9 +124,9 @@ def test_a_turned_copy_whose_file_is_gone_is_left_out(
 ) -> None:
     original = scene(0, 240, 320)
     write(tmp_path / "p" / "a.png", original)
-    turned = write(tmp_path / "p" / "b.png", Orientation(mirrored=True).of_image(original))
+    mirrored = write(tmp_path / "p" / "b.png", Orientation(mirrored=True).of_image(original))
     index.add([tmp_path / "p"])
-    turned.unlink()
+    mirrored.unlink()
     assert index.duplicates() == []
 
 
@@ -128,4 +145,138 @@ def test_a_much_smaller_copy_is_found(tmp_path: Path, write: Write, scene: Scene
         ("c.png", 192),
     ]
     (tmp_path / "photos" / "a.png").unlink()
+    assert index.duplicates() == []
+
+
+def grouped(index: Index, *paths: Path) -> list[list[str]]:
+    index.add(list(paths))
+    return [[Path(copy.path).name for copy in group] for group in index.duplicates()]
+
+
+def test_links_lead_from_each_picture_to_all_that_hang_together() -> None:
+    """2,000 in a row, as a burst: neither deep nor slow."""
+    links = _Links(2001)
+    right = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1]], np.float64)
+    for place in range(1999):
+        assert not links.connected(place, place + 1)
+        links.add(place, place + 1, right)
+    assert links.connected(0, 1999)
+    assert not links.connected(0, 2000)
+    reached = links.reached(1000)
+    assert set(reached) == set(range(2000))
+    np.testing.assert_allclose(reached[1999][0, 2], 999)
+    np.testing.assert_allclose(reached[0][0, 2], -1000)
+
+
+def test_pages_on_one_template_are_no_copies(index: Index, tmp_path: Path, write: Write) -> None:
+    for number in range(4):
+        write(tmp_path / "p" / f"{number}.png", page(number))
+    half = cv2.resize(page(2), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    write(tmp_path / "p" / "half.png", np.asarray(half, np.uint8))
+    assert grouped(index, tmp_path / "p") == [["2.png", "half.png"]]
+
+
+def test_parts_letters_and_bars_are_found(tmp_path: Path, write: Write, scene: Scene) -> None:
+    index = Index(tmp_path / "store", max_keypoints=500)
+    picture = scene(0, 480, 640)
+    write(tmp_path / "p" / "0.png", picture)
+    write(tmp_path / "p" / "left.png", picture[:, :320])
+    write(tmp_path / "p" / "middle.png", picture[120:360, 160:480])
+    write(tmp_path / "p" / "written.jpg", written_over(picture, "MAY"))
+    bars = cv2.copyMakeBorder(picture, 130, 130, 0, 0, cv2.BORDER_CONSTANT)
+    write(tmp_path / "p" / "bars.png", np.asarray(bars, np.uint8))
+    write(tmp_path / "p" / "other.png", scene(1, 480, 640))
+    (group,) = grouped(index, tmp_path / "p")
+    # The bars add pixels and no picture.
+    assert group[0] != "bars.png"
+    assert sorted(group) == ["0.png", "bars.png", "left.png", "middle.png", "written.jpg"]
+
+
+def test_a_chain_of_copies_is_no_group(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    """Each part shares most with the next, the first and the last share little."""
+    strip = scene(7, 200, 500)
+    for name, left in (("a", 0), ("b", 90), ("c", 180)):
+        write(tmp_path / "p" / f"{name}.bmp", strip[:, left : left + 300])
+        os.utime(tmp_path / "p" / f"{name}.bmp", (1000 + left, 1000 + left))
+    assert grouped(index, tmp_path / "p") == [["a.bmp", "b.bmp"]]
+
+
+def test_the_larger_then_the_older_file_is_the_original(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    picture = scene(2, 240, 320)
+    write(tmp_path / "p" / "a.jpg", jpeg(picture, 90))
+    original = write(tmp_path / "p" / "b.png", picture)
+    os.utime(original, (2000, 2000))
+    for name, when in (("c.png", 3000), ("d.png", 1000)):
+        shutil.copy(original, tmp_path / "p" / name)
+        os.utime(tmp_path / "p" / name, (when, when))
+    index.add([tmp_path / "p"])
+    (group,) = index.duplicates()
+    assert [(Path(copy.path).name, copy.identical) for copy in group] == [
+        ("d.png", False),
+        ("b.png", True),
+        ("c.png", True),
+        ("a.jpg", False),
+    ]
+
+
+def test_several_ways_to_one_file_are_one_picture(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    file = write(tmp_path / "p" / "b.png", scene(0, 240, 320))
+    os.link(file, tmp_path / "p" / "hard.png")
+    (tmp_path / "p" / "a.png").symlink_to(file)
+    (tmp_path / "q").symlink_to(tmp_path / "p")
+    assert grouped(index, tmp_path / "p", tmp_path / "q" / "b.png") == []
+    write(tmp_path / "small.png", scene(0, 240, 320)[::2, ::2])
+    (group,) = grouped(index, tmp_path / "small.png")
+    assert group == ["b.png", "small.png"]
+
+
+@pytest.mark.parametrize("fate", ["gone", "changed"])
+def test_what_is_no_longer_there_is_neither_original_nor_copy(
+    index: Index, tmp_path: Path, write: Write, scene: Scene, fate: str
+) -> None:
+    large = write(tmp_path / "p" / "a.png", scene(0, 480, 640))
+    half = cv2.resize(scene(0, 480, 640), (320, 240), interpolation=cv2.INTER_AREA)
+    small = write(tmp_path / "p" / "b.png", np.asarray(half, np.uint8))
+    shutil.copy(large, tmp_path / "p" / "c.png")
+    assert grouped(index, tmp_path / "p") == [["a.png", "c.png", "b.png"]]
+    for path in (large, tmp_path / "p" / "c.png"):
+        if fate == "gone":
+            path.unlink()
+        else:
+            write(path, scene(5, 480, 640))
+    # The last one left is no copy of anything.
+    assert index.duplicates() == []
+    assert index.stale() == {str(large): fate, str(tmp_path / "p" / "c.png"): fate}
+    assert small.exists()
+
+
+def test_a_file_that_was_only_touched_is_there(
+    index: Index, tmp_path: Path, write: Write, scene: Scene
+) -> None:
+    for name in ("a.png", "b.png"):
+        write(tmp_path / "p" / name, scene(0, 240, 320))
+    index.add([tmp_path / "p"])
+    os.utime(tmp_path / "p" / "a.png", (1000, 1000))
+    (group,) = index.duplicates()
+    assert [Path(copy.path).name for copy in group] == ["a.png", "b.png"]
+    assert index.stale() == {}
+
+
+def test_pictures_with_bars_are_compared_by_what_is_inside(
+    index: Index, tmp_path: Path, write: Write, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bars alone make all thumbnails alike: each pair would be matched in several ways."""
+    for number in range(12):
+        bars = cv2.copyMakeBorder(scene(number, 120, 240), 60, 60, 0, 0, cv2.BORDER_CONSTANT)
+        write(tmp_path / "p" / f"{number}.png", np.asarray(bars, np.uint8))
+    index.add([tmp_path / "p"])
+    monkeypatch.setattr("covis.search.copy_candidates.MIN_SIMILARITY_POOLED", 2)
+    pairs = list(find_candidates(index.store, np.ones(12, bool), None))
+    assert len(pairs) < 10
     assert index.duplicates() == []

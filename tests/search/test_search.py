@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.pages import page
 from numpy.typing import NDArray
 
 from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_hits
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
-from covis.images.decode import load_image
+from covis.geometry.polygon import box_around, clipped, corners
+from covis.images.decode import enlarged, load_image
 from covis.images.orientation import ORIENTATIONS, Orientation
 from covis.matching import Matcher
 from covis.runtime import Bundle
@@ -75,12 +78,16 @@ def test_another_view_is_found_and_says_where(large: Index, scene: Scene) -> Non
     ]
     assert np.median(np.linalg.norm(there - hit.matches.points0[kept], axis=1)) < 1
     assert all(other.inliers < hit.inliers for other in found.hits[1:])
+    # What is looked for is the whole view; its part of the picture is what both show.
+    frame = (0, 0, 320, 240)
+    seen = cv2.perspectiveTransform(corners(frame)[:, None], np.linalg.inv(matrix))[:, 0]
+    shown = clipped(seen.astype(np.float64), frame)
+    back = cv2.perspectiveTransform(shown[:, None], matrix)[:, 0]
     assert hit.regions is not None
-    for (x, y, width, height), points in zip(
-        hit.regions, (hit.matches.points0[kept], hit.matches.points1[kept]), strict=True
-    ):
-        np.testing.assert_allclose([x, y], points.min(axis=0))
-        np.testing.assert_allclose([x + width, y + height], points.max(axis=0), atol=1e-3)
+    for region, outline in zip(hit.regions, (back, shown), strict=True):
+        np.testing.assert_allclose(region, box_around(outline.astype(np.float64)), atol=2)
+    assert hit.outline is not None
+    assert hit.outline.shape == shown.shape
 
 
 def test_a_region_is_looked_for_and_told_in_the_whole_picture(large: Index, scene: Scene) -> None:
@@ -158,6 +165,103 @@ def test_an_upright_query_is_not_turned(upright: Index, monkeypatch: pytest.Monk
     assert (names(found), found.hits[0].inliers > 100) == (["1.png"], True)
 
 
+@pytest.mark.parametrize("way", [Orientation(90), Orientation(270, mirrored=True)])
+def test_a_turned_copy_is_found_whatever_the_vectors_say(upright: Index, way: Orientation) -> None:
+    """Thumbnails of all pictures are looked at, not of the nearest alone."""
+    photos = Path(upright.uri).parent / "photos"
+    for number in range(3):
+        query = way.of_picture(load_image(photos / f"{number}.png"))
+        found = upright.search(query, 1, candidates=1, budget=None)
+        assert (names(found), len(found.certain)) == ([f"{number}.png"], 1)
+
+
+@pytest.mark.parametrize("side", [160, 96])
+def test_a_thumbnail_finds_its_picture(upright: Index, side: int) -> None:
+    photo = load_image(Path(upright.uri).parent / "photos" / "1.png").pixels
+    factor = side / 448
+    small = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    found = upright.search(np.asarray(small, np.uint8), 3, budget=None)
+    assert (names(found)[0], len(found.certain)) == ("1.png", 1)
+    assert found.hits[0].regions is not None
+    np.testing.assert_allclose(found.hits[0].regions[1], [0, 0, 448, 320], atol=3)
+
+
+def test_what_shares_nothing_is_different(upright: Index, scene: Scene) -> None:
+    found = upright.search(rgb(scene(77, 320, 448)), 3, budget=None)
+    told = [(hit.inliers, hit.to_dict()["verdict"]) for hit in found.hits]
+    assert (0, "different") in told
+    assert (0, "unsure") not in told
+    assert found.certain == []
+
+
+def test_turning_never_costs_what_is_found_upright(
+    large: Index, monkeypatch: pytest.MonkeyPatch, scene: Scene
+) -> None:
+    """Each check takes a second; the turned picture has as long again."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    check = Ranker._check
+
+    def slow(self, *arguments):
+        now[0] += 1.0
+        return check(self, *arguments)
+
+    monkeypatch.setattr(Ranker, "_check", slow)
+    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
+    index = Index(large.uri)
+    query = rgb(scene(77, 240, 320))
+    plain = index.search(query, 8, budget=3.5)
+    now[0] = 0.0
+    turned = index.search(query, 8, budget=3.5, rotate="auto")
+    assert (plain.checked, plain.untried_turns) == (3, ())
+    assert turned.checked >= plain.checked
+    assert turned.untried_turns == ()
+    now[0] = 0.0
+    turned = index.search(query, 8, budget=0.01, rotate="auto")
+    assert (turned.checked, turned.untried_turns) == (1, (90, 180, 270))
+    now[0] = 0.0
+    copy = np.ascontiguousarray(rgb(scene(4, 240, 320))[:, ::-1])
+    assert index.search(copy, 8, budget=3.5).untried_copies == 0
+    now[0] = 0.0
+    assert index.search(copy, 8, budget=0.01).untried_copies == 1
+
+
+@pytest.mark.parametrize("fate", ["gone", "changed"])
+def test_files_that_are_there_come_first(
+    index: Index, tmp_path: Path, write: Write, scene: Scene, fate: str
+) -> None:
+    a, b, c = (write(tmp_path / "p" / name, scene(1)) for name in ("a.png", "b.png", "c.png"))
+    os.link(c, tmp_path / "p" / "d.png")
+    index.add([tmp_path / "p"])
+    query = load_image(b)
+    for file in (a, b):
+        if fate == "gone":
+            file.unlink()
+        else:
+            write(file, scene(2))
+        (hit,) = index.search(query, budget=None).hits
+    # A hard link to c is no more files.
+    assert (hit.path, hit.copies, hit.state) == (str(c), (str(a), str(b)), "there")
+    for file in (c, tmp_path / "p" / "d.png"):
+        file.unlink()
+    (hit,) = index.search(query, budget=None).hits
+    assert (hit.path, hit.state) == (str(a), fate) if fate == "changed" else "gone"
+    # What is there now is not drawn as what was found.
+    sheet = draw_hits(query, index.search(query, budget=None))
+    left = sheet[TITLE + MARGIN : -MARGIN, : MARGIN + TILE]
+    assert (left == 60).all(axis=2).mean() > 0.2
+
+
+def test_pages_on_one_template_are_not_certain(index: Index, tmp_path: Path, write: Write) -> None:
+    for number in range(3):
+        write(tmp_path / "p" / f"{number}.png", page(number, lines=6))
+    index.add([tmp_path / "p"])
+    found = index.search(tmp_path / "p" / "1.png", budget=None)
+    assert names(found)[0] == "1.png"
+    assert [hit.certain for hit in found.hits] == [True, False, False]
+    assert index.search(rgb(page(7, lines=6)), budget=None).certain == []
+
+
 def test_certain_hits_come_first_and_the_rest_by_similarity(large: Index, scene: Scene) -> None:
     """A query of two scenes: both are certain, whatever the vector of the whole says."""
     both = np.concatenate([rgb(scene(0, 240, 320)), rgb(scene(6, 240, 320))[:, :200]], axis=1)
@@ -203,7 +307,8 @@ def scripted(
     rows, _ = index.store.vectors()
     stored = [features for _, features in index.store.features(rows.tolist())]
     photos = sorted((Path(index.uri).parent / "photos").iterdir())
-    known = {Extractor(max_keypoints=500)(path).keypoints[0].tobytes(): path for path in photos}
+    extract = Extractor(max_keypoints=500)
+    known = {extract(enlarged(load_image(path))).keypoints[0].tobytes(): path for path in photos}
     assert len(known) == len(stored) == 3
     asked = []
 
@@ -501,7 +606,7 @@ def test_hits_as_plain_words(large: Index) -> None:
 
 def test_stored_features_are_what_the_extractor_finds(large: Index) -> None:
     path = Path(large.uri).parent / "photos" / "0.png"
-    fresh: Features = Extractor("sift", max_keypoints=400)(path)
+    fresh: Features = Extractor("sift", max_keypoints=400)(enlarged(load_image(path)))
     rows, _ = large.store.vectors()
     (stored,) = [
         features

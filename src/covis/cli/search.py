@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,8 @@ import typer
 
 from covis.cli import options
 from covis.cli.outputs import check_drawing
-from covis.messages import counted, turned
+from covis.errors import ArgumentError, ImageError
+from covis.messages import STATES, counted, turned
 from covis.options import SEARCH_CANDIDATES
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    query: Annotated[Path, typer.Argument(help="A picture.")],
+    query: Annotated[Path, typer.Argument(help="A picture, or a folder of them.")],
     source: options.In,
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Hits to show.")] = 10,
     region: Annotated[
@@ -31,7 +33,8 @@ def command(
         str,
         typer.Option(
             metavar="TIME",
-            help="How long an answer may take once the store is open: 500ms, 2s, or none.",
+            help="How long an answer may take once the store is open: 500ms, 2s, or none. "
+            "With --rotate auto, as long again for the turned picture.",
         ),
     ] = "500ms",
     rotate: Annotated[
@@ -56,33 +59,62 @@ def command(
     box, seconds = _region(region), _seconds(budget)
 
     from covis.images.opened import check_picture
+    from covis.images.picture_files import pictures_below
 
-    check_picture(query)
+    several = query.is_dir()
+    queries = pictures_below(query) if several else [query]
+    if not queries:
+        raise ArgumentError(f"{query}: no pictures there.")
+    if several and output is not None:
+        raise ArgumentError("-o draws the hits of one picture; name it in place of the folder.")
+    for each in [] if several else queries:
+        check_picture(each)
     check_drawing(output, query)
     from covis.search import Index
 
     index = Index(source, matcher=matcher, threads=threads)
     index.load()
-    found = index.search(query, k, region=box, budget=seconds, rotate=rotate, candidates=candidates)
-    if output is not None:
-        from covis.draw.canvas import save_picture
-        from covis.draw.hits import draw_hits
+    failed = False
+    for each in queries:
+        try:
+            found = index.search(
+                each, k, region=box, budget=seconds, rotate=rotate, candidates=candidates
+            )
+        except ImageError as error:
+            if not several:
+                raise
+            typer.echo(f"covis: {error}", err=True)
+            failed = True
+            continue
+        if output is not None:
+            from covis.draw.canvas import save_picture
+            from covis.draw.hits import draw_hits
 
-        save_picture(draw_hits(query, found, region=box), output)
-    if as_json:
-        typer.echo(json.dumps(found.to_dict()))
-        return
-    _print(found, source, budget)
-    if output is not None:
+            drawn = replace(found, hits=found.worth_showing or found.hits)
+            save_picture(draw_hits(query, drawn, region=box), output)
+        if as_json:
+            typer.echo(json.dumps({"query": str(each), **found.to_dict()}))
+            continue
+        if several:
+            typer.echo(f"{each}:")
+        _print(found, source, budget)
+    if output is not None and not as_json:
         typer.echo(f"Drawn in {output}.")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _print(found: SearchResult, source: str, budget: str) -> None:
-    for rank, hit in enumerate(found.hits, 1):
+    """The certain hits; where there is none, what may be."""
+    if not found.images:
+        typer.echo(f"{source} holds no pictures.")
+    shown = found.worth_showing
+    if found.images and not found.certain:
+        what = "; perhaps these:" if shown else "."
+        typer.echo(f"Nothing in {source} is sure to show the same{what}")
+    for rank, hit in enumerate(shown, 1):
         typer.echo(f"{rank:3}  {hit.path}")
         typer.echo(f"     {_reason(hit)}")
-    if not found.hits:
-        typer.echo(f"{source} holds no pictures.")
     total = 1000 * found.seconds["total"]
     typer.echo(
         f"{found.checked} of {counted(found.candidates, 'candidate')} checked, "
@@ -96,6 +128,14 @@ def _print(found: SearchResult, source: str, budget: str) -> None:
             f"The budget of {budget} was used up after {found.checked} of "
             f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
+    untried = []
+    if found.untried_copies:
+        copies = counted(found.untried_copies, "likely copy", "likely copies")
+        untried.append(f"{copies}, mirrored or turned")
+    if found.untried_turns:
+        untried.append(f"the picture turned by {', '.join(map(str, found.untried_turns))} degrees")
+    if untried:
+        typer.echo(f"Not tried for lack of time: {' and '.join(untried)}.")
 
 
 def _reason(hit: Hit) -> str:
@@ -108,6 +148,8 @@ def _reason(hit: Hit) -> str:
         words += turned(hit.turn, hit.mirrored)
         if hit.regions is not None and verdict == "same":
             words.append("at x,y,w,h {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
+    if hit.state != "there":
+        words.append(STATES[hit.state])
     if hit.copies:
         words.append(counted(len(hit.copies), "more file"))
     return ", ".join(words)

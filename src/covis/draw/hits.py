@@ -12,7 +12,7 @@ from covis.draw.canvas import FONT, TEXT, WHITE, Colour, Pixels, blank
 from covis.draw.matches import draw_matches
 from covis.errors import ImageError
 from covis.images.decode import load_image
-from covis.messages import turned
+from covis.messages import STATES, turned
 from covis.search.retrieve import Hit, Region, SearchResult
 from covis.types import Image, Matches, Source
 
@@ -38,7 +38,7 @@ def draw_hits(
     region: (x, y, width, height) of the query, in its pixels, to draw a frame around.
 
     Returns (h, w, 3) uint8, RGB. Raises ImageError when the query cannot be loaded; a hit whose
-    file is gone gets an empty tile.
+    file is gone or has changed gets an empty tile.
     """
     image = load_image(query, max_size=TILE)
     if region is not None:
@@ -73,6 +73,8 @@ def _framed(image: Image, region: Region) -> Image:
 
 def _tile(query: Image, hit: Hit, rank: int, max_lines: int) -> Pixels:
     try:
+        if hit.state != "there":
+            raise ImageError(hit.path)
         image = load_image(hit.path, max_size=TILE)
     except ImageError:
         image = Image(blank(240, 320, (60, 60, 60)), hit.width, hit.height, name=hit.path)
@@ -87,6 +89,7 @@ def _tile(query: Image, hit: Hit, rank: int, max_lines: int) -> Pixels:
     tile[TITLE:, left : left + picture.shape[1]] = picture
     label = hit.verdict.label if hit.verdict is not None else "not checked"
     reasons = [f"similarity {hit.similarity:.2f}", label, *turned(hit.turn, hit.mirrored)]
+    reasons += [STATES[hit.state]] if hit.state in STATES else []
     words = "   ".join([f"{rank}. {os.path.basename(hit.path)}", *reasons])
     scale = 0.55
     natural = cv2.getTextSize(words, FONT, scale, 1)[0][0]

@@ -95,6 +95,14 @@ class Orientation:
             x, y = y, width - x
         return np.stack([x, y], axis=1).astype(points.dtype, copy=False)
 
+    def homography(self, size: tuple[int, int]) -> Matrix:
+        """(3, 3) float64: what `of_points` does. size: (width, height) of the picture before."""
+        corners = np.array([[0, 0], [1, 0], [0, 1]], np.float64)
+        origin, *ends = self.of_points(corners, size)
+        matrix = np.eye(3)
+        matrix[:2] = np.column_stack([*(end - origin for end in ends), origin])
+        return matrix
+
     def of_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of a picture of that size when it is changed so."""
         return size[::-1] if self.turn % 180 else size

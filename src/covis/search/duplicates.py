@@ -1,10 +1,12 @@
-"""Near-copies in a store: resized, recompressed, lightly cropped, turned and mirrored ones.
+"""Near-copies in a store: resized, recompressed, cropped, turned and mirrored ones.
 
-Candidates are pairs with similar global vectors, which survive a crop, and pairs whose thumbnails
-agree in one of the eight ways a picture can be turned and mirrored. Each is then checked by local
-matches: most of both pictures must show the same under one homography, and their thumbnails must
-agree there. Stored features are for one way up and for one size, so turned and mirrored pictures,
-and larger ones than their copies, are extracted again, from their files.
+Candidates (`copy_candidates`) are checked by local matches: both pictures must show the same under
+one near-similar homography, most of either or all of the smaller part, and their pixels must agree
+there (`agreement`). Pixels are read from the files, so what is gone or has changed since it was
+added is left out. Stored features are for one way up and for one size, so turned and mirrored
+pictures, and larger ones than their copies, are extracted again.
+
+A group is what agrees with its first picture; a chain of copies of copies does not make one.
 """
 
 from __future__ import annotations
@@ -14,53 +16,49 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ImageError
 from covis.features.extractor import Extractor
 from covis.geometry import estimate_geometry
-from covis.images.decode import load_image
-from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
+from covis.geometry.agreement import COMPARED_SIDE, View, compare, is_near_similar
+from covis.geometry.polygon import area, clipped
+from covis.images.decode import SMALL, enlarged, load_image
+from covis.images.orientation import UPRIGHT, Orientation
 from covis.matching import Matcher
-from covis.search.store import THUMBNAIL, Store, fixed, reported
-from covis.types import Features, FloatArray, Matrix
+from covis.search.copy_candidates import find_candidates, without_bars
+from covis.search.file_states import StoredFile, one_each, state_now, stored_rows
+from covis.search.store import Store, fixed, reported
+from covis.types import Features, Matrix
 
-NEIGHBOURS = 10
-"""Most similar pictures that each one is compared with."""
-MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.55, 0.95
-"""Of the global vectors of two pictures that are compared; pooled ones are all rather alike."""
-MIN_CORRELATION = 0.9
-"""Of the thumbnails of two pictures that are compared."""
-MIN_FLATNESS = 4.0
-"""Thumbnails with a smaller standard deviation, of 255, look alike without being so."""
 LARGER = 1.5
-"""A picture so many times as large as the other is shrunk to its size before they are compared."""
+"""A picture so many times as large as the other is also compared shrunk to its size."""
 MIN_INLIERS = 20
 MIN_OVERLAP = 0.5
-"""What both pictures show, over what either shows, of a near-copy."""
-MIN_AGREEMENT = 0.8
-"""Correlation of the thumbnails where both show the same. Near-copies have 0.93 and more; corridors
-of several floors, whose matches agree by chance, 0.56 and less."""
-BLOCK = 1024
-KEPT_IN_MEMORY = 64
+"""What both pictures show, over what either shows, of a near-copy that is no part of the other."""
+MIN_PART, MIN_INSIDE = 0.2, 0.95
+"""A part of a picture is a copy where it shows so much of the picture, and little else."""
+KEPT_IN_MEMORY = 256
+KEPT_VIEWS = 64
 
 
 @dataclass(frozen=True)
 class Copy:
     """A member of a group: mirrored where it says so, then turned clockwise by `turn` degrees, it
-    looks like the group's first."""
+    looks like the group's first. identical: whether its bytes are those of the first."""
 
     path: str
     width: int
     height: int
     turn: int = 0
     mirrored: bool = False
+    identical: bool = False
 
 
 Group = tuple[Copy, ...]
-"""Near-copies, the one with the most pixels first."""
+"""Near-copies, the likely original first: the one with the most pixels that are no bars, then the
+largest, then the oldest file."""
 
 
 def find_groups(
@@ -69,235 +67,212 @@ def find_groups(
     """All groups of a store, the largest first; see `Index.duplicates`."""
     store.refresh()
     pictures = _Pictures(store, extract)
-    match = Matcher("nearest")
-    links: dict[int, list[tuple[int, Orientation]]] = {}
-    for one, other, way in _candidates(store, report):
-        if _connected(links, one, other):
+    links = _Links(len(pictures.files))
+    for one, other, way in find_candidates(store, pictures.usable, report):
+        if links.connected(one, other):
             continue
-        first = pictures.features(one, UPRIGHT, pictures.shrunk(one, other))
-        second = pictures.features(other, way, pictures.shrunk(other, one))
-        if first is None or second is None:
-            continue
-        matrix = _homography(match, first, second)
-        if matrix is None:
-            continue
-        sizes = (first.width, first.height), (second.width, second.height)
-        if not _look_alike(pictures.thumbnail(one), pictures.thumbnail(other, way), matrix, sizes):
-            continue
-        # Features that know one way up match in no other.
-        turn = Orientation.from_homography(matrix, (first.width / 2, first.height / 2)).turn
-        way = way.then(Orientation(turn))
-        links.setdefault(one, []).append((other, way))
-        links.setdefault(other, []).append((one, way.inverse))
-    return sorted(pictures.groups(links), key=lambda group: (-len(group), group[0].path))
+        matrix = pictures.checked(one, other, way)
+        if matrix is not None:
+            links.add(one, other, matrix)
+    groups = pictures.groups(links)
+    return sorted(groups, key=lambda group: (-len(group), group[0].path))
+
+
+class _Links:
+    """Pairs of copies: the homography of each, and which pictures hang together by them."""
+
+    def __init__(self, count: int) -> None:
+        self._parents = list(range(count))
+        self._matrices: dict[int, dict[int, Matrix]] = {}
+
+    def connected(self, one: int, other: int) -> bool:
+        return self._root(one) == self._root(other)
+
+    def add(self, one: int, other: int, other_from_one: Matrix) -> None:
+        self._matrices.setdefault(one, {})[other] = other_from_one
+        one_from_other = np.asarray(np.linalg.inv(other_from_one), np.float64)
+        self._matrices.setdefault(other, {})[one] = one_from_other
+        self._parents[self._root(one)] = self._root(other)
+
+    def reached(self, first: int) -> dict[int, Matrix]:
+        """All that hang together with a picture, nearest first, and the homographies to them."""
+        found: dict[int, Matrix] = {first: np.eye(3)}
+        queue = [first]
+        for here in queue:
+            for there, matrix in self._matrices.get(here, {}).items():
+                if there not in found:
+                    found[there] = matrix @ found[here]
+                    queue.append(there)
+        return found
+
+    def _root(self, place: int) -> int:
+        while self._parents[place] != place:
+            self._parents[place] = self._parents[self._parents[place]]
+            place = self._parents[place]
+        return place
 
 
 class _Pictures:
-    """What is known of the pictures, by their place in the table."""
+    """What is known of the pictures, by their place in the table.
+
+    files: of each, those that are there. usable: (N,), which have one.
+    """
 
     def __init__(self, store: Store, extract: Extractor) -> None:
         self._store, self._extract = store, extract
+        self._match = Matcher("nearest")
         with reported(store.uri):
             columns = ["content", "width", "height", "thumbnail"]
             rows = store.images.to_table(columns=columns, with_row_id=True)
-        self._thumbnails = fixed(rows["thumbnail"], np.uint8)
         self._rows = rows["_rowid"].to_pylist()
-        self._contents = rows["content"].to_pylist()
         self._sizes = list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
-        self._paths: dict[str, list[str]] = {}
-        with reported(store.uri):
-            for batch in store.files.to_batches(columns=["path", "content"]):
-                for row in batch.to_pylist():
-                    self._paths.setdefault(row["content"], []).append(row["path"])
-        self.features = lru_cache(KEPT_IN_MEMORY)(self._features)
+        self._shares = without_bars(fixed(rows["thumbnail"], np.float32))[1]
+        by_content: dict[str, list[StoredFile]] = {}
+        for row in stored_rows(store):
+            by_content.setdefault(row["content"], []).append(state_now(row))
+        self.files = [one_each(by_content.get(key, [])) for key in rows["content"].to_pylist()]
+        self.usable: NDArray[np.bool_] = np.array([bool(each) for each in self.files], bool)
+        self._features = lru_cache(KEPT_IN_MEMORY)(self._extracted)
+        self._view = lru_cache(KEPT_VIEWS)(self._read)
 
-    def shrunk(self, place: int, other: int) -> int | None:
-        """The longer side to which a picture is shrunk to be compared, None to leave it."""
-        largest = self._extract.max_size or math.inf
-        mine, theirs = (min(max(self._sizes[each]), largest) for each in (place, other))
-        return round(theirs) if mine >= LARGER * theirs else None
+    def checked(self, one: int, other: int, way: Orientation) -> Matrix | None:
+        """The homography from a picture to its copy; None where that is none.
 
-    def _features(self, place: int, way: Orientation, longest: int | None) -> Features | None:
-        """Those of a picture mirrored and turned, and shrunk to a longer side.
-
-        Where its file is gone or has changed, those that are stored, or None for another way.
+        way: how the second is changed to be matched.
         """
-        if (way, longest) != (UPRIGHT, None):
-            for path in self._paths.get(self._contents[place], []):
-                try:
-                    image = load_image(path, max_size=longest or self._extract.max_size)
-                except ImageError:
-                    continue
-                if (image.width, image.height) == self._sizes[place]:
-                    return self._extract(way.of_picture(image))
-        return self._store.features([self._rows[place]])[0][1] if way == UPRIGHT else None
-
-    def thumbnail(self, place: int, way: Orientation = UPRIGHT) -> FloatArray:
-        """(16, 16), that of a picture mirrored and turned."""
-        row = self._thumbnails[place : place + 1].astype(np.float32)
-        return _turned(row, way).reshape(THUMBNAIL, THUMBNAIL)
-
-    def groups(self, links: dict[int, list[tuple[int, Orientation]]]) -> Iterator[Group]:
-        """Linked pictures, and those that several files have."""
-        seen: set[int] = set()
-        for place, content in enumerate(self._contents):
-            if place in seen or not (place in links or len(self._paths.get(content, [])) > 1):
+        for longest in self._longest(one, other):
+            first = self._features(one, UPRIGHT, longest[0])
+            second = self._features(other, way, longest[1])
+            if first is None or second is None:
                 continue
-            ways = {place: UPRIGHT}
-            queue = [place]
-            for here in queue:
-                for there, way in links.get(here, []):
-                    if there not in ways:
-                        ways[there] = way.then(ways[here])
-                        queue.append(there)
-            seen |= set(ways)
-            yield self._group(ways)
+            matrix = _homography(self._match, first, second)
+            if matrix is None:
+                continue
+            matrix = way.inverse.homography((second.width, second.height)) @ matrix
+            if self.agree(one, other, matrix):
+                return matrix
+        return None
 
-    def _group(self, ways: dict[int, Orientation]) -> Group:
-        best = max(ways, key=lambda place: self._sizes[place][0] * self._sizes[place][1])
-        back = ways[best].inverse
-        ordered = sorted(ways, key=lambda place: (place != best, place))
-        to_best = {place: ways[place].then(back) for place in ordered}
-        return tuple(
-            Copy(path, *self._sizes[place], to_best[place].turn, to_best[place].mirrored)
-            for place in ordered
-            for path in sorted(self._paths.get(self._contents[place], []))
+    def agree(self, one: int, other: int, other_from_one: Matrix) -> bool:
+        """Whether two pictures are copies under a homography."""
+        sizes = self._sizes[one], self._sizes[other]
+        # Beyond a part of a picture the homography is not exact: seen from there it may be.
+        one_from_other = np.asarray(np.linalg.inv(other_from_one), np.float64)
+        near = is_near_similar(other_from_one, sizes[0])
+        near = near or is_near_similar(one_from_other, sizes[1])
+        if not (near and _share_enough(other_from_one, *sizes)):
+            return False
+        first, second = self._view(one), self._view(other)
+        return (
+            first is not None
+            and second is not None
+            and compare(first, second, other_from_one).copies
         )
 
+    def groups(self, links: _Links) -> Iterator[Group]:
+        """Each picture in one group at most, that of the likeliest original."""
+        left = set(np.flatnonzero(self.usable).tolist())
+        for first in sorted(left, key=self._originality):
+            if first not in left:
+                continue
+            members = {first: np.eye(3)}
+            for place, chained in links.reached(first).items():
+                if place not in left or place == first:
+                    continue
+                matrix = self._directly(first, place, chained)
+                if matrix is not None:
+                    members[place] = matrix
+            left -= set(members)
+            if sum(len(self.files[place]) for place in members) > 1:
+                yield self._group(first, members)
 
-def _candidates(
-    store: Store, report: Callable[[float], None] | None
-) -> Iterator[tuple[int, int, Orientation]]:
-    """Pairs of places in the table, the first one smaller, and how the second stands to it."""
-    with reported(store.uri):
-        rows = store.images.to_table(columns=["vector", "thumbnail"])
-    vectors = fixed(rows["vector"], np.float32)
-    thumbnails = fixed(rows["thumbnail"], np.float32)
-    turned = [_standardised(_turned(thumbnails, way)) for way in ORIENTATIONS]
-    least = MIN_SIMILARITY_POOLED if store.identity.pooled else MIN_SIMILARITY
-    for begin in range(0, len(vectors), BLOCK):
-        block = slice(begin, begin + BLOCK)
-        pairs = dict.fromkeys(_above(vectors[block], vectors, begin, least))
-        for view in turned:
-            pairs |= dict.fromkeys(_above(turned[0][block], view, begin, MIN_CORRELATION))
-        for one, other in pairs:
-            alike = [float(turned[0][one] @ view[other]) for view in turned]
-            for place in np.argsort(-np.array(alike), kind="stable"):
-                # A crop changes the thumbnail, so upright ones are tried whatever it says.
-                if alike[place] >= MIN_CORRELATION or place == 0:
-                    yield one, other, ORIENTATIONS[place]
-        if report is not None:
-            report(min(1.0, (begin + BLOCK) / len(vectors)))
+    def _directly(self, first: int, place: int, chained: Matrix) -> Matrix | None:
+        """The homography to a copy of a copy, where it agrees with the first itself."""
+        if self.agree(first, place, chained):
+            return chained
+        # What was found by way of a small copy is not exact.
+        middle = self._sizes[first][0] / 2, self._sizes[first][1] / 2
+        return self.checked(first, place, Orientation.from_homography(chained, middle))
 
+    def _originality(self, place: int) -> tuple[float, int, int, str]:
+        width, height = self._sizes[place]
+        file = self.files[place][0]
+        return -width * height * float(self._shares[place]), -file.size, file.modified, file.path
 
-def _above(
-    block: FloatArray, others: FloatArray, begin: int, least: float
-) -> Iterator[tuple[int, int]]:
-    """Of each row, the later ones that are most alike, and enough so."""
-    similarity = block @ others[begin:].T
-    for row, values in enumerate(similarity):
-        values[: row + 1] = -1
-        near = np.flatnonzero(values >= least)
-        for column in near[np.argsort(-values[near], kind="stable")][:NEIGHBOURS]:
-            yield begin + row, begin + int(column)
+    def _group(self, first: int, members: dict[int, Matrix]) -> Group:
+        middle = self._sizes[first][0] / 2, self._sizes[first][1] / 2
+        copies: list[Copy] = []
+        for place in sorted(members, key=lambda place: (place != first, self._originality(place))):
+            way = Orientation.from_homography(members[place], middle)
+            size = self._sizes[place]
+            for file in self.files[place]:
+                same = place == first and bool(copies)
+                copies.append(Copy(file.path, *size, way.turn, way.mirrored, identical=same))
+        return tuple(copies)
 
+    def _longest(self, one: int, other: int) -> Iterator[tuple[int | None, int | None]]:
+        """The longer sides that two pictures are matched at, None for what is stored."""
+        yield None, None
+        largest = self._extract.max_size or math.inf
+        mine, theirs = (min(max(SMALL, *self._sizes[each]), largest) for each in (one, other))
+        if mine >= LARGER * theirs:
+            yield round(theirs), None
+        elif theirs >= LARGER * mine:
+            yield None, round(mine)
 
-def _turned(thumbnails: FloatArray, way: Orientation) -> FloatArray:
-    """(N, 256) thumbnails as those of the pictures mirrored and turned."""
-    places = np.arange(THUMBNAIL**2, dtype=np.int32).reshape(THUMBNAIL, THUMBNAIL)
-    return thumbnails[:, way.of_image(places).ravel()]
+    def _extracted(self, place: int, way: Orientation, longest: int | None) -> Features | None:
+        """Those of a picture mirrored and turned, and shrunk to a longer side; None where the file
+        cannot be read any more."""
+        if (way, longest) == (UPRIGHT, None):
+            return self._store.features([self._rows[place]])[0][1]
+        try:
+            path = self.files[place][0].path
+            image = load_image(path, max_size=longest or self._extract.max_size)
+        except ImageError:
+            return None
+        return self._extract(enlarged(way.of_picture(image)))
 
-
-def _standardised(thumbnails: FloatArray) -> FloatArray:
-    """Rows of mean 0 and length 1, whose products are correlations; zeros where flat."""
-    flat = thumbnails.std(axis=1) < MIN_FLATNESS
-    centred = thumbnails - thumbnails.mean(axis=1, keepdims=True)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-    centred[flat] = 0
-    return np.ascontiguousarray(centred)
+    def _read(self, place: int) -> View | None:
+        try:
+            return View.of(load_image(self.files[place][0].path, max_size=COMPARED_SIDE))
+        except ImageError:
+            return None
 
 
 def _homography(match: Matcher, features0: Features, features1: Features) -> Matrix | None:
-    """From picture 0 to picture 1; None where they cannot be near-copies."""
+    """From picture 0 to picture 1, by their matches; None where too few agree."""
     found = match(features0, features1)
-    size0, size1 = (features0.width, features0.height), (features1.width, features1.height)
     model = estimate_geometry(
         found.points0,
         found.points1,
         "homography",
-        size0=size0,
-        size1=size1,
+        size0=(features0.width, features0.height),
+        size1=(features1.width, features1.height),
         scores=found.scores,
         max_iterations=1000,
     )
-    if model.matrix is None or model.inliers.sum() < MIN_INLIERS:
-        return None
-    return model.matrix if _overlap(model.matrix, size0, size1) >= MIN_OVERLAP else None
+    return model.matrix if model.inliers.sum() >= MIN_INLIERS else None
 
 
-def likely_ways(thumbnail: NDArray[np.uint8], others: FloatArray) -> list[Orientation | None]:
-    """By the thumbnails of a picture and of others (N, 256): how it must stand to look like each.
-
-    None where it looks like it in no way.
-    """
-    turned = np.concatenate(
-        [_turned(thumbnail.reshape(1, -1).astype(np.float32), way) for way in ORIENTATIONS]
-    )
-    alike = _standardised(others) @ _standardised(turned).T
-    best = alike.argmax(axis=1)
-    return [
-        ORIENTATIONS[way] if row[way] >= MIN_CORRELATION else None
-        for row, way in zip(alike, best, strict=True)
-    ]
-
-
-def _look_alike(
-    thumbnail0: FloatArray,
-    thumbnail1: FloatArray,
-    h_1from0: Matrix,
-    sizes: tuple[tuple[int, int], tuple[int, int]],
-) -> bool:
-    """Whether two thumbnails agree where the homography says that they show the same."""
-    # Pixels of a thumbnail, the first one's centre at 0, to those of its picture.
-    full = [
-        np.array(
-            [
-                [w / THUMBNAIL, 0, w / THUMBNAIL / 2],
-                [0, h / THUMBNAIL, h / THUMBNAIL / 2],
-                [0, 0, 1],
-            ]
-        )
-        for w, h in sizes
-    ]
-    warp = np.linalg.inv(full[1]) @ h_1from0 @ full[0]
-    shape = (THUMBNAIL, THUMBNAIL)
-    inside = cv2.warpPerspective(np.ones(shape, np.float32), warp, shape) > 0.99
-    both = np.stack([cv2.warpPerspective(thumbnail0, warp, shape)[inside], thumbnail1[inside]])
-    if both.std(axis=1).min(initial=np.inf) < MIN_FLATNESS:
+def _share_enough(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -> bool:
+    """Whether two pictures show mostly the same, or one a good part of the other."""
+    both, whole0, whole1 = _areas(h_1from0, size0, size1)
+    if both >= MIN_OVERLAP * (whole0 + whole1 - both):
         return True
-    return bool(np.corrcoef(both)[0, 1] >= MIN_AGREEMENT)
+    smaller, larger = sorted((whole0, whole1))
+    return both >= MIN_INSIDE * smaller and both >= MIN_PART * larger
 
 
-def _overlap(h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]) -> float:
-    """The area that both pictures show over the area that either does, in pixels of image 1."""
+def _areas(
+    h_1from0: Matrix, size0: tuple[int, int], size1: tuple[int, int]
+) -> tuple[float, float, float]:
+    """In pixels of image 1: what both pictures show, all of picture 0, all of picture 1.
+
+    Nothing in common where picture 0 reaches infinity.
+    """
     (w0, h0), (w1, h1) = size0, size1
     corners = np.array([[0, 0, 1], [w0, 0, 1], [w0, h0, 1], [0, h0, 1]], np.float64) @ h_1from0.T
     if not (corners[:, 2] > 0).all():
-        return 0.0
-    outline = (corners[:, :2] / corners[:, 2:]).astype(np.float32)
-    frame = np.array([[0, 0], [w1, 0], [w1, h1], [0, h1]], np.float32)
-    if not cv2.isContourConvex(outline):
-        return 0.0
-    both, _ = cv2.intersectConvexConvex(outline, frame)
-    either = cv2.contourArea(outline) + w1 * h1 - both
-    return float(both / either)
-
-
-def _connected(links: dict[int, list[tuple[int, Orientation]]], one: int, other: int) -> bool:
-    seen, queue = {one}, [one]
-    for here in queue:
-        for there, _ in links.get(here, []):
-            if there not in seen:
-                seen.add(there)
-                queue.append(there)
-    return other in seen
+        return 0.0, math.inf, float(w1 * h1)
+    outline = corners[:, :2] / corners[:, 2:]
+    return area(clipped(outline, (0, 0, w1, h1))), area(outline), float(w1 * h1)

@@ -27,6 +27,7 @@ from covis.options import (
 )
 from covis.runtime.bundle import Bundle
 from covis.search.duplicates import Group, find_groups
+from covis.search.file_states import state_now, stored_rows
 from covis.search.ingest import Added, LocalEngine, Report, add
 from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
@@ -214,14 +215,21 @@ class Index:
         return self._searcher().search(query, k, region, budget, rotate, candidates, began)
 
     def duplicates(self, *, report: Any = None) -> list[Group]:
-        """Groups of near-copies: resized, recompressed, lightly cropped, turned or mirrored.
+        """Groups of near-copies: resized, recompressed, cropped, turned, mirrored, written over.
 
         report: called with the share that is done, 0..1.
 
-        Mirrored, turned and much smaller ones are checked in the files, which must still be there.
+        The files are read: those that are gone or have changed (`stale`) are left out. Several
+        paths to one file, through links, are one.
         """
         self._check_model()
         return find_groups(self.store, self._extractor, report)
+
+    def stale(self) -> dict[str, str]:
+        """The files that are "gone" or "changed" since they were added."""
+        self.store.refresh()
+        files = map(state_now, stored_rows(self.store))
+        return {file.path: file.state for file in files if not file.there}
 
     def remove(self, paths: StrPath | Iterable[StrPath] = (), *, missing: bool = False) -> Removed:
         """Forget files, and whole folders, by their paths, one or several.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ImageError
 from covis.features.extractor import Extractor
-from covis.images.decode import load_image
+from covis.images.decode import enlarged, load_image
 from covis.images.opened import check_file
 from covis.images.picture_files import walk_pictures
 from covis.options import cpu_threads
@@ -131,7 +131,7 @@ def describe(
 ) -> Iterator[tuple[File, ImageRecord | str]]:
     """Extract a batch of pictures; what could not be decoded is passed on."""
     images = [image for _, image in decoded if isinstance(image, Image)]
-    features = iter(_features(extract, images))
+    features = iter(_features(extract, [enlarged(image) for image in images]))
     for file, image in decoded:
         found = image if isinstance(image, str) else next(features)
         if isinstance(found, str) or isinstance(image, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from covis.search.file_states import state_now
 from covis.search.store import CHECKSUM, Store, checksums, fixed, reported
 
 
@@ -109,11 +109,7 @@ def _check_files(files: Any, contents: set[str], found: Checked) -> tuple[list[s
         named.add(content)
         if content not in contents:
             missing.append(path)
-        try:
-            status = os.stat(path)
-        except OSError:
-            found.gone.append(path)
-            continue
-        if (status.st_size, status.st_mtime_ns) != (row["size"], row["modified"]):
-            found.changed.append(path)
+        state = state_now(row).state
+        if state != "there":
+            (found.gone if state == "gone" else found.changed).append(path)
     return missing, named

@@ -19,27 +19,36 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, ImageError
 from covis.features.extractor import Extractor
 from covis.geometry import estimate_geometry
+from covis.geometry.agreement import COMPARED_SIDE, View, is_paper
+from covis.geometry.page_verdict import doubt_pages
+from covis.geometry.polygon import Box, box_around, clipped, corners
 from covis.geometry.verdict import judge
-from covis.images.decode import load_image
+from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
 from covis.options import cpu_threads, whole_number
-from covis.search.duplicates import likely_ways
+from covis.search.copy_candidates import most_alike
+from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
-from covis.search.store import Store, fixed
+from covis.search.store import THUMBNAIL, Store, fixed, reported
 from covis.types import Features, FloatArray, Image, Matches, Matrix, Source, Verdict
 
 SAMPLES = 1000
 """Models that are tried at most when a candidate is checked."""
+COPIES = 16
+"""Pictures at most that look like the query by their thumbnails and are checked as its copies."""
 FETCHED = 16
 """Candidates whose features are read at a time."""
+NOTHING_SHARED = 0.25
+"""Without any geometry, and some 200 keypoints in each picture, they are called different."""
 RESERVE = 0.02
 """Seconds of the budget left for the answer itself."""
 RIVAL = 0.5
@@ -51,7 +60,7 @@ FINER_SHARE = 0.4
 FINER_TIMES = 6
 """So many times as long as the others a finer check may take, before one has shown it."""
 
-Region = tuple[float, float, float, float]
+Region = Box
 Rotate = Literal["none", "auto"]
 
 
@@ -59,9 +68,11 @@ Rotate = Literal["none", "auto"]
 class Hit:
     """A picture that may show what the query shows.
 
-    path: a file that has it. copies: others with the same content.
+    path: a file that has it. copies: others with the same content, those that are there first.
+    state: whether the file is "there", or "gone" or "changed" since it was added.
     similarity: of the global vectors, -1..1. width, height: of the upright picture in pixels.
     matches: query -> picture, with geometry and verdict. None where there was no time to check.
+    looked_for: (x, y, width, height) of the query, in its pixels.
     """
 
     path: str
@@ -70,6 +81,8 @@ class Hit:
     width: int
     height: int
     matches: Matches | None
+    looked_for: Region
+    state: State = "there"
 
     @property
     def inliers(self) -> int:
@@ -105,13 +118,36 @@ class Hit:
         x, y, width, height = self.regions[0]
         return Orientation.from_homography(matrix, (x + width / 2, y + height / 2))
 
+    @cached_property
+    def outline(self) -> Matrix | None:
+        """(N, 2): the part of the picture that shows what was looked for, clockwise or the other
+        way round where mirrored, by the homography. None for hits that are not certain."""
+        if not self.certain or self.matches is None or self.matches.geometry is None:
+            return None
+        matrix = self.matches.geometry.matrix
+        if matrix is None:
+            return None
+        wanted = corners(self.looked_for)
+        if not (wanted @ matrix[2, :2] + matrix[2, 2] > 0).all():
+            return None
+        seen = cv2.perspectiveTransform(wanted[:, None], matrix)[:, 0]
+        shown = clipped(seen.astype(np.float64), (0, 0, self.width, self.height))
+        return shown if len(shown) > 2 else None
+
     @property
     def regions(self) -> tuple[Region, Region] | None:
-        """(x, y, width, height) around the inliers in the query and in the picture."""
+        """(x, y, width, height) in the query and in the picture: around what both show, by the
+        homography; around the inliers where the hit is not certain. None without inliers."""
         if self.matches is None or not self.inliers:
             return None
+        geometry = self.matches.geometry
+        if self.outline is not None and geometry is not None and geometry.matrix is not None:
+            back = cv2.perspectiveTransform(self.outline[:, None], np.linalg.inv(geometry.matrix))
+            exact = np.asarray(np.round(back[:, 0], 6), np.float64)
+            return box_around(exact), box_around(self.outline)
         points = self.matches.points0, self.matches.points1
-        return tuple(_box(p[self.matches.inliers]) for p in points)  # type: ignore[return-value]
+        both = (box_around(p[self.matches.inliers].astype(np.float64)) for p in points)
+        return tuple(both)  # type: ignore[return-value]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and words, ready for JSON."""
@@ -119,6 +155,7 @@ class Hit:
         return {
             "path": self.path,
             "copies": list(self.copies),
+            "state": self.state,
             "similarity": self.similarity,
             "checked": self.matches is not None,
             "matches": 0 if self.matches is None else len(self.matches),
@@ -130,6 +167,7 @@ class Hit:
             "mirrored": self.mirrored,
             "query_region": None if regions is None else list(regions[0]),
             "region": None if regions is None else list(regions[1]),
+            "outline": None if self.outline is None else self.outline.tolist(),
         }
 
 
@@ -137,15 +175,31 @@ class Hit:
 class SearchResult:
     """The answer to a search, best hit first.
 
-    images: in the store. candidates: taken by their global vectors. checked: those whose local
-    features were matched in the time there was, at least one. seconds: by stage, and in `total`.
+    images: in the store. candidates: taken by their global vectors and thumbnails. checked: those
+    whose local features were matched in the time there was, at least one.
+    untried_copies: pictures that may be the query mirrored or turned, by their thumbnails, for
+    which there was no time. untried_turns: the same of turns in degrees that were asked for.
+    seconds: by stage, and in `total`.
     """
 
     hits: list[Hit]
     images: int
     candidates: int
     checked: int
+    untried_copies: int = 0
+    untried_turns: tuple[int, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def certain(self) -> list[Hit]:
+        """The hits whose verdict is that they show the same; they come first."""
+        return [hit for hit in self.hits if hit.certain]
+
+    @property
+    def worth_showing(self) -> list[Hit]:
+        """The certain hits; where there is none, those that may show the same."""
+        perhaps = [hit for hit in self.hits if hit.verdict and hit.verdict.label == "unsure"]
+        return self.certain or perhaps
 
     @property
     def enough(self) -> float:
@@ -155,7 +209,8 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and words, ready for JSON."""
-        return {**vars(self), "hits": [hit.to_dict() for hit in self.hits]}
+        hits = [hit.to_dict() for hit in self.hits]
+        return {**vars(self), "hits": hits, "certain": len(self.certain)}
 
 
 class Ranker:
@@ -171,6 +226,7 @@ class Ranker:
         self._version = -1
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
         self._matrix: FloatArray = np.empty((0, store.identity.vector), np.float32)
+        self._thumbnails: NDArray[np.uint8] = np.empty((0, THUMBNAIL**2), np.uint8)
 
     def load(self) -> None:
         """Take up the store as it is now."""
@@ -190,6 +246,9 @@ class Ranker:
         version = self._store.images.version
         if version != self._version and not self._store.has_vector_index():
             self._rows, self._matrix = self._store.vectors()
+            with reported(self._store.uri):
+                table = self._store.images.to_table(columns=["thumbnail"])
+            self._thumbnails = fixed(table["thumbnail"], np.uint8)
         self._version = version
 
     def search(
@@ -210,61 +269,90 @@ class Ranker:
         if rotate not in get_args(Rotate):
             raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
         time_given = np.inf if budget is None else budget - RESERVE
-        end = began + time_given
-        deadline = end if self._finer is None else began + (1 - FINER_SHARE) * time_given
         clock = _Clock()
         image, corner = _region_of(query, region, self._extract.max_size)
         clock.lap("decode")
         now = self._now()
         clock.lap("open")
-        return now._answer(image, corner, k, rotate, candidates, began, (deadline, end), clock)
+        asked = _Asked(k, region, rotate, candidates, began, time_given)
+        return now._answer(image, corner, asked, clock)
 
     def _answer(
-        self,
-        image: Image,
-        corner: tuple[float, float],
-        k: int,
-        rotate: str,
-        candidates: int,
-        began: float,
-        ends: tuple[float, float],
-        clock: _Clock,
+        self, image: Image, corner: tuple[float, float], asked: _Asked, clock: _Clock
     ) -> SearchResult:
-        deadline, end = ends
+        end = asked.began + asked.time_given
+        kept = FINER_SHARE * asked.time_given
+        if self._finer is None or asked.time_given == np.inf:
+            kept = 0.0
+        looked_for = asked.region or (0.0, 0.0, float(image.width), float(image.height))
+        untried_turns: tuple[int, ...] = ()
         pool = ThreadPoolExecutor(self._workers)
         try:
-            until = deadline if rotate == "none" else began + (deadline - began) / 2
-            view = self._view(image, corner, UPRIGHT, clock)
-            near = self._candidates(view, candidates, clock)
-            checked: list[_Candidate] = []
-            for way, some in self._copies(image, near, clock).items():
-                if time.perf_counter() + clock.seconds["extract"] < until:
-                    other = self._view(image, corner, way, clock)
-                    some = [replace(each, view=other) for each in some]
-                    checked += self._checked(some, until, clock, pool)
-            checked += self._checked(near, until, clock, pool, always=True)
-            if rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
-                for left, turn in zip((3, 2, 1), TURNS, strict=True):
-                    now = time.perf_counter()
-                    until = now + (deadline - now) / left
-                    view = self._view(image, corner, Orientation(turn), clock)
-                    near = self._candidates(view, candidates, clock)
-                    checked += self._checked(near, until, clock, pool)
+            looks = _Looks(image, corner, asked.candidates, clock, pool)
+            checked, untried_copies = self._as_it_is(looks, end - kept)
+            if asked.rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
+                end = time.perf_counter() + asked.time_given
+                turned, untried_turns = self._turned(looks, end - kept)
+                checked += turned
             best = _best_by_row(checked)
             if self._finer is not None:
                 best = self._refined(best, end, clock, pool)
         finally:
             pool.shutdown(cancel_futures=True)
-        hits = self._hits(best, k)
+        hits = self._hits(best, asked.k, looked_for)
+        if asked.region is None:
+            hits = _doubted(hits, View.of(image))
         clock.lap("answer")
-        clock.seconds["total"] = time.perf_counter() - began
+        clock.seconds["total"] = time.perf_counter() - asked.began
         return SearchResult(
             hits=hits,
             images=self._store.images.count_rows(),
             candidates=len(best),
             checked=sum(row.matches is not None for row in best),
+            untried_copies=untried_copies,
+            untried_turns=untried_turns,
             seconds=clock.seconds,
         )
+
+    def _as_it_is(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], int]:
+        """The candidates for the query as it is, and for copies of it however they stand; how many
+        of the latter there was no time for."""
+        clock = looks.clock
+        view = self._view(looks, UPRIGHT)
+        near = self._candidates(view, looks)
+        checked: list[_Candidate] = []
+        untried = 0
+        known = {each.row for each in near}
+        now = time.perf_counter()
+        until = now + (deadline - now) / 2
+        for way, some in self._copies(looks.image, view, near, clock).items():
+            if way == UPRIGHT:
+                near = [each for each in some if each.row not in known] + near
+                continue
+            if time.perf_counter() + clock.seconds["extract"] < until:
+                other = self._view(looks, way)
+                some = [replace(each, view=other) for each in some]
+                some = self._checked(some, until, clock, looks.pool)
+                checked += some
+            untried += sum(each.matches is None for each in some)
+        checked += self._checked(near, deadline, clock, looks.pool, always=True)
+        return checked, untried
+
+    def _turned(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], tuple[int, ...]]:
+        """The candidates for the query turned, and the turns there was no time for."""
+        checked: list[_Candidate] = []
+        untried: list[int] = []
+        for left, turn in zip((3, 2, 1), TURNS, strict=True):
+            now = time.perf_counter()
+            some: list[_Candidate] = []
+            if now + looks.clock.seconds["extract"] / 2 < deadline:
+                near = self._candidates(self._view(looks, Orientation(turn)), looks)
+                until = now + (deadline - now) / left
+                some = self._checked(near, until, looks.clock, looks.pool)
+            if not any(each.matches is not None for each in some):
+                untried.append(turn)
+            checked += some
+        return checked, tuple(untried)
 
     def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids and similarities of the most similar pictures, best first."""
@@ -276,38 +364,43 @@ class Ranker:
         best = best[np.argsort(-similarity[best], kind="stable")]
         return self._rows[best], similarity[best]
 
-    def _view(
-        self, image: Image, corner: tuple[float, float], way: Orientation, clock: _Clock
-    ) -> _View:
-        shown = way.of_picture(image)
-        features = self._extract(shown)
-        corners = np.array([[0, 0], [1, 0], [0, 1]], np.float64)
-        origin, *ends = way.inverse.of_points(corners, (shown.width, shown.height))
-        whole_from_view = np.eye(3)
-        whole_from_view[:2] = np.column_stack([*(end - origin for end in ends), origin])
-        whole_from_view[:2, 2] += corner
-        clock.lap("extract")
+    def _view(self, looks: _Looks, way: Orientation) -> _View:
+        shown = way.of_picture(looks.image)
+        features = self._extract(enlarged(shown))
+        whole_from_view = way.inverse.homography((shown.width, shown.height))
+        whole_from_view[:2, 2] += looks.corner
+        looks.clock.lap("extract")
         return _View(way, features, whole_from_view)
 
-    def _candidates(self, view: _View, count: int, clock: _Clock) -> list[_Candidate]:
+    def _candidates(self, view: _View, looks: _Looks) -> list[_Candidate]:
         """The globally most similar pictures, unchecked, best first."""
-        rows, similarity = self.nearest(global_vector(view.features), count)
-        clock.lap("global")
+        rows, similarity = self.nearest(global_vector(view.features), looks.candidates)
+        looks.clock.lap("global")
         return [
             _Candidate(int(row), float(value), view)
             for row, value in zip(rows, similarity, strict=True)
         ]
 
     def _copies(
-        self, image: Image, candidates: list[_Candidate], clock: _Clock
+        self, image: Image, view: _View, near: list[_Candidate], clock: _Clock
     ) -> dict[Orientation, list[_Candidate]]:
-        """Those that by their thumbnails look like the query when it is mirrored or turned."""
-        rows = self._store.take([each.row for each in candidates], ["thumbnail"])
-        others = fixed(rows["thumbnail"], np.float32)
+        """Those that by their thumbnails look like the query, upright, mirrored or turned.
+
+        Of all pictures, or with an index in place of the matrix of those that are near.
+        """
+        if len(self._thumbnails):
+            rows, others = self._rows, self._thumbnails
+        else:
+            rows = np.array([each.row for each in near], np.int64)
+            others = fixed(self._store.take(rows.tolist(), ["thumbnail"])["thumbnail"], np.uint8)
+        similar = {each.row: each.similarity for each in near}
+        vector = global_vector(view.features)
         found: dict[Orientation, list[_Candidate]] = {}
-        for each, way in zip(candidates, likely_ways(thumbnail(image), others), strict=True):
-            if way is not None and way != UPRIGHT:
-                found.setdefault(way, []).append(each)
+        for place, way in most_alike(thumbnail(image), others, COPIES):
+            row = int(rows[place])
+            if row not in similar:
+                similar[row] = float(self._matrix[place] @ vector)
+            found.setdefault(way, []).append(_Candidate(row, similar[row], view))
         clock.lap("thumbnails")
         return found
 
@@ -399,24 +492,57 @@ class Ranker:
             turn=view.way.inverse.turn,
         )
 
-    def _hits(self, candidates: list[_Candidate], k: int) -> list[Hit]:
+    def _hits(self, candidates: list[_Candidate], k: int, looked_for: Region) -> list[Hit]:
         """The first k candidates that a file has."""
         hits: list[Hit] = []
         ordered = iter(sorted(candidates, key=_order))
         while len(hits) < k and (some := list(islice(ordered, k))):
             columns = ["content", "width", "height"]
             rows = self._store.take([each.row for each in some], columns).to_pylist()
-            paths: dict[str, list[str]] = {}
+            files: dict[str, list[StoredFile]] = {}
             contents = [row["content"] for row in rows]
-            for file in self._store.named(contents, ["path", "content"]):
-                paths.setdefault(file["content"], []).append(file["path"])
+            for file in self._store.named(contents, ["path", "size", "modified", "content"]):
+                files.setdefault(file["content"], []).append(state_now(file))
             for each, row in zip(some, rows, strict=True):
-                files = sorted(paths.get(row["content"], []))
-                if files:
+                named = _living_first(files.get(row["content"], []))
+                if named:
                     size = row["width"], row["height"]
-                    copies = tuple(files[1:])
-                    hits.append(Hit(files[0], copies, each.similarity, *size, each.matches))
+                    copies = tuple(file.path for file in named[1:])
+                    first = named[0]
+                    hits.append(
+                        Hit(
+                            first.path,
+                            copies,
+                            each.similarity,
+                            *size,
+                            each.matches,
+                            looked_for,
+                            first.state,
+                        )
+                    )
         return hits[:k]
+
+
+def _living_first(files: list[StoredFile]) -> list[StoredFile]:
+    """Files of one content: those that are there, once each, by name, then the others."""
+    there = sorted(one_each(files), key=lambda file: file.path)
+    return there + sorted((f for f in files if not f.there), key=lambda f: (f.state, f.path))
+
+
+def _doubted(hits: list[Hit], query: View) -> list[Hit]:
+    """The hits, certain ones first: of pages on one template only those that are the same page."""
+    if not (any(hit.certain for hit in hits) and is_paper(query)):
+        return hits
+    judged = []
+    for hit in hits:
+        if hit.certain and hit.matches is not None and hit.state == "there":
+            try:
+                page = View.of(load_image(hit.path, max_size=COMPARED_SIDE))
+                hit = replace(hit, matches=doubt_pages(hit.matches, query, page))
+            except ImageError:
+                pass
+        judged.append(hit)
+    return sorted(judged, key=lambda hit: not hit.certain)
 
 
 def check_pair(match: Matcher, features0: Features, features1: Features) -> Matches:
@@ -437,7 +563,33 @@ def check_pair(match: Matcher, features0: Features, features1: Features) -> Matc
         max_iterations=SAMPLES,
     )
     found = replace(found, geometry=model)
-    return replace(found, verdict=judge(found, features0, features1))
+    verdict = judge(found, features0, features1)
+    if model.matrix is None and verdict is not None and verdict.probability < NOTHING_SHARED:
+        verdict = Verdict("different", verdict.probability)
+    return replace(found, verdict=verdict)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a search was asked for. began: by the performance counter; time_given: in seconds."""
+
+    k: int
+    region: Region | None
+    rotate: str
+    candidates: int
+    began: float
+    time_given: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """What one search looks for and with. corner: where the image lies in the whole query."""
+
+    image: Image
+    corner: tuple[float, float]
+    candidates: int
+    clock: _Clock
+    pool: ThreadPoolExecutor
 
 
 @dataclass(frozen=True, eq=False)
@@ -502,11 +654,11 @@ def _rivals(best: list[_Candidate]) -> list[_Candidate]:
 
 
 def _best_by_row(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Each picture once, in the turn that speaks for it most."""
+    """Each picture once, in the turn that speaks for it most; checked ones before others."""
     best: dict[int, _Candidate] = {}
-    for candidate in sorted(candidates, key=_order):
+    for candidate in sorted(candidates, key=lambda each: (each.matches is None, _order(each))):
         best.setdefault(candidate.row, candidate)
-    return list(best.values())
+    return sorted(best.values(), key=_order)
 
 
 def _region_of(
@@ -537,8 +689,3 @@ def _region_of(
         name=image.name,
     )
     return load_image(part, max_size=max_size), (left / across, top / down)
-
-
-def _box(points: FloatArray) -> Region:
-    low, high = points.min(axis=0), points.max(axis=0)
-    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
