@@ -50,6 +50,21 @@ def test_add_tells_what_failed_and_exits_with_1(covis: Run, photos: Path, store:
     assert "is empty" in covis("info", store, "--failures").stdout
 
 
+def test_search_tells_sure_hits_from_others(covis: Run, photos: Path, store: Path) -> None:
+    found = covis("search", photos / "2.png", "--store", store, "--budget", "none").stdout
+    lines = found.splitlines()
+    assert lines[0].split()[0] == "1"
+    assert lines[2] == "Of these it is not sure:"
+    assert found.count("same,") == 1
+    cv2.imwrite(str(photos / "other.png"), soft_noise(30, 40, seed=50))
+    other = covis("search", photos / "other.png", "--in", store, "--budget", "none", "--hits", 2)
+    assert other.exit_code == 1
+    first, *rest = other.stdout.splitlines()
+    assert first == f"Nothing in {store} is sure to show the same. The most alike:"
+    assert "Of these it is not sure:" not in rest
+    assert covis("duplicates", store).exit_code == 1
+
+
 def test_search_names_the_photo_and_the_reason(covis: Run, photos: Path, store: Path) -> None:
     result = covis("search", photos / "2.png", "--in", store, "--budget", "none", "-k", 2)
     assert result.exit_code == 0, result.output
@@ -159,7 +174,7 @@ def test_remove_says_what_is_not_there(covis: Run, photos: Path, store: Path) ->
     assert some.exit_code == 0
     assert some.stderr == f"covis: {photos.parent / 'none.png'} is not in {store}.\n"
     nothing = covis("remove", photos / "0.png", "--from", store)
-    assert nothing.exit_code == 2
+    assert nothing.exit_code == 1
     assert f"{photos / '0.png'} is not in" in nothing.stderr
     assert nothing.stdout == f"0 files forgotten; {store} holds 3 pictures.\n"
 

@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.progress import StageBars
 from covis.messages import counted
 from covis.options import INDEX_MAX_KEYPOINTS
 
 
 def command(
-    photos: Annotated[list[Path], typer.Argument(help="Folders, at any depth, and single files.")],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTOS", help="Folders, at any depth, and single files."),
+    ],
     to: options.To,
     features: Annotated[
         str | None,
@@ -59,4 +63,4 @@ def command(
         f"{len(added.failed):,} failed. {to} holds {counted(len(index), 'picture')}."
     )
     if added.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import App
 from covis.cli.outputs import check_drawing, check_output
 from covis.cli.progress import progress
 from covis.errors import ArgumentError, CovisError
@@ -19,7 +20,7 @@ from covis.options import DEFAULT_DENSE, DISCOVERY_TAU, FINE_DENSE
 if TYPE_CHECKING:
     from covis.dense import DenseFeatures
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = App(no_args_is_help=True, rich_markup_mode=None)
 
 DISCOVER_CELLS = 30
 
@@ -34,7 +35,9 @@ Model = Annotated[
 LIFTS = "How often the resolution is doubled: of XFeat, a descriptor every 8, 4 or 2 pixels."
 Lifts = Annotated[
     int | None,
-    typer.Option(min=0, max=2, help=LIFTS, show_default="1, or 0 where the model has no LiFT"),
+    typer.Option(
+        min=0, max=2, metavar="N", help=LIFTS, show_default="1, or 0 where the model has no LiFT"
+    ),
 ]
 
 
@@ -45,8 +48,8 @@ def _main() -> None:
 
 @app.command("match")
 def match_command(
-    a: Annotated[Path, typer.Argument(help="A picture.")],
-    b: Annotated[Path, typer.Argument(help="Another, of the same kind of thing.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="A picture.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same kind of thing.")],
     points: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +102,10 @@ def match_command(
 @app.command("propagate")
 def propagate_command(
     frames: Annotated[
-        Path, typer.Argument(help="A folder of pictures, taken by name, or a video file.")
+        Path,
+        typer.Argument(
+            metavar="FRAMES", help="A folder of pictures, taken by name, or a video file."
+        ),
     ],
     mask: Annotated[
         Path,
@@ -108,10 +114,8 @@ def propagate_command(
             "for none, or white on black."
         ),
     ],
-    out: Annotated[Path, options.out("DIR", "Where masks go.")],
-    draw: Annotated[
-        bool, options.flag("--draw", "Draw the masks onto the frames as well, in drawings/.")
-    ] = False,
+    out: Annotated[Path, options.output("DIR", "Where masks go.")],
+    draw: Annotated[bool, options.drawings("frame with its masks")] = False,
     truth: Annotated[
         Path | None, options.folder("True masks by the frames' names: print J, F and their mean.")
     ] = None,
@@ -169,13 +173,13 @@ def propagate_command(
 
 @app.command("discover")
 def discover_command(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     output: Annotated[Path | None, options.drawing("the object")] = None,
     as_json: options.AsJson = False,
     tau: Annotated[
-        float, typer.Option(help="Cells with a cosine above it belong together.")
+        float, typer.Option(metavar="COSINE", help="Cells with a cosine above it belong together.")
     ] = DISCOVERY_TAU,
-    lifts: Annotated[int, typer.Option(min=0, max=2, help=LIFTS)] = 0,
+    lifts: Annotated[int, typer.Option(min=0, max=2, metavar="N", help=LIFTS)] = 0,
     model: Model = DEFAULT_DENSE,
     max_size: Annotated[
         int | None,
@@ -216,7 +220,7 @@ def discover_command(
 
 @app.command("show")
 def show_command(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     output: Annotated[Path, options.drawing("the colours")],
     point: Annotated[
         str | None,

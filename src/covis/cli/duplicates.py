@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.progress import progress
 from covis.messages import counted, turned
 
@@ -21,7 +22,7 @@ def command(
 ) -> None:
     """Find near-copies: resized, recompressed, lightly cropped, turned or mirrored photos.
 
-    Of each group the one with the most pixels comes first.
+    Of each group the one with the most pixels comes first. Exits with 1 where there are none.
     """
     from covis.search import Index
 
@@ -31,7 +32,13 @@ def command(
         )
     if as_json:
         typer.echo(json.dumps({"groups": [[asdict(copy) for copy in group] for group in groups]}))
-        return
+    else:
+        _print(groups)
+    if not groups:
+        raise typer.Exit(NOT_SO)
+
+
+def _print(groups: list[tuple[Copy, ...]]) -> None:
     for group in groups:
         for place, copy in enumerate(group):
             typer.echo(f"{'    ' if place else ''}{copy.path}  {_words(copy)}")

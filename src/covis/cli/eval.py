@@ -45,7 +45,7 @@ Large = Annotated[
 ]
 Every = Annotated[int, options.number("Only every N-th pair or query, for a try.")]
 Seeds = Annotated[int, options.number("Robust estimations a pair; means are printed.")]
-Out = Annotated[Path | None, options.out("FILE", "Write settings and figures as JSON.")]
+Out = Annotated[Path | None, options.output("FILE", "Write settings and figures as JSON.")]
 
 
 def command(

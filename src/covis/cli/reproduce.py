@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_output
 from covis.cli.progress import progress
 from covis.errors import ArgumentError
 
 Data = Annotated[Path, options.folder("Holds the benchmarks' folders, at most two deep.")]
-Page = Annotated[Path, options.out("FILE", "The page to write.")]
+Page = Annotated[Path, options.output("FILE", "The page to write.")]
 Keep = Annotated[
     Path | None,
     options.folder(
@@ -82,4 +83,4 @@ def command(
                 file.write(reproduce.page(done, [*failed, *waiting, *left_out], official).encode())
     typer.echo(f"Wrote {out}.")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
 from covis.messages import counted, turned
 from covis.options import SEARCH_CANDIDATES
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
 
 def command(
-    query: Annotated[Path, typer.Argument(help="A picture.")],
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="A picture.")],
     source: options.In,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Hits to show.")] = 10,
+    k: Annotated[
+        int, typer.Option("-k", "--hits", min=1, metavar="N", help="Hits to show at most.")
+    ] = 10,
     region: Annotated[
         str | None,
         typer.Option(metavar="X,Y,W,H", help="The part of the picture to look for, in pixels."),
@@ -52,7 +55,11 @@ def command(
     as_json: options.AsJson = False,
     threads: options.Threads = None,
 ) -> None:
-    """Find the photos that show what a picture shows, and say why."""
+    """Find the photos that show what a picture shows, and say why.
+
+    Hits that show the same come first, then those of which that is not sure. Exits with 1 where
+    none is sure.
+    """
     box, seconds = _region(region), _seconds(budget)
 
     from covis.images.opened import check_picture
@@ -71,14 +78,20 @@ def command(
         save_picture(draw_hits(query, found, region=box), output)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
-        return
-    _print(found, source, budget)
-    if output is not None:
-        typer.echo(f"Drawn in {output}.")
+    else:
+        _print(found, source, budget)
+        if output is not None:
+            typer.echo(f"Drawn in {output}.")
+    if not any(_sure(hit) for hit in found.hits):
+        raise typer.Exit(NOT_SO)
 
 
 def _print(found: SearchResult, source: str, budget: str) -> None:
+    if found.hits and not any(_sure(hit) for hit in found.hits):
+        typer.echo(f"Nothing in {source} is sure to show the same. The most alike:")
     for rank, hit in enumerate(found.hits, 1):
+        if rank > 1 and _sure(found.hits[rank - 2]) and not _sure(hit):
+            typer.echo("Of these it is not sure:")
         typer.echo(f"{rank:3}  {hit.path}")
         typer.echo(f"     {_reason(hit)}")
     if not found.hits:
@@ -96,6 +109,10 @@ def _print(found: SearchResult, source: str, budget: str) -> None:
             f"The budget of {budget} was used up after {found.checked} of "
             f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
+
+
+def _sure(hit: Hit) -> bool:
+    return hit.verdict is not None and hit.verdict.label == "same"
 
 
 def _reason(hit: Hit) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from covis.cli import options
+from covis.cli.commands import App
 from covis.errors import ArgumentError, needing_train_extra
 
-app = typer.Typer(help="Train a model on your own photos.", no_args_is_help=True)
+app = App(help="Train a model on your own photos.", no_args_is_help=True)
 
 
 @app.callback()
@@ -18,9 +19,27 @@ def _main() -> None:
     pass
 
 
-Photos = Annotated[Path, options.folder("A folder of photographs; 48 are held out.")]
-Images = Annotated[Path, options.folder("A folder of pictures.")]
-Out = Annotated[Path, options.folder("Where weights and the curve go.")]
+def _photos(held_out: int) -> Any:
+    return typer.Option(
+        "--photos",
+        "--images",
+        metavar="DIR",
+        help="A folder of photographs, 3 or more, hundreds to be of use. A third of them, but no "
+        f"more than {held_out}, is kept for validation.",
+    )
+
+
+Photos = Annotated[Path, _photos(48)]
+Output = Annotated[Path, options.output("DIR", "Where weights and the curve go.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WEIGHTS",
+        help="What to begin with: a file of weights, a model's name, or the network's own name "
+        "for the one in the package.",
+        show_default="random weights",
+    ),
+]
 Steps = Annotated[
     int | None,
     options.number(
@@ -29,9 +48,15 @@ Steps = Annotated[
 ]
 Seed = Annotated[int, options.number("Of the whole run.", least=0)]
 Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, ...; under torchrun cuda is a GPU for each process.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, ...; under torchrun cuda is a GPU for each process.",
+    ),
 ]
-Resume = Annotated[bool, options.flag("--resume", "Go on from the checkpoint in --out.")]
+Resume = Annotated[
+    bool, options.flag("--resume", "Go on from the checkpoint in --output: Ctrl-C leaves one.")
+]
 Size = Annotated[
     int | None,
     typer.Option(min=1, metavar="PX", help="Of what is learnt from.", show_default="the recipe's"),
@@ -42,10 +67,11 @@ Batch = Annotated[int | None, options.number("Pictures an update.", "the recipe'
 @app.command("xfeat")
 def train_xfeat(
     photos: Photos,
-    out: Out,
+    output: Output,
     teacher: Annotated[
         Path | None, options.file("Published XFeat weights to imitate first.")
     ] = None,
+    start: Start = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -59,8 +85,9 @@ def train_xfeat(
         from covis.training.recipes.xfeat import train
     best = train(
         photos,
-        out,
+        output,
         teacher=teacher,
+        start=start,
         steps=steps,
         seed=seed,
         resume=resume,
@@ -73,7 +100,7 @@ def train_xfeat(
 @app.command("edgepoint")
 def train_edgepoint(
     photos: Photos,
-    out: Out,
+    output: Output,
     teacher: Annotated[
         Path,
         typer.Option(
@@ -84,10 +111,7 @@ def train_edgepoint(
         Literal["T32", "S32", "S64", "M64", "L64", "E64"],
         typer.Option(help="Of the network, as published."),
     ] = "E64",
-    start: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights to begin with.", show_default="random ones"),
-    ] = None,
+    start: Start = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -106,7 +130,7 @@ def train_edgepoint(
         torch.set_num_threads(threads)
     best = train(
         photos,
-        out,
+        output,
         teacher,
         configuration=size,
         steps=steps,
@@ -122,7 +146,7 @@ def train_edgepoint(
 @app.command("lightglue")
 def train_lightglue(
     photos: Photos,
-    out: Out,
+    output: Output,
     features: Annotated[str, options.name("What it is to match: a model, or sift.")] = "xfeat",
     teacher: Annotated[
         Path | None, options.file("Published LightGlue weights of the same sizes to imitate first.")
@@ -130,9 +154,10 @@ def train_lightglue(
     scenes: Annotated[
         Path | None, options.folder("Real scenes with depth, in MegaDepth's layout.")
     ] = None,
-    layers: Annotated[int, typer.Option(min=1, help="The paper's network has 9.")] = 6,
-    dim: Annotated[int, typer.Option(min=2, help="Width; the paper's is 256.")] = 96,
-    heads: Annotated[int, typer.Option(min=1, help="The paper's network has 4.")] = 1,
+    layers: Annotated[int, typer.Option(min=1, metavar="N", help="The paper's network has 9.")] = 6,
+    dim: Annotated[int, typer.Option(min=2, metavar="N", help="Width; the paper's is 256.")] = 96,
+    heads: Annotated[int, typer.Option(min=1, metavar="N", help="The paper's network has 4.")] = 1,
+    start: Start = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -151,7 +176,7 @@ def train_lightglue(
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lightglue import Recipe, train
     recipe = Recipe(seed=seed).with_given(
-        steps=planned_steps(out, steps, resume),
+        steps=planned_steps(output, steps, resume),
         dim=dim,
         layers=layers,
         heads=heads,
@@ -159,10 +184,11 @@ def train_lightglue(
     )
     best = train(
         photos,
-        out,
+        output,
         features=features,
         teacher=teacher,
         scenes=scenes,
+        start=start,
         recipe=recipe,
         resume=resume,
         device=device,
@@ -173,8 +199,8 @@ def train_lightglue(
 
 @app.command("delg")
 def train_delg(
-    images: Images,
-    out: Out,
+    photos: Annotated[Path, _photos(128)],
+    output: Output,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -183,7 +209,7 @@ def train_delg(
             "where each folder is a class. Without it each picture is its own class.",
         ),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="xfeat, resnet50 or resnet101.")] = "xfeat",
+    backbone: Annotated[str, options.name("xfeat, resnet50 or resnet101.")] = "xfeat",
     start: Annotated[
         str | None,
         typer.Option(
@@ -202,8 +228,8 @@ def train_delg(
     with needing_train_extra():
         from covis.training.recipes.delg import train
     bundle = train(
-        images,
-        out,
+        photos,
+        output,
         labels=labels,
         backbone=backbone,
         start=start,
@@ -219,7 +245,7 @@ def train_delg(
 @app.command("lift")
 def train_lift(
     photos: Photos,
-    out: Out,
+    output: Output,
     backbone: Annotated[
         str,
         options.name(
@@ -237,6 +263,7 @@ def train_lift(
         typer.Option(
             min=0,
             max=1,
+            metavar="SHARE",
             help="The share of the features enlarged bilinearly in what is learnt: 0 for finer "
             "features, more for parts of alike things.",
             show_default="the recipe's",
@@ -244,6 +271,7 @@ def train_lift(
     ] = None,
     size: Size = None,
     batch: Batch = None,
+    start: Start = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -255,10 +283,12 @@ def train_lift(
     """
     with needing_train_extra():
         from covis.training.checkpoint import planned_steps
+        from covis.training.data.photos import photos_below
         from covis.training.recipes.lift import load_backbone, recipe_for, train
+    photos_below(photos)
     net = load_backbone(backbone, layer, facet)
     recipe = recipe_for(net).with_given(
-        steps=planned_steps(out, steps, resume),
+        steps=planned_steps(output, steps, resume),
         seed=seed,
         loss=loss,
         blend=blend,
@@ -266,11 +296,18 @@ def train_lift(
         batch=batch,
     )
     best = train(
-        photos, out, backbone=net, recipe=recipe, resume=resume, device=device, report=typer.echo
+        photos,
+        output,
+        backbone=net,
+        start=start,
+        recipe=recipe,
+        resume=resume,
+        device=device,
+        report=typer.echo,
     )
     typer.echo(f"The best weights are in {best}.")
-    if (out / "bundle").is_dir():
-        typer.echo(f"With the backbone they are a model: use it with --model {out / 'bundle'}.")
+    if (output / "bundle").is_dir():
+        typer.echo(f"With the backbone they are a model: use it with --model {output / 'bundle'}.")
         return
     given = (("lift", best), ("layer", layer), ("facet", facet))
     words = "".join(f" --{name} {value}" for name, value in given if value is not None)
@@ -279,7 +316,7 @@ def train_lift(
 
 @app.command("detector")
 def train_detector(
-    images: Images,
+    photos: Annotated[Path, _photos(16)],
     labels: Annotated[
         Path,
         options.folder(
@@ -287,7 +324,7 @@ def train_detector(
             "y, width and height as shares of the picture's (YOLO's format)."
         ),
     ],
-    out: Out,
+    output: Output,
     backbone: Annotated[
         str, options.name("Whose features it sees: as for 'train lift'.")
     ] = "xfeat",
@@ -316,13 +353,13 @@ def train_detector(
         from covis.training.recipes.lift import load_backbone
     net = load_backbone(backbone, layer, facet)
     best = train(
-        images,
+        photos,
         labels,
-        out,
+        output,
         backbone=net,
         lift=None if lift is None else load_lift(lift, net.kind),
         recipe=Recipe(seed=seed).with_given(
-            steps=planned_steps(out, steps, resume), size=size, batch=batch, held_out=held_out
+            steps=planned_steps(output, steps, resume), size=size, batch=batch, held_out=held_out
         ),
         resume=resume,
         device=device,

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import PIL.Image
 
 from covis.errors import ImageError
+from covis.images import heic
 from covis.messages import not_there
 
 MAX_PIXELS = 300_000_000
@@ -59,6 +60,7 @@ _pillow_limit = _PillowLimit()
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, PIL.Image.Image]]:
     """The file and its header as Pillow reads it; what goes wrong inside becomes ImageError."""
     path = os.fspath(path)
+    heic.prepare(path)
     try:
         file = open(path, "rb")  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):

@@ -7,11 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from covis.errors import BundleError
 from covis.runtime.architectures import ARCHITECTURES
+
+LICENCE = "licence"
+"""The key of a .safetensors file's metadata that says the terms of its weights."""
+
+
+def licence_in(path: str | Path) -> str:
+    """The terms that a file states of its weights; "" where it states none."""
+    if Path(path).suffix != ".safetensors":
+        return ""
+    try:
+        with safe_open(path, "pt") as file:
+            return str((file.metadata() or {}).get(LICENCE, ""))
+    except (OSError, SafetensorError):
+        return ""
 
 
 def architectures_in(path: str | Path) -> list[str]:

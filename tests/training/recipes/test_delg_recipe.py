@@ -285,8 +285,7 @@ def test_exceptions_of_a_run(photos, tmp_path, tiny):
 
 
 def test_exception_too_few_photos(photos, random_net):
-    with pytest.raises(TrainingError, match="11 photos are too few: 48 are kept"):
-        tiny_run(photos, random_net, held_out=48)
+    assert len(tiny_run(photos, random_net, held_out=48).held_out) == 3
     with pytest.raises(TrainingError, match="3 processes cannot share 4 photos"):
         tiny_run(photos, random_net, training.Workers(3, 0))
 

@@ -32,8 +32,9 @@ from covis.nets.weights import load_strictly, read_state_dict
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.tensors import as_input
-from covis.training.distributed import Report, Workers, join
+from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, NetRun, fit
+from covis.training.reporting import Report
 from covis.training.schedule import Stage, StagedRecipe
 from covis.types import Source
 
