@@ -138,3 +138,8 @@ def test_refinement_is_bounded_by_the_cell(random_bundle: Bundle):
     some = Refiner(random_bundle)(dense, dense, itself, float(np.median(confidence)))
     np.testing.assert_array_equal(some[2], confidence > np.median(confidence))
     assert len(some[0]) == len(some[1]) == some[2].sum()
+
+
+def test_exception_for_pictures_in_place_of_features():
+    with pytest.raises(ArgumentError, match=r"takes the features .* not a str: extract them first"):
+        Matcher("nearest")("a.jpg", "b.jpg")

@@ -82,15 +82,15 @@ def command(
         _print(found, source, budget)
         if output is not None:
             typer.echo(f"Drawn in {output}.")
-    if not any(_sure(hit) for hit in found.hits):
+    if not any(hit.certain for hit in found.hits):
         raise typer.Exit(NOT_SO)
 
 
 def _print(found: SearchResult, source: str, budget: str) -> None:
-    if found.hits and not any(_sure(hit) for hit in found.hits):
+    if found.hits and not any(hit.certain for hit in found.hits):
         typer.echo(f"Nothing in {source} is sure to show the same. The most alike:")
     for rank, hit in enumerate(found.hits, 1):
-        if rank > 1 and _sure(found.hits[rank - 2]) and not _sure(hit):
+        if rank > 1 and found.hits[rank - 2].certain and not hit.certain:
             typer.echo("Of these it is not sure:")
         typer.echo(f"{rank:3}  {hit.path}")
         typer.echo(f"     {_reason(hit)}")
@@ -109,10 +109,6 @@ def _print(found: SearchResult, source: str, budget: str) -> None:
             f"The budget of {budget} was used up after {found.checked} of "
             f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
-
-
-def _sure(hit: Hit) -> bool:
-    return hit.verdict is not None and hit.verdict.label == "same"
 
 
 def _reason(hit: Hit) -> str:

@@ -121,6 +121,12 @@ class Matcher:
         )
 
     def _check(self, features0: Features, features1: Features) -> None:
+        for given in (features0, features1):
+            if not isinstance(given, Features):
+                raise ArgumentError(
+                    f"a matcher takes the features of two images, not a {type(given).__name__}: "
+                    "extract them first, or give the images to covis.match."
+                )
         if features0.model != features1.model:
             raise ArgumentError(
                 f"features of '{features0.model}' and '{features1.model}' cannot be matched; "

@@ -27,6 +27,8 @@ from covis.geometry.verdict import judge
 from covis.images.decode import load_image
 from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
+from covis.messages import counted
+from covis.notebook import table
 from covis.options import cpu_threads
 from covis.search.duplicates import likely_ways
 from covis.search.ingest import thumbnail
@@ -144,6 +146,22 @@ class SearchResult:
     candidates: int
     checked: int
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        certain = sum(hit.certain for hit in self.hits)
+        return f"SearchResult({counted(len(self.hits), 'hit')}, {certain} certain)"
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (
+                hit.path,
+                f"{hit.similarity:.3f}",
+                hit.verdict.label if hit.verdict else "",
+                hit.inliers,
+            )
+            for hit in self.hits
+        )
+        return table(rows, ("file", "similarity", "verdict", "inliers"))
 
     @property
     def enough(self) -> float:
