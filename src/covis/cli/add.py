@@ -40,6 +40,7 @@ def command(
     at any moment and run it again to go on. Exits with 1 if some files could not be used: 'covis
     info --failures' lists them.
     """
+    from covis.images.passed_over import passed_over
     from covis.images.picture_files import walk_pictures
     from covis.search import Index
 
@@ -62,5 +63,7 @@ def command(
         f"{counted(added.copies, 'copy', 'copies')}, {added.replaced:,} replaced, "
         f"{len(added.failed):,} failed. {to} holds {counted(len(index), 'picture')}."
     )
+    if unread := passed_over(photos):
+        typer.echo(f"covis: {unread}", err=True)
     if added.failed:
         raise typer.Exit(NOT_SO)

@@ -144,6 +144,7 @@ def command(
     were changed, renamed or deleted, or after it was stopped to go on. Needs pycolmap, in covis'
     folder: python -m pip install '.[map]'. Exits with 1 if not all photos could be placed.
     """
+    from covis.images.passed_over import passed_over
     from covis.sfm import MapOptions, build_map
     from covis.sfm.map import need_pycolmap
 
@@ -177,6 +178,8 @@ def command(
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)
     _print(out, summary, _write(out, summary, exports, draw), as_json)
+    if unread := passed_over([photos]):
+        typer.echo(f"covis: {unread}", err=True)
     if summary.registered < summary.photos or summary.failed:
         raise typer.Exit(NOT_SO)
 

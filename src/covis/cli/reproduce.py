@@ -64,7 +64,11 @@ def command(
     left_out = [(job, "left out") for job in jobs if only and job.benchmark not in only]
     jobs = [job for job in jobs if not only or job.benchmark in only]
     if not jobs:
-        raise ArgumentError(f"{data}: no data of a benchmark there; 'covis eval' lists them.")
+        raise ArgumentError(
+            f"{data}: no data of a benchmark there. It is looked for in folders of the benchmarks' "
+            "names, such as hpatches/; 'covis eval' lists them, 'covis eval NAME' says what is in "
+            "one."
+        )
     keep = out.with_name(f"{out.stem}-parts") if keep is None else keep
     out.parent.mkdir(parents=True, exist_ok=True)
     done: list[tuple[reproduce.Job, Result]] = []

@@ -140,11 +140,13 @@ def _import_vit(
     from covis.export.lift import export_lift
     from covis.nets.dense import licence_of, load_vit
     from covis.nets.lift import load_lift
+    from covis.nets.weights import licence_in
 
     backbone = load_vit(weights, layer, facet or "key")
     if licence is None:
         licence = licence_of(weights) or UNKNOWN_LICENCE
-        licence += "" if lift is None else f" (ViT); {UNKNOWN_LICENCE} (LiFT)"
+        if lift is not None:
+            licence += f" (ViT); {licence_in(lift) or UNKNOWN_LICENCE} (LiFT)"
     return export_lift(
         None if lift is None else load_lift(lift, backbone.kind),
         backbone,

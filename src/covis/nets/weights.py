@@ -16,6 +16,8 @@ from covis.runtime.architectures import ARCHITECTURES
 
 LICENCE = "licence"
 """The key of a .safetensors file's metadata that says the terms of its weights."""
+YOURS = "yours"
+"""The terms of what the user trained."""
 
 
 def licence_in(path: str | Path) -> str:
@@ -24,9 +26,12 @@ def licence_in(path: str | Path) -> str:
         return ""
     try:
         with safe_open(path, "pt") as file:
-            return str((file.metadata() or {}).get(LICENCE, ""))
+            said = file.metadata() or {}
     except (OSError, SafetensorError):
         return ""
+    # What else 'covis train' says of weights, it says in place of this.
+    trained = any(key.startswith("covis.") for key in said)
+    return str(said.get(LICENCE, YOURS if trained else ""))
 
 
 def architectures_in(path: str | Path) -> list[str]:

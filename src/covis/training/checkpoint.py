@@ -15,7 +15,7 @@ from torch import nn
 
 from covis.errors import TrainingError
 from covis.files.atomic import replacing
-from covis.nets.weights import LICENCE
+from covis.nets.weights import LICENCE, YOURS
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
@@ -84,8 +84,11 @@ def began_with(
 
 
 def save_weights(net: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write the weights with the official key names, whole or not at all, as the user's own."""
-    metadata = {LICENCE: "yours"} | (metadata or {})
+    """Write the weights with the official key names, whole or not at all, as the user's own.
+
+    metadata: one entry at most, as several come in any order; see `licence_in`.
+    """
+    metadata = metadata or {LICENCE: YOURS}
     state = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
     with replacing(path) as file:
         file.write(save(state, metadata))

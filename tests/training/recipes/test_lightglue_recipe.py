@@ -253,7 +253,7 @@ def test_starts_from_the_weights_in_the_package(photos):
     ]
     with torch.no_grad():
         log_p = run.net.eval()(*inputs)[0].exp().numpy()
-    found = Matcher("lightglue", full_depth=True, geometry="none")(features0, features1)
+    found = Matcher("lightglue", full_depth=True)(features0, features1)
     assert len(found) > 10
     for (row, column), score in zip(found.indices, found.scores, strict=True):
         assert log_p[row, column] == pytest.approx(score, abs=1e-3)

@@ -116,6 +116,7 @@ def photos(tmp_path_factory):
 
 def test_exception_too_few_photos(tmp_path):
     """Said before anything else, as that the teacher is not there."""
+    (tmp_path / "photos").mkdir()
     draw_photos(tmp_path / "photos", 2)
     with pytest.raises(TrainingError, match="2 photos with sides of 128 pixels or more are too fe"):
         train(tmp_path / "photos", tmp_path / "out", teacher=tmp_path / "none.pt")
