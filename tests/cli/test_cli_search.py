@@ -54,14 +54,14 @@ def test_search_tells_sure_hits_from_others(covis: Run, photos: Path, store: Pat
     found = covis("search", photos / "2.png", "--store", store, "--budget", "none").stdout
     lines = found.splitlines()
     assert lines[0].split()[0] == "1"
-    assert lines[2] == "Of these it is not sure:"
+    assert lines[2] == "Not certain to show the same:"
     assert found.count("same,") == 1
     cv2.imwrite(str(photos / "other.png"), soft_noise(30, 40, seed=50))
     other = covis("search", photos / "other.png", "--in", store, "--budget", "none", "--hits", 2)
     assert other.exit_code == 1
     first, *rest = other.stdout.splitlines()
-    assert first == f"Nothing in {store} is sure to show the same. The most alike:"
-    assert "Of these it is not sure:" not in rest
+    assert first == f"Nothing in {store} is certain to show the same. The most alike:"
+    assert "Not certain to show the same:" not in rest
     assert covis("duplicates", store).exit_code == 1
 
 

@@ -75,7 +75,7 @@ def command(
 
     if benchmark is None:
         for name, each in BENCHMARKS.items():
-            typer.echo(f"{name:16} {each.about}")
+            typer.echo(f"{name:18} {each.about}")
         return
     if data is None and benchmark in BENCHMARKS:
         typer.echo(f"{benchmark}: {BENCHMARKS[benchmark].how_to_get}.")

@@ -57,8 +57,7 @@ def command(
 ) -> None:
     """Find the photos that show what a picture shows, and say why.
 
-    Hits that show the same come first, then those of which that is not sure. Exits with 1 where
-    none is sure.
+    Hits that are certain to show the same come first, then others. Exits with 1 where none is.
     """
     box, seconds = _region(region), _seconds(budget)
 
@@ -88,10 +87,10 @@ def command(
 
 def _print(found: SearchResult, source: str, budget: str) -> None:
     if found.hits and not any(hit.certain for hit in found.hits):
-        typer.echo(f"Nothing in {source} is sure to show the same. The most alike:")
+        typer.echo(f"Nothing in {source} is certain to show the same. The most alike:")
     for rank, hit in enumerate(found.hits, 1):
         if rank > 1 and found.hits[rank - 2].certain and not hit.certain:
-            typer.echo("Of these it is not sure:")
+            typer.echo("Not certain to show the same:")
         typer.echo(f"{rank:3}  {hit.path}")
         typer.echo(f"     {_reason(hit)}")
     if not found.hits:
