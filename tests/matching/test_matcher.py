@@ -102,8 +102,28 @@ def test_semi_dense(random_bundle, home, monkeypatch):
     assert len(matches) > 0
     assert_sound(matches, one, two)
     assert matches.indices is None
-    rows = {tuple(point) for point in two.keypoints.tolist()}
-    assert {tuple(point) for point in matches.points1.tolist()} <= rows
+    # One image's points are refined, and the other's are as they were.
+    stayed = [
+        {*map(tuple, points.tolist())} <= {*map(tuple, features.keypoints.tolist())}
+        for points, features in ((matches.points0, one), (matches.points1, two))
+    ]
+    assert sorted(stayed) == [False, True]
+
+
+def test_semi_dense_finds_the_same_either_way(known_pair):
+    extract = Extractor("xfeat", semi_dense=True, max_keypoints=600, max_size=480)
+    first, second = (extract(picture) for picture in known_pair[:2])
+    match = Matcher("semi-dense")
+    there, back = match(first, second), match(second, first)
+    assert len(there) > 100
+    found = [
+        {(*p.tolist(), *q.tolist(), float(score)) for p, q, score in zip(*parts, strict=True)}
+        for parts in (
+            (there.points0, there.points1, there.scores),
+            (back.points1, back.points0, back.scores),
+        )
+    ]
+    assert found[0] == found[1]
 
 
 def test_semi_dense_from_a_folder(random_bundle, tmp_path, monkeypatch):

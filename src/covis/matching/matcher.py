@@ -107,12 +107,16 @@ class Matcher:
         found = match(features0, features1)
         order = np.argsort(-found.scores, kind="stable")
         indices = found.indices[order]
-        refined = found.points0 is not None
+        points0, points1 = (
+            features.keypoints[found.indices[:, image]] if refined is None else refined
+            for image, (features, refined) in enumerate(
+                ((features0, found.points0), (features1, found.points1))
+            )
+        )
+        refined = found.points0 is not None or found.points1 is not None
         return Matches(
-            points0=features0.keypoints[indices[:, 0]]
-            if found.points0 is None
-            else found.points0[order],
-            points1=features1.keypoints[indices[:, 1]],
+            points0=points0[order],
+            points1=points1[order],
             scores=np.clip(found.scores[order], 0, 1),
             indices=None if refined else indices,
             seconds={"match": time.perf_counter() - began},
