@@ -35,11 +35,11 @@ class Matcher:
         """Set the matcher up. None leaves a value to covis.
 
         matcher: "nearest", mutual nearest neighbours; "semi-dense", the same on semi-dense
-            features and then refined to sub-pixel accuracy (XFeat*); "lightglue", the network
-            with the weights that are installed for the features, "lightglue-" and their name;
-            the name or the folder of other LightGlue weights; or by default "auto", LightGlue
-            where weights for the features are installed and no threshold below is given, else
-            "nearest".
+            features and then, in one of the images, refined to sub-pixel accuracy (XFeat*);
+            "lightglue", the network with the weights that are installed for the features,
+            "lightglue-" and their name; the name or the folder of other LightGlue weights; or by
+            default "auto", LightGlue where weights for the features are installed and no
+            threshold below is given, else "nearest".
         features: the bundle that the semi-dense features come from; needed only for one that was
             opened by its folder, others are found by the features' own word.
         full_depth: let LightGlue run all its layers on all points, which is slower.
