@@ -39,19 +39,6 @@ def test_shrunk_images_give_full_size_points(known_pair, warp):
     assert np.median(error[found.inliers]) < 0.8
 
 
-def test_intrinsics_are_a_camera_or_a_matrix(known_pair):
-    first, second, _ = known_pair
-    camera = covis.Camera(700.0, 700.0, 320.0, 240.0)
-    matrix = [[700, 0, 320], [0, 700, 240], [0, 0, 1]]
-    one, two = (
-        match(first, second, features="sift", geometry="essential", camera0=each, camera1=each)
-        for each in (camera, np.array(matrix))
-    )
-    np.testing.assert_array_equal(one.geometry.matrix, two.geometry.matrix)
-    with pytest.raises(ArgumentError, match=r"must be a 3 x 3 matrix, not \(2, 2\)"):
-        match(first, second, features="sift", camera0=np.eye(2))
-
-
 def test_same_call_same_answer(known_pair):
     first, second, _ = known_pair
     one, two = (match(first, second, features="sift", max_keypoints=500, seed=4) for _ in range(2))

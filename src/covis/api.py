@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import get_args
 
-from numpy.typing import ArrayLike
-
 from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.verdict import judge
@@ -42,8 +40,8 @@ def match(
     full_depth: bool = False,
     mask0: MaskSource | None = None,
     mask1: MaskSource | None = None,
-    camera0: Camera | ArrayLike | None = None,
-    camera1: Camera | ArrayLike | None = None,
+    camera0: Camera | None = None,
+    camera1: Camera | None = None,
     seed: int = DEFAULT_SEED,
     threads: int | None = None,
 ) -> Matches:
@@ -62,8 +60,7 @@ def match(
         not "same"; `Matches.turn` says which turn was best.
     full_depth: let LightGlue run all its layers on all points.
     mask0, mask1: where to find nothing, True or nonzero.
-    camera0, camera1: for "essential": a `Camera`, or K as a 3 x 3 matrix; without them the focal
-        length comes from EXIF or is
+    camera0, camera1: for "essential"; without them the focal length comes from EXIF or is
         guessed, and `Matches.geometry.note` says so.
     seed: of the robust estimation. threads: processor threads, all by default.
 
@@ -84,7 +81,7 @@ def match(
         seed=seed,
     )
     runtime = RuntimeOptions(threads=threads)
-    masks, cameras = (mask0, mask1), (as_camera(camera0), as_camera(camera1))
+    masks, cameras = (mask0, mask1), (camera0, camera1)
     return _match_images((image0, image1), options, runtime, masks, cameras)
 
 
@@ -198,8 +195,8 @@ def verify(
     features1: Features,
     geometry: GeometryKind,
     *,
-    camera0: Camera | ArrayLike | None = None,
-    camera1: Camera | ArrayLike | None = None,
+    camera0: Camera | None = None,
+    camera1: Camera | None = None,
     focal0: float | None = None,
     focal1: float | None = None,
     seed: int = 0,
@@ -211,8 +208,8 @@ def verify(
         geometry,
         size0=(features0.width, features0.height),
         size1=(features1.width, features1.height),
-        camera0=as_camera(camera0),
-        camera1=as_camera(camera1),
+        camera0=camera0,
+        camera1=camera1,
         focal0=focal0,
         focal1=focal1,
         scores=matches.scores,
@@ -220,11 +217,6 @@ def verify(
     )
     found = replace(matches, geometry=model)
     return replace(found, verdict=judge(found, features0, features1))
-
-
-def as_camera(given: Camera | ArrayLike | None) -> Camera | None:
-    """A camera, or one of a 3 x 3 matrix. Raises ArgumentError for anything else."""
-    return given if given is None or isinstance(given, Camera) else Camera.from_matrix(given)
 
 
 @contextmanager

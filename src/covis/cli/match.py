@@ -11,11 +11,9 @@ import typer
 from covis.cli import options
 from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
-from covis.errors import ArgumentError
 from covis.messages import counted
 
 if TYPE_CHECKING:
-    from covis.geometry import Camera
     from covis.types import Matches
 
 _MODEL_NAMES = {
@@ -41,17 +39,6 @@ def command(
         Path | None, options.file("Find nothing in image 0 where this picture is not black.")
     ] = None,
     mask1: Annotated[Path | None, options.file("The same for image 1.")] = None,
-    camera0: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FX,FY,CX,CY",
-            help="Image 0's intrinsics in full-size pixels, for --geometry essential.",
-            show_default="EXIF's focal length, else a guess",
-        ),
-    ] = None,
-    camera1: Annotated[
-        str | None, typer.Option(metavar="FX,FY,CX,CY", help="The same for image 1.")
-    ] = None,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
@@ -80,8 +67,6 @@ def command(
         full_depth=full_depth,
         mask0=mask0,
         mask1=mask1,
-        camera0=_camera(camera0, "--camera0"),
-        camera1=_camera(camera1, "--camera1"),
         seed=seed,
         threads=threads,
     )
@@ -96,18 +81,6 @@ def command(
             typer.echo(f"Drawn in {output}.")
     if found.verdict is not None and found.verdict.label != "same":
         raise typer.Exit(NOT_SO)
-
-
-def _camera(text: str | None, option: str) -> Camera | None:
-    from covis.geometry import Camera
-
-    if text is None:
-        return None
-    try:
-        fx, fy, cx, cy = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentError(f"{option} {text}: four numbers are needed: fx,fy,cx,cy.") from None
-    return Camera(fx, fy, cx, cy)
 
 
 def describe(found: Matches) -> list[str]:

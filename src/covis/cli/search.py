@@ -57,7 +57,7 @@ def command(
 ) -> None:
     """Find the photos that show what a picture shows, and say why.
 
-    Hits that are certain to show the same come first, then others. Exits with 1 where none is.
+    Exits with 1 where none is certain to show the same.
     """
     box, seconds = _region(region), _seconds(budget)
 
@@ -86,11 +86,7 @@ def command(
 
 
 def _print(found: SearchResult, source: str, budget: str) -> None:
-    if found.hits and not any(hit.certain for hit in found.hits):
-        typer.echo(f"Nothing in {source} is certain to show the same. The most alike:")
     for rank, hit in enumerate(found.hits, 1):
-        if rank > 1 and found.hits[rank - 2].certain and not hit.certain:
-            typer.echo("Not certain to show the same:")
         typer.echo(f"{rank:3}  {hit.path}")
         typer.echo(f"     {_reason(hit)}")
     if not found.hits:
