@@ -45,8 +45,8 @@ def command(
     """Match many pairs into a folder.
 
     Run it again to go on where it was stopped. DIR takes summary.csv, matches/ and features/
-    (.npz: covis.Matches.load, covis.Features.load), with --draw drawings/. Exits with 1 if pairs
-    had to be skipped.
+    (.npz: covis.Matches.load, covis.Features.load), with --drawings drawings/. Exits with 1 if
+    pairs had to be skipped.
     """
     if (folder is None) == (pairs is None):
         raise typer.BadParameter("give either a FOLDER or --pairs FILE.")
