@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +20,15 @@ app = App(help="Train a model on your own photos.", no_args_is_help=True)
 @app.callback()
 def _main() -> None:
     pass
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Around the imports of PyTorch, which take seconds: says so first, on one process."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo("loading PyTorch")
+    with needing_train_extra():
+        yield
 
 
 def _photos(held_out: int) -> Any:
@@ -81,7 +93,7 @@ def train_xfeat(
 
     'torchrun -m covis train xfeat' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         from covis.training.recipes.xfeat import train
     best = train(
         photos,
@@ -122,7 +134,7 @@ def train_edgepoint(
 
     'torchrun -m covis train edgepoint' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         import torch
 
         from covis.training.recipes.edgepoint import train
@@ -172,7 +184,7 @@ def train_lightglue(
     """
     if dim % (2 * heads):
         raise ArgumentError(f"--dim {dim} is no multiple of twice --heads {heads}.")
-    with needing_train_extra():
+    with _loading():
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lightglue import Recipe, train
     recipe = Recipe(seed=seed).with_given(
@@ -225,7 +237,7 @@ def train_delg(
     resume: Resume = False,
 ) -> None:
     """Train descriptors of whole images; 'torchrun -m covis train delg' uses several GPUs."""
-    with needing_train_extra():
+    with _loading():
         from covis.training.recipes.delg import train
     bundle = train(
         photos,
@@ -281,7 +293,7 @@ def train_lift(
 
     'torchrun -m covis train lift' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         from covis.training.checkpoint import planned_steps
         from covis.training.data.photos import photos_below
         from covis.training.recipes.lift import load_backbone, recipe_for, train
@@ -346,7 +358,7 @@ def train_detector(
 
     'torchrun -m covis train detector' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         from covis.nets.lift import load_lift
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.detector import Recipe, train
