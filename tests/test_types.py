@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from covis.errors import ArgumentError, CovisError
@@ -214,7 +215,7 @@ def test_exception_for_a_verdict_that_there_is_not(tmp_path: Path) -> None:
 def test_matches_without_a_geometry_as_plain_data() -> None:
     found = some_matches(geometry=None).to_dict()
     assert found["geometry"] is None
-    assert found["inliers"] == 4
+    assert found["inliers"] is found["inlier_mask"] is None
 
 
 def test_drawing_writes_the_picture_it_returns(tmp_path: Path) -> None:
@@ -349,3 +350,19 @@ def test_matches_that_were_not_verified_do_not_print_inliers() -> None:
     assert repr(unverified) == "Matches(4 matches)"
     assert repr(some_matches(geometry=None)) == "Matches(4 matches)"
     assert unverified.inliers.all()
+    assert not unverified.verified
+    assert some_matches().verified
+
+
+def test_notebooks_show_a_small_table_or_the_picture() -> None:
+    shown = some_matches(verdict=Verdict("same", 0.9994), model="<sift>")._repr_html_()
+    assert "<td>matches</td><td>4</td>" in shown
+    assert "<td>inliers</td><td>2</td>" in shown
+    assert "<td>same, 0.999</td>" in shown
+    assert "<td>&lt;sift&gt;</td>" in shown
+    assert "inliers" not in some_matches(geometry=None)._repr_html_()
+    assert "<td>keypoints</td><td>5</td>" in some_features()._repr_html_()
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    pixels[3, 5] = (250, 100, 7)
+    decoded = PIL.Image.open(io.BytesIO(Image(pixels, 80, 60)._repr_png_()))
+    np.testing.assert_array_equal(np.asarray(decoded), pixels)

@@ -43,7 +43,8 @@ _FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
 class PairResult:
     """A line of summary.csv.
 
-    matches, inliers: counts. turn: of image1, see `Matches`. file: in `matches`.
+    matches, inliers: counts; no inliers are counted without a geometry. turn: of image1, see
+        `Matches`. file: in `matches`.
     verdict, probability: that both show the same; empty where no geometry was asked for.
     note: what the geometry has to say. skipped: why there is no result; empty where there is one.
     """
@@ -51,7 +52,7 @@ class PairResult:
     image0: str
     image1: str
     matches: int = 0
-    inliers: int = 0
+    inliers: int | None = 0
     turn: int = 0
     file: str = ""
     verdict: str = ""
@@ -157,7 +158,7 @@ class _Run:
             return PairResult(*names, skipped=str(error))
         self.summary.done += 1
         note = found.geometry.note if found.geometry else ""
-        agreeing = int(found.inliers.sum())
+        agreeing = int(found.inliers.sum()) if found.verified else None
         verdict = found.verdict
         return PairResult(
             *names,

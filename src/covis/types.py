@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import read_arrays, write_arrays
 from covis.messages import counted
+from covis.notebook import table
 from covis.options import GeometryKind as GeometryKind
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ class Image:
         rows, columns = self.pixels.shape[:2]
         shrunk = "" if (columns, rows) == (self.width, self.height) else f" at {columns}x{rows}"
         return f"Image({self.name}, {self.width}x{self.height}{shrunk})"
+
+    def _repr_png_(self) -> bytes:
+        import io
+
+        import PIL.Image
+
+        encoded = io.BytesIO()
+        PIL.Image.fromarray(self.pixels).save(encoded, "PNG")
+        return encoded.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +146,11 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def _repr_html_(self) -> str:
+        size = f"{self.width}x{self.height}"
+        rows = [["keypoints", f"{len(self):,}"], ["image", size], ["model", self.model]]
+        return table([*rows, ["descriptors", f"{self.descriptors.shape[1]} numbers each"]])
 
     def __repr__(self) -> str:
         return (
@@ -283,18 +298,31 @@ class Matches:
 
     def __repr__(self) -> str:
         words = [counted(len(self), "match", "matches")]
-        if self.geometry is not None and self.geometry.kind != "none":
+        if self.verified:
             words.append(counted(int(self.inliers.sum()), "inlier"))
         if self.verdict is not None:
             words.append(f"{self.verdict.label} {self.verdict.probability:.3f}")
         return f"Matches({', '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        rows = [["matches", f"{len(self):,}"]]
+        if self.verified:
+            rows.append(["inliers", f"{int(self.inliers.sum()):,}"])
+        if self.verdict is not None:
+            rows.append(["verdict", f"{self.verdict.label}, {self.verdict.probability:.3f}"])
+        return table([*rows, ["model", self.model], ["licence", self.licence]])
+
+    @property
+    def verified(self) -> bool:
+        """Whether a geometry was fitted, so that `inliers` tells anything."""
+        return self.geometry is not None and self.geometry.kind != "none"
 
     @property
     def inliers(self) -> BoolArray:
         """(N,) bool: the matches the geometry agrees with.
 
         All of them where none was asked for, `geometry="none"` included: `points0[inliers]` is
-        then every match. Check `geometry` to tell whether they were verified.
+        then every match. `verified` tells which it is.
         """
         if self.geometry is None:
             return np.ones(len(self), bool)
@@ -356,16 +384,17 @@ class Matches:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and words, ready for JSON.
 
-        `matches` and `inliers` are counts; `inlier_mask` says which matches those are.
+        `matches` and `inliers` are counts; `inlier_mask` says which matches those are. Both are
+        None where no geometry was asked for.
         """
         geometry = self.geometry
         return {
             "matches": len(self),
-            "inliers": int(self.inliers.sum()),
+            "inliers": int(self.inliers.sum()) if self.verified else None,
             "points0": self.points0.tolist(),
             "points1": self.points1.tolist(),
             "scores": self.scores.tolist(),
-            "inlier_mask": self.inliers.tolist(),
+            "inlier_mask": self.inliers.tolist() if self.verified else None,
             "geometry": None
             if geometry is None
             else {

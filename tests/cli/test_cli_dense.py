@@ -125,6 +125,48 @@ def test_propagate_black_and_white(dense: Run, clip: Path) -> None:
         assert set(np.unique(np.asarray(picture))) == {0, 255}
 
 
+def test_propagate_again_forgets_the_masks_of_frames_that_are_gone(dense: Run, clip: Path) -> None:
+    write_mask("mask.png", square())
+    given = ("--mask", "mask.png", "-o", "out", "--drawings", "--lifts", 0)
+    assert dense("propagate", clip, *given).exit_code == 0
+    Path("out/mine.png").write_bytes(b"mine")
+    (clip / "003.png").unlink()
+    again = dense("propagate", clip, *given)
+    assert again.stdout.startswith("3 masks in out, ")
+    assert {path.name for path in Path("out").glob("*.png")} == {
+        "000.png", "001.png", "002.png", "mine.png"
+    }  # fmt: skip
+    assert {path.stem for path in Path("out/drawings").iterdir()} == {"000", "001", "002"}
+
+
+def test_propagate_tells_where_a_video_is_cut(dense: Run, clip: Path) -> None:
+    video = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 25, (192, 128))
+    for _ in range(5):
+        for path in sorted(clip.iterdir()):
+            video.write(cv2.imread(str(path)))
+    video.release()
+    whole = Path("clip.avi").read_bytes()
+    Path("clip.avi").write_bytes(whole[: len(whole) // 3])
+    write_mask("mask.png", square())
+    result = dense("propagate", "clip.avi", "--mask", "mask.png", "-o", "out", "--lifts", 0)
+    count = len(list(Path("out").glob("*.png")))
+    assert 3 < count < 10
+    assert result.exit_code == 1
+    assert f"covis: clip.avi ends after {count} of 20 frames; it is cut short" in result.stderr
+
+
+@pytest.mark.parametrize("colour", [0, 128, 255])
+def test_discover_finds_nothing_in_one_colour(dense: Run, colour: int) -> None:
+    faint = np.random.default_rng(0).integers(-1, 2, (64, 96, 3))
+    cv2.imwrite("plain.png", np.clip(colour + faint, 0, 255))
+    result = dense("discover", "plain.png", "-o", "drawn.png")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout == "Nothing stands out: the picture is of one colour.\n"
+    assert not Path("drawn.png").exists()
+    found = json.loads(dense("discover", "plain.png", "--json").stdout)
+    assert (found["box"], found["share"]) == (None, 0)
+
+
 def test_discover(dense: Run, clip: Path) -> None:
     result = dense("discover", clip / "000.png", "--json", "-o", "drawn.png")
     found = json.loads(result.stdout)

@@ -32,7 +32,7 @@ def data(tmp_path: Path, pair: tuple[Path, Path]) -> Path:
 
 def test_eval_lists_the_benchmarks(covis: Run) -> None:
     lines = covis("eval").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(BENCHMARKS)
+    assert sorted(line.split()[0] for line in lines) == sorted(BENCHMARKS)
 
 
 def test_eval_without_data_says_where_to_get_it(covis: Run) -> None:
@@ -54,12 +54,18 @@ def test_eval_prints_a_table_and_writes_json(covis: Run, data: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("eval", "nope", "x"), "covis: no benchmark 'nope'; there are: pairs"),
-        (("eval", "hpatches", "data"), "covis: data: hpatches is not there; the data is at https"),
+        (("eval", "nope", "x"), "covis: no benchmark 'nope'; there are: "),
+        (
+            ("eval", "hpatches", "data"),
+            "covis: data: this folder has no data of hpatches; dat",
+        ),
         (("eval", "pairs", "data", "--estimator", "x"), "covis: no estimator 'x'"),
         (("eval", "pairs", "data", "--protocol", "x"), "covis: no protocol 'x'"),
         (("reproduce", "--data", "nowhere"), "covis: nowhere: no such folder"),
-        (("reproduce", "--data", "home"), "covis: home: no data of a benchmark there"),
+        (
+            ("reproduce", "--data", "home"),
+            "covis: home: no data of a benchmark there. It is looked for in folders of",
+        ),
     ],
 )
 def test_exception_in_one_line(
@@ -128,7 +134,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_new_benchmark_needs_its_module_and_a_place_in_the_registry(
     covis: Run, toy: Path
 ) -> None:
-    assert covis("eval").stdout.splitlines()[-1].split() == ["toy", "words", "of", "texts"]
+    listed = [line.split() for line in covis("eval").stdout.splitlines()]
+    assert ["toy", "words", "of", "texts"] in listed
     assert "https://example.org/texts" in covis("eval", "toy").stdout
     result = covis("eval", "toy", toy, "--features", "sift", "-o", "toy.json")
     assert result.exit_code == 0, result.output
@@ -145,4 +152,4 @@ def test_exception_new_benchmark_without_its_data(covis: Run, toy: Path) -> None
     (toy.parent / "empty").mkdir()
     result = covis("eval", "toy", toy.parent / "empty")
     assert result.exit_code == 2
-    assert "toy is not there; the data is at https://example.org/texts" in result.stderr
+    assert "this folder has no data of toy; data: https://example.org/texts" in result.stderr

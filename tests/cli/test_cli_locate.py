@@ -63,6 +63,17 @@ def test_what_is_said_where_nothing_can_be() -> None:
     assert len(lines) == 3
 
 
+@pytest.mark.parametrize(("placed", "code"), [(True, 0), (False, 1)])
+def test_exit_code_tells_whether_it_was_placed(
+    covis: Run, monkeypatch: pytest.MonkeyPatch, placed: bool, code: int
+) -> None:
+    pose = Pose(np.eye(3), np.zeros(3)) if placed else None
+    monkeypatch.setattr(
+        "covis.sfm.Locator", lambda *_, **__: lambda *_, **__: located(pose, "cannot say")
+    )
+    assert covis("locate", "q.jpg", "--in", "m").exit_code == code
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

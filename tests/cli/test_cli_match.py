@@ -24,7 +24,7 @@ def test_match_tells_people(covis: Run, pair: tuple[Path, Path]) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert "agree with a fundamental matrix." in lines[0]
-    assert re.fullmatch(r"Verdict: the same, probability [01]\.\d{3}\.", lines[1])
+    assert re.fullmatch(r"Verdict: same; probability of the same [01]\.\d{3}\.", lines[1])
     assert "Model: sift; licence: Apache-2.0" in result.stdout
     assert lines[-1] == "Drawn in drawn.png."
     assert cv2.imread("drawn.png") is not None
@@ -77,11 +77,15 @@ def test_match_gives_the_pose_for_essential(covis: Run, pair: tuple[Path, Path])
 def test_match_of_different_pictures_is_an_answer(covis: Run, pair: tuple[Path, Path]) -> None:
     cv2.imwrite("grey.png", np.full((100, 100, 3), 128, np.uint8))
     result = covis("match", pair[0], "grey.png", "--features", "sift")
-    assert result.exit_code == 0
+    assert (result.exit_code, result.stderr) == (1, "")
     assert result.stdout.startswith("0 matches.\n")
-    told = json.loads(covis("match", pair[0], "grey.png", "--features", "sift", "--json").stdout)
+    programs = covis("match", pair[0], "grey.png", "--features", "sift", "--json")
+    assert programs.exit_code == 1
+    told = json.loads(programs.stdout)
     assert (told["matches"], told["geometry"]["matrix"]) == (0, None)
     assert told["geometry"]["note"] in result.stdout
+    plain = covis("match", pair[0], "grey.png", "--features", "sift", "--geometry", "none")
+    assert plain.exit_code == 0
 
 
 def test_match_takes_masks(covis: Run, pair: tuple[Path, Path]) -> None:

@@ -43,7 +43,7 @@ def test_doctor_tells_versions_formats_and_what_is_missing(
     covis: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = doctor._version
-    gone = ("torch", "ray")
+    gone = ("torch", "ray", "h5py", "transformers", "pillow-heif")
     monkeypatch.setattr(doctor, "_version", lambda name: None if name in gone else version(name))
     monkeypatch.setattr(doctor, "_self_check", lambda: {
         "model": "m", "matches": 9, "right": 8, "seconds": 0.1})  # fmt: skip
@@ -54,6 +54,10 @@ def test_doctor_tells_versions_formats_and_what_is_missing(
     assert found["problems"] == []
     assert any("torch" in hint and ".[train]" in hint for hint in found["hints"])
     assert any("cluster" in hint and ".[ray]" in hint for hint in found["hints"])
+    assert sum("h5py" in hint for hint in found["hints"]) == 1
+    assert any("import ViTs" in hint and "install transformers" in hint for hint in found["hints"])
+    assert any("HEIC" in hint and ".[heic]" in hint for hint in found["hints"])
+    assert not found["formats"]["HEIC"]
     text = covis("doctor")
     assert text.exit_code == 0
     assert "8 of 9 matches right" in text.stdout
@@ -84,6 +88,9 @@ def test_weights_list(covis: Run, tmp_path: Path) -> None:
     write_bundle(tmp_path / "home" / "models" / "mine")
     text = covis("weights", "list").stdout
     assert "mine  (xfeat)" in text
+    assert "lift-xfeat-covis  (dense features, lifted)" in text
+    assert "sift  (features without weights)" in text
+    assert "(lift)" not in text
     assert "a licence" in text
     bundles = json.loads(covis("weights", "list", "--json").stdout)
     assert bundles[-1]["name"] == "mine"
@@ -217,7 +224,10 @@ def test_exception_without_torch_is_the_same_from_python() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--photos", ".", "--out", "out"], "no picture"),
+        (
+            ["--photos", ".", "--out", "out"],
+            "0 photos with sides of 128 pixels or more",
+        ),
         (["--photos", ".", "--out", "out", "--resume"], "nothing to resume"),
         (["--photos", ".", "--out", "out", "--device", "toaster"], "toaster"),
     ],

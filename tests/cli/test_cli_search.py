@@ -53,6 +53,16 @@ def test_add_tells_what_failed_and_exits_with_1(covis: Run, photos: Path, store:
     assert "is empty" in covis("info", store, "--failures").stdout
 
 
+def test_exit_codes_tell_whether_anything_was_found(covis: Run, photos: Path, store: Path) -> None:
+    """By each name of the store's option."""
+    given = ("--budget", "none", "--hits", 2)
+    assert covis("search", photos / "2.png", "--store", store, *given).exit_code == 0
+    cv2.imwrite("other.png", soft_noise(30, 40, seed=50))
+    for as_json in ((), ("--json",)):
+        assert covis("search", "other.png", "--from", store, *given, *as_json).exit_code == 1
+        assert covis("duplicates", store, *as_json).exit_code == 1
+
+
 def test_search_names_the_photo_and_the_reason(covis: Run, photos: Path, store: Path) -> None:
     result = covis("search", photos / "2.png", "--in", store, "--budget", "none", "-k", 2)
     assert result.exit_code == 0, result.output
@@ -213,7 +223,7 @@ def test_remove_says_what_is_not_there(covis: Run, photos: Path, store: Path) ->
     assert some.exit_code == 0
     assert some.stderr == f"covis: {photos.parent / 'none.png'} is not in {store}.\n"
     nothing = covis("remove", photos / "0.png", "--from", store)
-    assert nothing.exit_code == 2
+    assert nothing.exit_code == 1
     assert f"{photos / '0.png'} is not in" in nothing.stderr
     assert nothing.stdout == f"0 files forgotten; {store} holds 3 pictures.\n"
 

@@ -30,6 +30,15 @@ def test_a_folder_by_name(tmp_path):
     assert (read[0][1].width, read[0][1].height) == (64, 48)
 
 
+def test_numbers_in_names_go_by_their_value(tmp_path):
+    names = ["frame-2", "frame-10", "frame-9", "1", "b", "02", "a12b3", "a12b20"]
+    for name in names:
+        cv2.imwrite(str(tmp_path / f"{name}.png"), grey(9))
+    assert [name for name, _ in Frames.open(tmp_path)] == [
+        "1", "02", "a12b3", "a12b20", "b", "frame-2", "frame-9", "frame-10",
+    ]  # fmt: skip
+
+
 def test_a_video(tmp_path):
     path = tmp_path / "clip.avi"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))

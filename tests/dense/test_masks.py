@@ -94,6 +94,29 @@ def test_black_and_white_in_any_mode(tmp_path, mode):
     np.testing.assert_array_equal(read_mask(tmp_path / "b.png")[0], labels)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_dark_greys_are_labels(tmp_path, kind):
+    labels = (np.where(square(10, 10), 1, 0) + np.where(square(60, 60), 2, 0)).astype(kind)
+    PIL.Image.fromarray(labels).save(tmp_path / "a.png")
+    found, palette = read_mask(tmp_path / "a.png")
+    assert palette is None
+    np.testing.assert_array_equal(found, labels)
+    write_mask(tmp_path / "b.png", found)
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.png")[0], labels)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_what_is_not_transparent_is_the_object(tmp_path, mode):
+    """White or a photograph, cut out."""
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    for name, colours in (("photo", pixels), ("white", np.full_like(pixels, 255))):
+        picture = PIL.Image.fromarray(colours).convert(mode)
+        alpha = np.where(square(10, 10), 255, 0).astype(np.uint8)
+        picture.putalpha(PIL.Image.fromarray(alpha))
+        picture.save(tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / f"{name}.png")[0], alpha)
+
+
 def test_exceptions(tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         read_mask(tmp_path / "none.png")

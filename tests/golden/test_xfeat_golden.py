@@ -10,7 +10,7 @@ from covis import Extractor, Matcher, load_image, match
 from covis.features.xfeat import SEMI_DENSE_SCALES
 from covis.images.decode import to_grey
 from covis.matching.nearest import mutual_nearest
-from covis.matching.semi_dense import Refiner
+from covis.matching.semi_dense import Refiner, SemiDense
 from covis.runtime.onnx import OnnxGraph
 
 NAMES = ("a", "b")
@@ -263,11 +263,12 @@ def test_matches_star(dense, bundle, golden, home):
     assert np.abs(offsets).max() <= 4.001
     assert confidence.min() > 0.25
 
-    found = Matcher("semi-dense")(a, b)
-    order = np.argsort(-confidence, kind="stable")
-    np.testing.assert_array_equal(found.points0, moved[order])
-    np.testing.assert_array_equal(found.points1, b.keypoints[columns[order]])
-    np.testing.assert_array_equal(found.scores, confidence[order])
+    opened = Matcher("semi-dense").opened(a.model)
+    assert isinstance(opened, SemiDense)
+    published = opened.refined0(a, b)
+    np.testing.assert_array_equal(published.indices, indices[kept])
+    np.testing.assert_array_equal(published.points0, moved)
+    np.testing.assert_array_equal(published.scores, confidence)
 
 
 def test_refinement_without_onnx(net, dense, bundle):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, ImageError
+from covis.images import heic
 from covis.images.decode import load_image
 from covis.images.picture_files import (
     PICTURE_SUFFIXES,
@@ -33,6 +35,17 @@ def test_what_is_listed_can_be_read(suffix: str, tmp_path: Path) -> None:
     mode = "1" if suffix == ".pbm" else "L" if suffix == ".pgm" else "RGB"
     PIL.Image.fromarray(pixels).convert(mode).save(tmp_path / f"a{suffix}")
     assert load_image(tmp_path / f"a{suffix}").pixels.min() >= 250
+
+
+def test_heic_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    heic._registered.cache_clear()
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(ImageError, match=r"a\.HEIC: reading HEIC needs pillow-heif.*'\.\[heic\]'"):
+        load_image(tmp_path / "a.HEIC")
+    with pytest.raises(ImageError, match="no such file"):
+        load_image(tmp_path / "none.heic")
+    heic._registered.cache_clear()
 
 
 def test_pairs_are_read_with_spaces_quotes_tabs_and_comments(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from covis import Extractor, Features, Matcher
 from covis.errors import ArgumentError, BundleError
+from covis.matching.registry import MATCHERS
 from covis.runtime import Bundle
 
 
@@ -67,8 +68,9 @@ def test_options_reach_the_matching():
 
 
 def test_exception_unknown_matcher():
-    with pytest.raises(ArgumentError, match=r"no matcher 'magic'; there are: nearest, semi-dense"):
+    with pytest.raises(ArgumentError, match=r"no matcher 'magic'; there are: ") as caught:
         Matcher("magic")
+    assert all(f" {name}," in str(caught.value) for name in (*MATCHERS, "auto"))
     with pytest.raises(ArgumentError, match="'xfeat-covis' is a bundle for xfeat, no matcher"):
         Matcher("xfeat-covis")
 
@@ -100,8 +102,28 @@ def test_semi_dense(random_bundle, home, monkeypatch):
     assert len(matches) > 0
     assert_sound(matches, one, two)
     assert matches.indices is None
-    rows = {tuple(point) for point in two.keypoints.tolist()}
-    assert {tuple(point) for point in matches.points1.tolist()} <= rows
+    # One image's points are refined, and the other's are as they were.
+    stayed = [
+        {*map(tuple, points.tolist())} <= {*map(tuple, features.keypoints.tolist())}
+        for points, features in ((matches.points0, one), (matches.points1, two))
+    ]
+    assert sorted(stayed) == [False, True]
+
+
+def test_semi_dense_finds_the_same_either_way(known_pair):
+    extract = Extractor("xfeat", semi_dense=True, max_keypoints=600, max_size=480)
+    first, second = (extract(picture) for picture in known_pair[:2])
+    match = Matcher("semi-dense")
+    there, back = match(first, second), match(second, first)
+    assert len(there) > 100
+    found = [
+        {(*p.tolist(), *q.tolist(), float(score)) for p, q, score in zip(*parts, strict=True)}
+        for parts in (
+            (there.points0, there.points1, there.scores),
+            (back.points1, back.points0, back.scores),
+        )
+    ]
+    assert found[0] == found[1]
 
 
 def test_semi_dense_from_a_folder(random_bundle, tmp_path, monkeypatch):
@@ -138,3 +160,8 @@ def test_refinement_is_bounded_by_the_cell(random_bundle: Bundle):
     some = Refiner(random_bundle)(dense, dense, itself, float(np.median(confidence)))
     np.testing.assert_array_equal(some[2], confidence > np.median(confidence))
     assert len(some[0]) == len(some[1]) == some[2].sum()
+
+
+def test_exception_for_pictures_in_place_of_features():
+    with pytest.raises(ArgumentError, match=r"takes the features .* not a str: extract them first"):
+        Matcher("nearest")("a.jpg", "b.jpg")

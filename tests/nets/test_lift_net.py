@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]
 from safetensors.torch import save_file  # noqa: E402
 
 from covis.errors import ArgumentError, BundleError  # noqa: E402
+from covis.nets.dense import fingerprint, older_fingerprint  # noqa: E402
 from covis.nets.lift import FeatureKind, LiFT, load_lift, metadata, pad_to  # noqa: E402
 
 KIND = FeatureKind("dino-vits16", "0123456789abcdef", 11, "key", 12, 16)
@@ -141,3 +142,25 @@ def test_exception_damaged_description(net, tmp_path, said):
     save_file(net.state_dict(), tmp_path / "w.safetensors", {"covis.features": said})
     with pytest.raises(BundleError, match="what it says of its features is damaged"):
         load_lift(tmp_path / "w.safetensors", KIND)
+
+
+def test_fingerprint_is_of_values_whatever_they_are_called():
+    """Releases of transformers name weights otherwise in memory."""
+    torch.manual_seed(0)
+    one = torch.nn.ModuleDict({"query": torch.nn.Linear(3, 4), "norm": torch.nn.LayerNorm(4)})
+    other = torch.nn.ModuleDict({"a": one["norm"], "q_proj": one["query"]})
+    assert fingerprint(one) == fingerprint(other)
+    assert older_fingerprint(one) != older_fingerprint(other)
+    before = fingerprint(one)
+    with torch.no_grad():
+        one["query"].weight[0, 0] += 1
+    assert fingerprint(one) != before
+
+
+def test_what_files_of_before_say_is_believed():
+    kind = FeatureKind("vit", "new", 1, "key", 8, 16, older="old")
+    before = FeatureKind("called otherwise", "old", 1, "key", 8, 16)
+    assert before.same_as(kind)
+    assert kind.same_as(before)
+    assert not replace(before, fingerprint="another").same_as(kind)
+    assert not replace(before, layer=0).same_as(kind)

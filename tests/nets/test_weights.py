@@ -14,6 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from covis.errors import BundleError  # noqa: E402
 from covis.nets.weights import (  # noqa: E402
     architectures_in,
+    licence_in,
     load_strictly,
     read_network,
     read_state_dict,
@@ -24,6 +25,22 @@ from covis.nets.xfeat import XFeat, load_official  # noqa: E402
 @pytest.fixture(scope="module")
 def state(random_net):
     return {key: value.contiguous() for key, value in random_net.state_dict().items()}
+
+
+def test_a_file_states_the_terms_of_its_weights(state, random_net, tmp_path):
+    """What was trained here is the user's; an import takes that for its licence."""
+    from covis.training.checkpoint import save_weights
+
+    save_weights(random_net, tmp_path / "trained.safetensors")
+    save_weights(random_net, tmp_path / "lift.safetensors", {"covis.features": "{}"})
+    save_file(state, tmp_path / "stated.safetensors", {"licence": "MIT"})
+    save_file(state, tmp_path / "silent.safetensors")
+    torch.save(state, tmp_path / "silent.pt")
+    said = {path.name: licence_in(path) for path in tmp_path.iterdir()}
+    assert said == {
+        "trained.safetensors": "yours", "lift.safetensors": "yours",
+        "stated.safetensors": "MIT", "silent.safetensors": "", "silent.pt": "",
+    }  # fmt: skip
 
 
 def outputs(net):

@@ -493,6 +493,8 @@ def test_a_query_without_features_is_answered(filled: Index) -> None:
         ({"k": 0}, "must be 1 or more"),
         ({"candidates": 0}, "must be 1 or more"),
         ({"budget": 0}, "a time above 0"),
+        ({"budget": "2s"}, "budget must be a finite number, not .2s."),
+        ({"k": 2.5}, "k must be a whole number"),
         ({"rotate": "45"}, "no rotate '45'"),
         ({"region": (0, 0, 500, 20)}, "does not lie in .* of 200x150 pixels"),
         ({"region": (0, 0, 0, 20)}, "give x,y,width,height"),

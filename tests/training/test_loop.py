@@ -11,6 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from covis.errors import ArgumentError, TrainingError  # noqa: E402
 from covis.training.checkpoint import (  # noqa: E402
     began_with,
@@ -28,6 +30,7 @@ from covis.training.loop import (  # noqa: E402
     rendered,
     stop_signals,
 )
+from covis.training.reporting import paced  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -62,6 +65,10 @@ class Line(Run[torch.Tensor]):
 
     def batches(self) -> Iterator[torch.Tensor]:
         return rendered(lambda step: torch.tensor([[1.0 + step % 3]]), self.left())
+
+    @property
+    def latest(self):
+        return self.net
 
     def left(self):
         return range(self.step, self.recipe.steps)
@@ -110,13 +117,14 @@ def test_a_run_and_what_it_leaves(tmp_path):
         "best.safetensors",
         "checkpoint.pt",
         "curve.csv",
+        "latest.safetensors",
     ]
     assert run.step == 6
     assert run.best == min(row["error"] for row in run.curve)
     assert [row["step"] for row in run.curve] == [3, 6]
     # A first line at once, then at the end; metrics in words.
     assert [line.split(" (")[0] for line in said if "/s)" in line] == ["step 1/6", "step 6/6"]
-    results = [line for line in said if line.startswith("step 3:")]
+    results = [line for line in said if line.startswith("step 3: error")]
     assert len(results) == 1
     assert "error 0." in results[0]
     assert results[0].endswith(", given up 0")
@@ -130,10 +138,13 @@ def test_a_signal_keeps_the_last_step(tmp_path, which):
     before = signal.getsignal(which)
     run, said = train(tmp_path / "cut", at={5: lambda: signal.raise_signal(which)})
     assert run.step == checkpoint(tmp_path / "cut")["step"] == 5
+    latest = tmp_path / "cut" / "latest.safetensors"
     assert said[-2:] == [
-        "stopped after step 5 of 6; add --resume to the same command to go on",
+        f"stopped after step 5 of 6; its weights are in {latest}; add --resume to the same command "
+        "to go on, and --steps 5 to end there",
         "interrupted",
     ]
+    assert torch.equal(load_file(latest)["weight"], run.net.weight)
     assert signal.getsignal(which) is before
     _, said = train(tmp_path / "cut", resume=True)
     assert said[0] == "going on after step 5 of 6"
@@ -209,6 +220,27 @@ def test_rendered_in_order_and_no_further_than_asked():
     assert list(rendered(str, range(5, 5))) == []
 
 
+def test_a_stopped_run_ends_where_it_stands(tmp_path):
+    """Without another update: what there is, is measured and kept."""
+    stopped, _ = train(
+        tmp_path, replace(Recipe(), validate_every=9), at={2: lambda: signal.raise_signal(2)}
+    )
+    assert not (tmp_path / "best.safetensors").exists()
+    run, said = train(tmp_path, Recipe(steps=2, validate_every=9), resume=True)
+    assert run.step == 2
+    assert torch.equal(run.net.weight, stopped.net.weight)
+    assert torch.equal(load_file(tmp_path / "best.safetensors")["weight"], run.net.weight)
+    assert [line for line in said if line.startswith("step 2: error")]
+
+
+def test_slow_work_says_how_far_it_is():
+    said = []
+    tell = paced(said.append, seconds=0.0)
+    tell("at once")
+    paced(said.append, seconds=60.0)("too soon")
+    assert said == ["at once"]
+
+
 def test_metrics_in_words():
     assert in_words({"once_bilinear": 0.123456, "recall@1": 1.0}) == (
         "once bilinear 0.1235, recall@1 1"
@@ -220,7 +252,9 @@ def test_held_out():
     assert len(kept) == 2
     assert sorted(kept + rest) == list("abcdef")
     assert hold_out(list("abcdef"), 2, seed=0) == (kept, rest)
-    with pytest.raises(TrainingError, match=r"^here: 2 pictures are too few: 2 are kept"):
+    few, rest = hold_out(list("abcdefgh"), 48, seed=0)
+    assert (len(few), len(rest)) == (2, 6)
+    with pytest.raises(TrainingError, match=r"^here: 2 pictures are too few: training takes 3 or"):
         hold_out("ab", 2, 0, things="pictures", folder="here")
 
 

@@ -33,6 +33,7 @@ from covis.cli import (
     verify,
     weights,
 )
+from covis.cli.commands import App
 from covis.errors import CovisError
 from covis.messages import one_line
 from covis.quiet import own_streams
@@ -78,12 +79,11 @@ class _Group(TyperGroup):
             raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
-app = typer.Typer(
+app = App(
     name="covis",
     cls=_Group,
     help="Find, match and search what images have in common.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich would triple the time that help takes.
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.progress import StageBars
 from covis.messages import counted
 from covis.options import INDEX_MAX_KEYPOINTS
 
 
 def command(
-    photos: Annotated[list[Path], typer.Argument(help="Folders, at any depth, and single files.")],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTOS", help="Folders, at any depth, and single files."),
+    ],
     to: options.To,
     features: Annotated[
         str | None,
@@ -36,6 +40,7 @@ def command(
     at any moment and run it again to go on. Exits with 1 if some files could not be used: 'covis
     info --failures' lists them.
     """
+    from covis.images.passed_over import passed_over
     from covis.images.picture_files import walk_pictures
     from covis.search import Index
 
@@ -60,5 +65,7 @@ def command(
         f"{counted(added.copies, 'copy', 'copies')}, {added.replaced:,} replaced, "
         f"{len(added.failed):,} failed. {to} holds {counted(len(index), 'picture')}."
     )
+    if unread := passed_over(photos):
+        typer.echo(f"covis: {unread}", err=True)
     if added.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)

@@ -26,7 +26,10 @@ def command(
         Path | None, options.folder("Keep the two rendered pictures in this folder.")
     ] = None,
     baseline: Annotated[
-        float, typer.Option(min=0, max=3, help="How far apart the two views are; 2 is a hard pair.")
+        float,
+        typer.Option(
+            min=0, max=3, metavar="X", help="How far apart the two views are; 2 is a hard pair."
+        ),
     ] = 1.0,
     features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,

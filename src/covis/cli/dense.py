@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO, App
 from covis.cli.outputs import check_drawing, check_output
 from covis.cli.progress import progress
 from covis.errors import ArgumentError, CovisError
@@ -19,9 +20,13 @@ from covis.options import DEFAULT_DENSE, DISCOVERY_TAU, FINE_DENSE
 if TYPE_CHECKING:
     from covis.dense import DenseFeatures
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = App(no_args_is_help=True, rich_markup_mode=None)
 
 DISCOVER_CELLS = 30
+MOST_OF = 0.9
+"""A video with fewer of the frames that it promises was cut."""
+WRITTEN = "masks.json"
+"""Beside masks: the frames that they are of."""
 
 Model = Annotated[
     str,
@@ -34,7 +39,9 @@ Model = Annotated[
 LIFTS = "How often the resolution is doubled: of XFeat, a descriptor every 8, 4 or 2 pixels."
 Lifts = Annotated[
     int | None,
-    typer.Option(min=0, max=2, help=LIFTS, show_default="1, or 0 where the model has no LiFT"),
+    typer.Option(
+        min=0, max=2, metavar="N", help=LIFTS, show_default="1, or 0 where the model has no LiFT"
+    ),
 ]
 
 
@@ -45,8 +52,8 @@ def _main() -> None:
 
 @app.command("match")
 def match_command(
-    a: Annotated[Path, typer.Argument(help="A picture.")],
-    b: Annotated[Path, typer.Argument(help="Another, of the same kind of thing.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="A picture.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same kind of thing.")],
     points: Annotated[
         str | None,
         typer.Option(
@@ -99,19 +106,20 @@ def match_command(
 @app.command("propagate")
 def propagate_command(
     frames: Annotated[
-        Path, typer.Argument(help="A folder of pictures, taken by name, or a video file.")
+        Path,
+        typer.Argument(
+            metavar="FRAMES", help="A folder of pictures, taken by name, or a video file."
+        ),
     ],
     mask: Annotated[
         Path,
         options.file(
-            "What to follow, in the first frame: an indexed PNG, an index an object and 0 "
-            "for none, or white on black."
+            "What to follow, in the first frame: an indexed PNG or dark greys, an index or a grey "
+            "an object and 0 for none; white on black; or what is not transparent."
         ),
     ],
-    out: Annotated[Path, options.out("DIR", "Where masks go.")],
-    draw: Annotated[
-        bool, options.flag("--draw", "Draw the masks onto the frames as well, in drawings/.")
-    ] = False,
+    out: Annotated[Path, options.output("DIR", "Where masks go.")],
+    draw: Annotated[bool, options.drawings("frame with its masks")] = False,
     truth: Annotated[
         Path | None, options.folder("True masks by the frames' names: print J, F and their mean.")
     ] = None,
@@ -122,8 +130,9 @@ def propagate_command(
 ) -> None:
     """Carry a mask of the first frame through a video.
 
-    DIR takes a mask for every frame, of the frame's size, as indexed or black and white as the
-    first.
+    DIR takes a mask for every frame, of the frame's size, as indexed, grey or black and white as
+    the first; masks of an earlier run of more frames are removed from it. Exits with 1 where a
+    video ends early.
     """
     import time
     from itertools import tee
@@ -143,11 +152,12 @@ def propagate_command(
     describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
     described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
     carried = propagate((seen for *_, seen in kept), labels, threads=threads)
-    done, scores = 0, []
+    names: list[str] = []
+    scores = []
     began = time.perf_counter()
     with progress("frames") as report:
         for (name, image, _), found in zip(described, carried, strict=True):
-            if not done:
+            if not names:
                 _make(out / "drawings" if draw else out)
             write_mask(out / f"{name}.png", found, palette)
             if draw:
@@ -155,27 +165,53 @@ def propagate_command(
             if truth is not None:
                 true, _ = read_mask(truth / f"{name}.png")
                 scores.append(fit(found, true, np.setdiff1d(labels, 0)))
-            done += 1
-            report(done, clip.count or None)
-    rate = done / (time.perf_counter() - began)
-    typer.echo(f"{counted(done, 'mask')} in {out}, {rate:.1f} frames a second.")
+            names.append(name)
+            report(len(names), clip.count or None)
+    rate = len(names) / (time.perf_counter() - began)
+    _forget_others(out, names)
+    typer.echo(f"{counted(len(names), 'mask')} in {out}, {rate:.1f} frames a second.")
     if len(scores) > 2:
         j, f = np.mean(scores[1:-1], axis=0).tolist()
         typer.echo(
             f"J {100 * j:.1f}, F {100 * f:.1f}, J&F {50 * (j + f):.1f}, without the first and the "
             "last frame."
         )
+    # What a file says of its length may be off by a little.
+    if len(names) < MOST_OF * clip.count:
+        typer.echo(
+            f"covis: {frames} ends after {len(names):,} of {clip.count:,} frames; it is cut short "
+            "or damaged.",
+            err=True,
+        )
+        raise typer.Exit(NOT_SO)
+
+
+def _forget_others(out: Path, names: list[str]) -> None:
+    """Remove what an earlier run wrote of frames that this one has not, as that run listed it."""
+    from covis.files.atomic import replacing
+
+    listed = out / WRITTEN
+    try:
+        before = json.loads(listed.read_text("utf-8"))["masks"]
+        stale = {name for name in before if Path(name).name == name} - set(names)
+    except (OSError, ValueError, KeyError, TypeError):
+        stale = set()
+    for name in stale:
+        for path in (out / f"{name}.png", out / "drawings" / f"{name}.jpg"):
+            path.unlink(missing_ok=True)
+    with replacing(listed) as file:
+        file.write(json.dumps({"masks": names}).encode())
 
 
 @app.command("discover")
 def discover_command(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     output: Annotated[Path | None, options.drawing("the object")] = None,
     as_json: options.AsJson = False,
     tau: Annotated[
-        float, typer.Option(help="Cells with a cosine above it belong together.")
+        float, typer.Option(metavar="COSINE", help="Cells with a cosine above it belong together.")
     ] = DISCOVERY_TAU,
-    lifts: Annotated[int, typer.Option(min=0, max=2, help=LIFTS)] = 0,
+    lifts: Annotated[int, typer.Option(min=0, max=2, metavar="N", help=LIFTS)] = 0,
     model: Model = DEFAULT_DENSE,
     max_size: Annotated[
         int | None,
@@ -186,11 +222,12 @@ def discover_command(
     """Find the object of a picture, without knowing what it is.
 
     Its box is left, top, right, bottom in pixels. XFeat's features tell corners and textures
-    apart, not objects: expect the right box one time in four. The paper's features are those of
-    DINO's ViTs.
+    apart, not objects: expect the right box one time in four, and one in mere noise. The paper's
+    features are those of DINO's ViTs. Exits with 1 for a picture of one colour.
     """
     check_drawing(output, image)
     from covis.dense import DenseExtractor, discover
+    from covis.dense.object_discovery import is_plain
     from covis.draw.canvas import save_picture
     from covis.draw.dense import draw_box
     from covis.images.decode import load_image
@@ -198,14 +235,22 @@ def discover_command(
 
     describe = DenseExtractor(model, lifts=lifts, max_size=0, threads=threads)
     side = DISCOVER_CELLS * describe.stride if max_size is None else max_size
-    features = describe(load_image(image, max_size=side))
+    loaded = load_image(image, max_size=side)
+    terms = {"model": describe.model, "licence": describe.licence}
+    if is_plain(loaded):
+        if as_json:
+            typer.echo(json.dumps({"box": None, "share": 0.0} | terms))
+        else:
+            typer.echo("Nothing stands out: the picture is of one colour.")
+        raise typer.Exit(NOT_SO)
+    features = describe(loaded)
     found = discover(features, tau)
     if output is not None:
         shown = load_image(image, max_size=DRAWN_SIZE)
         save_picture(draw_box(shown, found.box, found.cells, features.step), output)
     if as_json:
         told = {"box": found.box, "share": float(found.cells.mean())}
-        typer.echo(json.dumps(told | {"model": describe.model, "licence": describe.licence}))
+        typer.echo(json.dumps(told | terms))
         return
     words = ", ".join(f"{side:.0f}" for side in found.box)
     typer.echo(f"Box: {words}; {100 * found.cells.mean():.0f} % of the picture is the object.")
@@ -216,7 +261,7 @@ def discover_command(
 
 @app.command("show")
 def show_command(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     output: Annotated[Path, options.drawing("the colours")],
     point: Annotated[
         str | None,

@@ -10,6 +10,7 @@ import typer
 
 from covis import __version__
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.demo import RIGHT_WITHIN, right_matches
 from covis.errors import BundleError, CovisError
 from covis.messages import extra as how_to_install
@@ -23,8 +24,11 @@ _EXTRAS = {
     "ray": (("ray",), "to add photos on a cluster: covis add --engine ray"),
     "map": (("pycolmap",), "to build maps from photos"),
     "convert": (("h5py",), "to read and write hloc's files: covis.convert.hloc"),
+    "heic": (("pillow-heif",), "to read HEIC pictures, as phones take them"),
 }
 """Packages that not everyone needs, by the extra that brings them, and what they are for."""
+_PACKAGES = {"transformers": "to import ViTs for dense features, and to train on them"}
+"""Those that no extra brings."""
 
 
 def command(as_json: options.AsJson = False) -> None:
@@ -39,7 +43,7 @@ def command(as_json: options.AsJson = False) -> None:
     else:
         _print(found)
     if found["problems"]:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)
 
 
 def examine() -> dict[str, Any]:
@@ -47,16 +51,21 @@ def examine() -> dict[str, Any]:
     problems: list[str] = []
     hints: list[str] = []
     versions: dict[str, str | None] = {"covis": __version__, "python": platform.python_version()}
-    optional = [name for names, _ in _EXTRAS.values() for name in names]
+    optional = [name for names, _ in _EXTRAS.values() for name in names] + list(_PACKAGES)
     versions |= {name: _version(name) for name in (*_NEEDED, *optional)}
     problems += [f"{n} is missing: pip install --force-reinstall covis" for n in _NEEDED
                  if versions[n] is None]  # fmt: skip
+    told: set[str] = set()
     for extra, (names, purpose) in _EXTRAS.items():
-        missing = [name for name in names if versions[name] is None]
+        missing = [name for name in names if versions[name] is None and name not in told]
+        told.update(missing)
         if missing:
             hints.append(
                 f"{', '.join(missing)} missing: needed only {purpose}; {how_to_install(extra)}"
             )
+    for name, purpose in _PACKAGES.items():
+        if versions[name] is None:
+            hints.append(f"{name} missing: needed only {purpose}; python -m pip install {name}")
     found: dict[str, Any] = {"versions": versions, "platform": platform.platform()}
     try:
         found |= _runtime(versions, hints) | {"models": _models(hints)}
@@ -88,8 +97,7 @@ def _runtime(versions: dict[str, str | None], hints: list[str]) -> dict[str, Any
     }  # fmt: skip
     if not formats["AVIF"]:
         hints.append("AVIF pictures cannot be read: pip install --upgrade 'pillow>=11.3'")
-    if not formats["HEIC"]:
-        hints.append("HEIC pictures cannot be read: convert them to JPEG first")
+    formats["HEIC"] = versions["pillow-heif"] is not None
     return {
         "backend": "onnxruntime (CPU)",
         "threads": cpu_threads(),

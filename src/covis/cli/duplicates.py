@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
 from covis.cli.progress import progress
 from covis.messages import counted, turned
@@ -27,7 +28,7 @@ def command(
     """Find near-copies: resized, recompressed, cropped, turned, mirrored or written over.
 
     Of each group the likely original comes first: the largest picture, then the largest and oldest
-    file. Files that are gone or have changed are left out.
+    file. Files that are gone or have changed are left out. Exits with 1 where there are none.
     """
     from covis.search import Index
 
@@ -45,7 +46,15 @@ def command(
     if as_json:
         told = [[asdict(copy) for copy in group] for group in groups]
         typer.echo(json.dumps({"groups": told, "left_out": left_out}))
-        return
+    else:
+        _print(groups, left_out)
+        if output is not None:
+            typer.echo(f"Drawn in {output}.")
+    if not groups:
+        raise typer.Exit(NOT_SO)
+
+
+def _print(groups: list[tuple[Copy, ...]], left_out: dict[str, str]) -> None:
     for group in groups:
         for place, copy in enumerate(group):
             typer.echo(f"{'    ' if place else ''}{copy.path}  {_words(copy)}")
@@ -57,8 +66,6 @@ def command(
             f"{'it was' if len(left_out) == 1 else 'they were'} added; "
             "'covis verify' names them, 'covis add' takes changed ones up anew."
         )
-    if output is not None:
-        typer.echo(f"Drawn in {output}.")
 
 
 def _words(copy: Copy) -> str:

@@ -45,7 +45,7 @@ Large = Annotated[
 ]
 Every = Annotated[int, options.number("Only every N-th pair or query, for a try.")]
 Seeds = Annotated[int, options.number("Robust estimations a pair; means are printed.")]
-Out = Annotated[Path | None, options.out("FILE", "Write settings and figures as JSON.")]
+Out = Annotated[Path | None, options.output("FILE", "Write settings and figures as JSON.")]
 
 
 def command(
@@ -75,7 +75,7 @@ def command(
 
     if benchmark is None:
         for name, each in BENCHMARKS.items():
-            typer.echo(f"{name:16} {each.about}")
+            typer.echo(f"{name:18} {each.about}")
         return
     if data is None and benchmark in BENCHMARKS:
         typer.echo(f"{benchmark}: {BENCHMARKS[benchmark].how_to_get}.")

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import App
 from covis.errors import needing_train_extra
 
-app = typer.Typer(
+app = App(
     help="Write models as ONNX files, to run elsewhere ('weights import' is for use in covis).",
     no_args_is_help=True,
 )
@@ -24,10 +25,10 @@ def _main() -> None:
 @app.command("lightglue")
 def export_lightglue(
     weights: Annotated[Path, options.file("LightGlue weights: .safetensors, .pt or .pth.")],
-    out: Annotated[Path, options.folder("The folder to write.")],
+    out: Annotated[Path, options.output("DIR", "The folder to write.")],
     features: options.MadeFor = "",
     name: Annotated[
-        str | None, typer.Option(help="What to call the model.", show_default="the folder's name")
+        str | None, options.name("What to call the model.", "the folder's name")
     ] = None,
     licence: options.Licence = options.UNKNOWN_LICENCE,
     half: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
 from covis.options import LOCATE_NEIGHBOURS
 
@@ -66,7 +67,10 @@ def command(
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
-    """Find where photos were taken, in a map of the place."""
+    """Find where photos were taken, in a map of the place.
+
+    Exits with 1 if that cannot be said of each, with 2 if one cannot be read.
+    """
     if sum(given is not None for given in (camera_params, focal, camera_of)) > 1:
         raise typer.BadParameter("give one of --camera-params, --focal and --camera-of.")
     if output is not None and len(queries) > 1:
@@ -79,7 +83,7 @@ def command(
         model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
     )
     shared = None if camera_of is None else locate.camera_of(camera_of)
-    failed = False
+    failed = unsure = False
     for query in queries:
         try:
             camera = shared if camera_params is None else _parsed(camera_params, query)
@@ -90,6 +94,7 @@ def command(
             typer.echo(f"covis: {error}", err=True)
             failed = True
             continue
+        unsure = unsure or found.estimate.pose is None
         if output is not None:
             found.draw(query, locate.map, output)
         if as_json:
@@ -103,6 +108,8 @@ def command(
         typer.echo(f"Drawn in {output}.")
     if failed:
         raise typer.Exit(2)
+    if unsure:
+        raise typer.Exit(NOT_SO)
 
 
 def _parsed(camera: str, query: Path) -> CalibratedCamera:

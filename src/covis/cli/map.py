@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from covis.cli import options as shared
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
 from covis.cli.progress import StageBars
 from covis.errors import ArgumentError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from covis.sfm.options import MapSummary, PairsName
 
 Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, at any depth.")]
-Out = Annotated[Path, shared.out("MODEL", "The folder of the map.")]
+Out = Annotated[Path, shared.output("MODEL", "The folder of the map.")]
 Pairs = Annotated[
     str,
     typer.Option(
@@ -37,7 +38,7 @@ Pairs = Annotated[
 ]
 Neighbours = Annotated[int, shared.number("Of each photo, with retrieval and gps.")]
 Overlap = Annotated[int, shared.number("Next photos of each, with sequential.")]
-Distance = Annotated[float, typer.Option(min=0.0, metavar="METRES", help="At most, with gps.")]
+Distance = Annotated[float, typer.Option(min=0, metavar="METRES", help="At most, with gps.")]
 Features = Annotated[str | None, shared.name("xfeat, sift, or another.", shared.DEFAULT_FEATURES)]
 Matcher = Annotated[
     str | None,
@@ -143,6 +144,7 @@ def command(
     were changed, renamed or deleted, or after it was stopped to go on. Needs pycolmap, in covis'
     folder: python -m pip install '.[map]'. Exits with 1 if not all photos could be placed.
     """
+    from covis.images.passed_over import passed_over
     from covis.sfm import MapOptions, build_map
     from covis.sfm.map import need_pycolmap
 
@@ -176,8 +178,10 @@ def command(
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)
     _print(out, summary, _write(out, summary, exports, draw), as_json)
+    if unread := passed_over([photos]):
+        typer.echo(f"covis: {unread}", err=True)
     if summary.registered < summary.photos or summary.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)
 
 
 def _exports(kinds: list[str]) -> list[ExportName]:

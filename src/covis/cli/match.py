@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
 from covis.messages import counted
 
@@ -41,7 +42,11 @@ def command(
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
-    """Find the points that two images share."""
+    """Find the points that two images share, and say whether they show the same.
+
+    Exits with 0 for same, and for --geometry none, which says nothing; with 1 for different and
+    unsure.
+    """
     from covis.images.opened import check_picture
 
     for picture in (image0, image1):
@@ -69,11 +74,13 @@ def command(
         found.draw(image0, image1, output)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
-        return
-    for line in describe(found):
-        typer.echo(line)
-    if output is not None:
-        typer.echo(f"Drawn in {output}.")
+    else:
+        for line in describe(found):
+            typer.echo(line)
+        if output is not None:
+            typer.echo(f"Drawn in {output}.")
+    if found.verdict is not None and found.verdict.label != "same":
+        raise typer.Exit(NOT_SO)
 
 
 def describe(found: Matches) -> list[str]:
@@ -87,9 +94,8 @@ def describe(found: Matches) -> list[str]:
     if geometry is not None and geometry.note:
         lines.append(geometry.note)
     if found.verdict is not None:
-        said = {"same": "the same", "different": "different things", "unsure": "unsure"}
         probability = found.verdict.probability
-        lines.append(f"Verdict: {said[found.verdict.label]}, probability {probability:.3f}.")
+        lines.append(f"Verdict: {found.verdict.label}; probability of the same {probability:.3f}.")
     if found.turn:
         lines.append(
             f"Image 1 was turned by {found.turn} degrees clockwise to be matched; its points are "

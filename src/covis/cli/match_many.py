@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.progress import StageBars
 from covis.messages import counted
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    out: Annotated[Path, options.out("DIR", "Where results go.")],
+    out: Annotated[Path, options.output("DIR", "Where results go.")],
     folder: Annotated[
         Path | None,
         typer.Argument(metavar="FOLDER", help="Match every pair of pictures in this folder."),
@@ -30,7 +31,7 @@ def command(
             "spaces in double quotes, or a tab between the two. # begins a comment line."
         ),
     ] = None,
-    draw: Annotated[bool, options.flag("--draw", "Draw each pair as well.")] = False,
+    draw: Annotated[bool, options.drawings("pair")] = False,
     features: options.Features = options.DEFAULT_FEATURES,
     matcher: options.Matcher = options.DEFAULT_MATCHER,
     geometry: options.Geometry = options.DEFAULT_GEOMETRY,
@@ -44,8 +45,8 @@ def command(
     """Match many pairs into a folder.
 
     Run it again to go on where it was stopped. DIR takes summary.csv, matches/ and features/
-    (.npz: covis.Matches.load, covis.Features.load), with --draw drawings/. Exits with 1 if pairs
-    had to be skipped.
+    (.npz: covis.Matches.load, covis.Features.load), with --drawings drawings/. Exits with 1 if
+    pairs had to be skipped.
     """
     if (folder is None) == (pairs is None):
         raise typer.BadParameter("give either a FOLDER or --pairs FILE.")
@@ -89,4 +90,4 @@ def command(
         f"features of {counted(summary.extracted, 'picture')} found. See {out / 'summary.csv'}."
     )
     if summary.skipped:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)

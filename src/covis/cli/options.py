@@ -46,14 +46,19 @@ def flag(written: str, words: str) -> Any:
     return typer.Option(written, help=words)
 
 
-def out(metavar: str, words: str) -> Any:
-    """The option for what a command writes, a drawing apart."""
-    return typer.Option("--out", "-o", metavar=metavar, help=words)
+def output(metavar: str, words: str) -> Any:
+    """The option for what a command writes."""
+    return typer.Option("--output", "-o", "--out", metavar=metavar, help=words)
 
 
 def drawing(of: str) -> Any:
     """The option for the picture that `of` is drawn into."""
-    return typer.Option("--output", "-o", metavar="FILE", help=f"Draw {of} into this picture.")
+    return output("FILE", f"Draw {of} into this picture.")
+
+
+def drawings(of: str) -> Any:
+    """The switch that draws each `of` into the folder of the output, too."""
+    return typer.Option("--drawings", "--draw", help=f"Draw each {of} as well, into drawings/.")
 
 
 def max_keypoints(default: str | bool = True) -> Any:
@@ -101,7 +106,7 @@ MaxKeypoints = Annotated[int, max_keypoints()]
 MaxSize = Annotated[int, max_size()]
 Seed = Annotated[int, number("Seed of the robust estimation.", least=0)]
 Threads = Annotated[int | None, number("Processor threads.", "all")]
-Licence = Annotated[str, typer.Option(help="The terms the weights come under.")]
+Licence = Annotated[str, typer.Option(metavar="TERMS", help="The terms the weights come under.")]
 MadeFor = Annotated[
     str,
     name(
@@ -112,7 +117,9 @@ MadeFor = Annotated[
 ]
 Layer = Annotated[
     int | None,
-    typer.Option(help="Of the ViT, from 0; from its end below.", show_default="the last"),
+    typer.Option(
+        metavar="N", help="Of the ViT, from 0; from its end below.", show_default="the last"
+    ),
 ]
 Facet = Annotated[FacetChoice | None, typer.Option(help="Of the ViT's layer.", show_default="key")]
 Engine = Annotated[
@@ -126,6 +133,14 @@ AsJson = Annotated[bool, flag("--json", "Print one JSON object and nothing else.
 
 _STORE = "A store of photos: a folder, or an address such as s3://bucket/folder."
 Store = Annotated[str, typer.Argument(metavar="STORE", help=_STORE)]
-To = Annotated[str, typer.Option("--to", metavar="STORE", help=_STORE)]
-From = Annotated[str, typer.Option("--from", metavar="STORE", help=_STORE)]
-In = Annotated[str, typer.Option("--in", metavar="STORE", help=_STORE)]
+
+
+def _store(preposition: str) -> Any:
+    """The option for a store, which all commands take under each of its names."""
+    others = [name for name in ("--to", "--in", "--from", "--store") if name != preposition]
+    return typer.Option(preposition, *others, metavar="STORE", help=_STORE)
+
+
+To = Annotated[str, _store("--to")]
+From = Annotated[str, _store("--from")]
+In = Annotated[str, _store("--in")]

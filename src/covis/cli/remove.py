@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.messages import counted
 
 
 def command(
     source: options.From,
     photos: Annotated[
-        list[Path] | None, typer.Argument(help="Files and folders to forget; none is deleted.")
+        list[Path] | None,
+        typer.Argument(metavar="PHOTOS", help="Files and folders to forget; none is deleted."),
     ] = None,
     missing: Annotated[
         bool, options.flag("--missing", "Forget files that are no longer there, too.")
@@ -22,7 +24,7 @@ def command(
 ) -> None:
     """Forget photos. The files themselves stay.
 
-    Exits with 2 if none of the named ones is in the store.
+    Exits with 1 if none of the named ones is in the store.
     """
     if not photos and not missing:
         raise typer.BadParameter("name files or folders to forget, or give --missing.")
@@ -37,4 +39,4 @@ def command(
         f"{source} holds {counted(len(index), 'picture')}."
     )
     if photos and not removed.files:
-        raise typer.Exit(2)
+        raise typer.Exit(NOT_SO)

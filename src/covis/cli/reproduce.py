@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_output
 from covis.cli.progress import progress
 from covis.errors import ArgumentError
 
 Data = Annotated[Path, options.folder("Holds the benchmarks' folders, at most two deep.")]
-Page = Annotated[Path, options.out("FILE", "The page to write.")]
+Page = Annotated[Path, options.output("FILE", "The page to write.")]
 Keep = Annotated[
     Path | None,
     options.folder(
@@ -63,7 +64,11 @@ def command(
     left_out = [(job, "left out") for job in jobs if only and job.benchmark not in only]
     jobs = [job for job in jobs if not only or job.benchmark in only]
     if not jobs:
-        raise ArgumentError(f"{data}: no data of a benchmark there; 'covis eval' lists them.")
+        raise ArgumentError(
+            f"{data}: no data of a benchmark there. It is looked for in folders of the benchmarks' "
+            "names, such as hpatches/; 'covis eval' lists them, 'covis eval NAME' says what is in "
+            "one."
+        )
     keep = out.with_name(f"{out.stem}-parts") if keep is None else keep
     out.parent.mkdir(parents=True, exist_ok=True)
     done: list[tuple[reproduce.Job, Result]] = []
@@ -82,4 +87,4 @@ def command(
                 file.write(reproduce.page(done, [*failed, *waiting, *left_out], official).encode())
     typer.echo(f"Wrote {out}.")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)

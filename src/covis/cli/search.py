@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
 from covis.errors import ArgumentError, ImageError
 from covis.messages import STATES, counted, turned
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
 
 def command(
-    query: Annotated[Path, typer.Argument(help="A picture, or a folder of them.")],
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="A picture, or a folder of them.")],
     source: options.In,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Hits to show.")] = 10,
+    k: Annotated[
+        int, typer.Option("-k", "--hits", min=1, metavar="N", help="Hits to show at most.")
+    ] = 10,
     region: Annotated[
         str | None,
         typer.Option(metavar="X,Y,W,H", help="The part of the picture to look for, in pixels."),
@@ -55,7 +58,10 @@ def command(
     as_json: options.AsJson = False,
     threads: options.Threads = None,
 ) -> None:
-    """Find the photos that show what a picture shows, and say why."""
+    """Find the photos that show what a picture shows, and say why.
+
+    Exits with 1 where none is certain to show the same.
+    """
     box, seconds = _region(region), _seconds(budget)
 
     from covis.images.opened import check_picture
@@ -74,7 +80,7 @@ def command(
 
     index = Index(source, matcher=matcher, threads=threads)
     index.load()
-    failed = False
+    nothing = False
     for each in queries:
         try:
             found = index.search(
@@ -84,7 +90,7 @@ def command(
             if not several:
                 raise
             typer.echo(f"covis: {error}", err=True)
-            failed = True
+            nothing = True
             continue
         if output is not None:
             from covis.draw.canvas import save_picture
@@ -92,6 +98,7 @@ def command(
 
             drawn = replace(found, hits=found.worth_showing or found.hits)
             save_picture(draw_hits(query, drawn, region=box), output)
+        nothing = nothing or not found.certain
         if as_json:
             typer.echo(json.dumps({"query": str(each), **found.to_dict()}))
             continue
@@ -100,8 +107,8 @@ def command(
         _print(found, source, budget)
     if output is not None and not as_json:
         typer.echo(f"Drawn in {output}.")
-    if failed:
-        raise typer.Exit(1)
+    if nothing:
+        raise typer.Exit(NOT_SO)
 
 
 def _print(found: SearchResult, source: str, budget: str) -> None:

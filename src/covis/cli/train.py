@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from covis.cli import options
+from covis.cli.commands import App
 from covis.errors import ArgumentError, needing_train_extra
 
-app = typer.Typer(help="Train a model on your own photos.", no_args_is_help=True)
+app = App(help="Train a model on your own photos.", no_args_is_help=True)
 
 
 @app.callback()
@@ -18,9 +22,36 @@ def _main() -> None:
     pass
 
 
-Photos = Annotated[Path, options.folder("A folder of photographs; 48 are held out.")]
-Images = Annotated[Path, options.folder("A folder of pictures.")]
-Out = Annotated[Path, options.folder("Where weights and the curve go.")]
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Around the imports of PyTorch, which take seconds: says so first, on one process."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo("loading PyTorch")
+    with needing_train_extra():
+        yield
+
+
+def _photos(held_out: int) -> Any:
+    return typer.Option(
+        "--photos",
+        "--images",
+        metavar="DIR",
+        help="A folder of photographs, 3 or more, hundreds to be of use. A third of them, but no "
+        f"more than {held_out}, is kept for validation.",
+    )
+
+
+Photos = Annotated[Path, _photos(48)]
+Output = Annotated[Path, options.output("DIR", "Where weights and the curve go.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WEIGHTS",
+        help="What to begin with: a file of weights, a model's name, or the network's own name "
+        "for the one in the package.",
+        show_default="random weights",
+    ),
+]
 Steps = Annotated[
     int | None,
     options.number(
@@ -29,9 +60,15 @@ Steps = Annotated[
 ]
 Seed = Annotated[int, options.number("Of the whole run.", least=0)]
 Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, ...; under torchrun cuda is a GPU for each process.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, ...; under torchrun cuda is a GPU for each process.",
+    ),
 ]
-Resume = Annotated[bool, options.flag("--resume", "Go on from the checkpoint in --out.")]
+Resume = Annotated[
+    bool, options.flag("--resume", "Go on from the checkpoint in --output: Ctrl-C leaves one.")
+]
 Size = Annotated[
     int | None,
     typer.Option(min=1, metavar="PX", help="Of what is learnt from.", show_default="the recipe's"),
@@ -46,10 +83,11 @@ Batch = Annotated[int | None, options.number("Pictures an update.", "the recipe'
 @app.command("xfeat")
 def train_xfeat(
     photos: Photos,
-    out: Out,
+    output: Output,
     teacher: Annotated[
         Path | None, options.file("Published XFeat weights to imitate first.")
     ] = None,
+    start: Start = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -59,12 +97,13 @@ def train_xfeat(
 
     'torchrun -m covis train xfeat' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         from covis.training.recipes.xfeat import train
     best = train(
         photos,
-        out,
+        output,
         teacher=teacher,
+        start=start,
         steps=steps,
         seed=seed,
         resume=resume,
@@ -77,7 +116,7 @@ def train_xfeat(
 @app.command("edgepoint")
 def train_edgepoint(
     photos: Photos,
-    out: Out,
+    output: Output,
     teacher: Annotated[
         Path,
         typer.Option(
@@ -88,10 +127,7 @@ def train_edgepoint(
         Literal["T32", "S32", "S64", "M64", "L64", "E64"],
         typer.Option(help="Of the network, as published."),
     ] = "E64",
-    start: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights to begin with.", show_default="random ones"),
-    ] = None,
+    start: Start = None,
     scenes: Places = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -103,7 +139,7 @@ def train_edgepoint(
 
     'torchrun -m covis train edgepoint' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         import torch
 
         from covis.training.recipes.edgepoint import train
@@ -111,7 +147,7 @@ def train_edgepoint(
         torch.set_num_threads(threads)
     best = train(
         photos,
-        out,
+        output,
         teacher,
         configuration=size,
         steps=steps,
@@ -128,15 +164,16 @@ def train_edgepoint(
 @app.command("lightglue")
 def train_lightglue(
     photos: Photos,
-    out: Out,
+    output: Output,
     features: Annotated[str, options.name("What it is to match: a model, or sift.")] = "xfeat",
     teacher: Annotated[
         Path | None, options.file("Published LightGlue weights of the same sizes to imitate first.")
     ] = None,
     scenes: Places = None,
-    layers: Annotated[int, typer.Option(min=1, help="The paper's network has 9.")] = 6,
-    dim: Annotated[int, typer.Option(min=2, help="Width; the paper's is 256.")] = 96,
-    heads: Annotated[int, typer.Option(min=1, help="The paper's network has 4.")] = 1,
+    layers: Annotated[int, typer.Option(min=1, metavar="N", help="The paper's network has 9.")] = 6,
+    dim: Annotated[int, typer.Option(min=2, metavar="N", help="Width; the paper's is 256.")] = 96,
+    heads: Annotated[int, typer.Option(min=1, metavar="N", help="The paper's network has 4.")] = 1,
+    start: Start = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -151,11 +188,11 @@ def train_lightglue(
     """
     if dim % (2 * heads):
         raise ArgumentError(f"--dim {dim} is no multiple of twice --heads {heads}.")
-    with needing_train_extra():
+    with _loading():
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lightglue import Recipe, train
     recipe = Recipe(seed=seed).with_given(
-        steps=planned_steps(out, steps, resume),
+        steps=planned_steps(output, steps, resume),
         dim=dim,
         layers=layers,
         heads=heads,
@@ -163,10 +200,11 @@ def train_lightglue(
     )
     best = train(
         photos,
-        out,
+        output,
         features=features,
         teacher=teacher,
         scenes=scenes,
+        start=start,
         recipe=recipe,
         resume=resume,
         device=device,
@@ -177,8 +215,8 @@ def train_lightglue(
 
 @app.command("delg")
 def train_delg(
-    images: Images,
-    out: Out,
+    photos: Annotated[Path, _photos(128)],
+    output: Output,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -187,7 +225,7 @@ def train_delg(
             "where each folder is a class. Without it each picture is its own class.",
         ),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="xfeat, resnet50 or resnet101.")] = "xfeat",
+    backbone: Annotated[str, options.name("xfeat, resnet50 or resnet101.")] = "xfeat",
     start: Annotated[
         str | None,
         typer.Option(
@@ -203,11 +241,11 @@ def train_delg(
     resume: Resume = False,
 ) -> None:
     """Train descriptors of whole images; 'torchrun -m covis train delg' uses several GPUs."""
-    with needing_train_extra():
+    with _loading():
         from covis.training.recipes.delg import train
     bundle = train(
-        images,
-        out,
+        photos,
+        output,
         labels=labels,
         backbone=backbone,
         start=start,
@@ -223,7 +261,7 @@ def train_delg(
 @app.command("lift")
 def train_lift(
     photos: Photos,
-    out: Out,
+    output: Output,
     backbone: Annotated[
         str,
         options.name(
@@ -241,6 +279,7 @@ def train_lift(
         typer.Option(
             min=0,
             max=1,
+            metavar="SHARE",
             help="The share of the features enlarged bilinearly in what is learnt: 0 for finer "
             "features, more for parts of alike things.",
             show_default="the recipe's",
@@ -248,6 +287,7 @@ def train_lift(
     ] = None,
     size: Size = None,
     batch: Batch = None,
+    start: Start = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -257,12 +297,14 @@ def train_lift(
 
     'torchrun -m covis train lift' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         from covis.training.checkpoint import planned_steps
+        from covis.training.data.photos import photos_below
         from covis.training.recipes.lift import load_backbone, recipe_for, train
+    photos_below(photos)
     net = load_backbone(backbone, layer, facet)
     recipe = recipe_for(net).with_given(
-        steps=planned_steps(out, steps, resume),
+        steps=planned_steps(output, steps, resume),
         seed=seed,
         loss=loss,
         blend=blend,
@@ -270,11 +312,18 @@ def train_lift(
         batch=batch,
     )
     best = train(
-        photos, out, backbone=net, recipe=recipe, resume=resume, device=device, report=typer.echo
+        photos,
+        output,
+        backbone=net,
+        start=start,
+        recipe=recipe,
+        resume=resume,
+        device=device,
+        report=typer.echo,
     )
     typer.echo(f"The best weights are in {best}.")
-    if (out / "bundle").is_dir():
-        typer.echo(f"With the backbone they are a model: use it with --model {out / 'bundle'}.")
+    if (output / "bundle").is_dir():
+        typer.echo(f"With the backbone they are a model: use it with --model {output / 'bundle'}.")
         return
     given = (("lift", best), ("layer", layer), ("facet", facet))
     words = "".join(f" --{name} {value}" for name, value in given if value is not None)
@@ -283,7 +332,7 @@ def train_lift(
 
 @app.command("detector")
 def train_detector(
-    images: Images,
+    photos: Annotated[Path, _photos(16)],
     labels: Annotated[
         Path,
         options.folder(
@@ -291,7 +340,7 @@ def train_detector(
             "y, width and height as shares of the picture's (YOLO's format)."
         ),
     ],
-    out: Out,
+    output: Output,
     backbone: Annotated[
         str, options.name("Whose features it sees: as for 'train lift'.")
     ] = "xfeat",
@@ -313,20 +362,20 @@ def train_detector(
 
     'torchrun -m covis train detector' uses several GPUs.
     """
-    with needing_train_extra():
+    with _loading():
         from covis.nets.lift import load_lift
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.detector import Recipe, train
         from covis.training.recipes.lift import load_backbone
     net = load_backbone(backbone, layer, facet)
     best = train(
-        images,
+        photos,
         labels,
-        out,
+        output,
         backbone=net,
         lift=None if lift is None else load_lift(lift, net.kind),
         recipe=Recipe(seed=seed).with_given(
-            steps=planned_steps(out, steps, resume), size=size, batch=batch, held_out=held_out
+            steps=planned_steps(output, steps, resume), size=size, batch=batch, held_out=held_out
         ),
         resume=resume,
         device=device,
@@ -344,7 +393,7 @@ def render_scenes(
             "openarena-* and nexuiz-* packages, unpacked."
         ),
     ],
-    out: Out,
+    output: Output,
     photos: Annotated[
         Path | None, options.folder("Photographs for the walls.", "the games' own pictures")
     ] = None,
@@ -355,5 +404,5 @@ def render_scenes(
     on when it is started again."""
     with needing_train_extra():
         from covis.training.recipes.scenes import render_scenes as render
-    made = render(maps, photos, out, pairs=pairs, seed=seed, report=typer.echo)
-    typer.echo(f"{made} pairs are in {out}: learn from them with --scenes {out}.")
+    made = render(maps, photos, output, pairs=pairs, seed=seed, report=typer.echo)
+    typer.echo(f"{made} pairs are in {output}: learn from them with --scenes {output}.")

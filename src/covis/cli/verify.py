@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from covis.cli import options
+from covis.cli.commands import NOT_SO
 from covis.messages import counted
 
 SHOWN = 20
@@ -48,4 +49,4 @@ def command(
         if not found.problems:
             typer.echo("The store is whole.")
     if found.problems:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covis.cli import options
+from covis.cli.commands import App
 from covis.cli.progress import StageBars
 from covis.errors import ArgumentError, BundleError, needing_train_extra
+from covis.options import UNKNOWN_LICENCE
 from covis.runtime.architectures import ARCHITECTURES, Role, load
+
+if TYPE_CHECKING:
+    from covis.runtime import Bundle
 
 USES: dict[Role, str] = {
     "features": "--features",
@@ -19,12 +24,17 @@ USES: dict[Role, str] = {
     "dense": "'covis dense' and --model",
 }
 """How a model is named on the command line."""
-app = typer.Typer(help="List models; import and export official weights.", no_args_is_help=True)
+app = App(help="List models; import and export official weights.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_models(as_json: options.AsJson = False) -> None:
+def list_models(
+    as_json: Annotated[
+        bool, options.flag("--json", "Print one JSON array, an object a model, and nothing else.")
+    ] = False,
+) -> None:
     """List the models at hand, their licences and folders."""
+    from covis.features.registry import HANDCRAFTED
     from covis.runtime import list_bundles, user_models
 
     broken: list[BundleError] = []
@@ -35,12 +45,21 @@ def list_models(as_json: options.AsJson = False) -> None:
         typer.echo(json.dumps([b.describe() | {"folder": str(b.folder)} for b in bundles]))
         return
     for bundle in bundles:
-        typer.echo(f"{bundle.name}  ({bundle.architecture})")
+        typer.echo(f"{bundle.name}  ({_kind(bundle)})")
         typer.echo(f"    licence {bundle.licence}")
         typer.echo(f"    source  {bundle.source}")
         typer.echo(f"    folder  {bundle.folder}")
+    for name, row in HANDCRAFTED.items():
+        typer.echo(f"{name}  (features without weights)")
+        typer.echo(f"    licence {row.licence}")
     if not bundles:
         typer.echo(f"No models. 'covis weights import' puts them into {user_models()}.")
+
+
+def _kind(bundle: Bundle) -> str:
+    if bundle.architecture != "lift":
+        return bundle.architecture
+    return "dense features, lifted" if "lift" in bundle.graphs else "dense features"
 
 
 @app.command("get")
@@ -77,11 +96,13 @@ def import_weights(
             "Hugging Face transformers, or a name it knows, such as facebook/dino-vits16.",
         ),
     ],
-    name: Annotated[str, typer.Option(help="What to call the model.")],
+    name: Annotated[str, options.name("What to call the model.")],
     licence: Annotated[
         str | None,
         typer.Option(
-            help="The terms the weights come under.", show_default="those of the published ones"
+            metavar="TERMS",
+            help="The terms the weights come under; 'mine' for those you trained.",
+            show_default="what the file says, or those of the published ones",
         ),
     ] = None,
     features: options.MadeFor = "",
@@ -125,12 +146,14 @@ def import_weights(
     if role == "dense":
         typer.echo(f"Features: {bundle.source}.")
     typer.echo(f"Licence: {bundle.licence}. Use it with {USES[role]} {bundle.name}.")
+    if UNKNOWN_LICENCE in bundle.licence:
+        typer.echo("Once you know the terms: import it again with --licence TERMS --force.")
 
 
 @app.command("export")
 def export_weights(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model: see 'weights list'.")],
-    out: Annotated[Path, options.file("The .safetensors file to write.")],
+    out: Annotated[Path, options.output("FILE", "The .safetensors file to write.")],
 ) -> None:
     """Write a model's weights with the official key names."""
     from covis.files.atomic import replacing
@@ -149,7 +172,9 @@ def export_weights(
         from safetensors.torch import save
 
         state = load(official[bundle.architecture])(bundle)
-        content = save(state, {"licence": bundle.licence})
+        from covis.nets.weights import LICENCE
+
+        content = save(state, {LICENCE: bundle.licence})
     with replacing(out) as file:
         file.write(content)
     typer.echo(f"Wrote {out}. Licence: {bundle.licence}.")

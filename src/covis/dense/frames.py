@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,14 +36,15 @@ class Frames:
 
     @staticmethod
     def open(path: str | os.PathLike[str], max_size: int | None = None) -> Frames:
-        """path: a folder of pictures, in the order of their names, or a video file.
+        """path: a folder of pictures, in the order of their names, numbers in them by their value,
+            or a video file.
         max_size: as `DenseExtractor` takes it.
 
         Raises ArgumentError when there is none, ImageError when it is no video.
         """
         path, max_size = Path(path), size_limit(max_size)
         if path.is_dir():
-            pictures = tuple(pictures_in(path))
+            pictures = tuple(sorted(pictures_in(path), key=by_number))
             if not pictures:
                 raise ArgumentError(f"{path}: no pictures in it; give a folder of frames.")
             return Frames(path, pictures, len(pictures), max_size)
@@ -67,6 +69,13 @@ class Frames:
             number += 1
         if not number:
             raise ImageError(f"{self.path}: no frame in it can be decoded.")
+
+
+def by_number(path: Path) -> list[tuple[int, str, int]]:
+    """What sorts files by name, and frame-2 before frame-10."""
+    parts = [part for part in re.split(r"(\d+)", path.stem) if part]
+    key = [(0, "", int(part)) if part.isdecimal() else (1, part, 0) for part in parts]
+    return [*key, (-1, path.name, 0)]
 
 
 def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:

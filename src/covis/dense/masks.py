@@ -16,6 +16,8 @@ from covis.files.atomic import replacing
 from covis.images.decode import read_labels, read_samples
 from covis.types import BoolArray
 
+MIDDLE = 127
+"""Greys above it are white."""
 TOLERANCE = 0.008
 """How far apart contours may lie and still agree, of the picture's diagonal."""
 
@@ -23,8 +25,9 @@ TOLERANCE = 0.008
 def read_mask(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int] | None]:
     """The labels of a picture (H, W), 0 for the background, and its palette as Pillow has it.
 
-    Of a picture with a palette the labels are its indices; of a black and white one 0 and 255,
-    split in the middle, and there is no palette.
+    Of a picture with a palette the labels are its indices. Others have no palette: where a picture
+    is transparent in parts, what is not is 255; of a dark grey one, up to 127, the greys are the
+    labels; of any other one they are 0 and 255, split in the middle.
 
     Raises ImageError when it cannot be read, or has colours but no palette.
     """
@@ -37,14 +40,30 @@ def read_mask(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int
         if not os.path.exists(path):
             raise
         raise ImageError(f"{path} is not a mask covis can read ({error})") from None
-    colours = np.atleast_3d(samples)[:, :, :3]
+    samples = _eight_bit(np.atleast_3d(samples))
+    if samples.shape[2] == 4 and np.ptp(samples[:, :, 3]):
+        return _split(samples[:, :, 3]), None
+    colours = samples[:, :, :3]
     if np.ptp(colours, axis=2).any():
         raise ImageError(
             f"{path} has colours but no palette; save the mask as an indexed PNG, or in black "
             "and white."
         )
-    middle = 32767 if samples.dtype == np.uint16 else 127
-    return np.where(colours[:, :, 0] > middle, 255, 0).astype(np.uint8), None
+    greys = colours[:, :, 0]
+    return (greys if greys.max() <= MIDDLE else _split(greys)), None
+
+
+def _eight_bit(samples: NDArray[Any]) -> NDArray[np.uint8]:
+    """Samples of any depth; labels in 16 bits stay as they are."""
+    if samples.dtype == np.uint16:
+        return (samples if samples.max() <= 255 else samples >> 8).astype(np.uint8)
+    if samples.dtype.kind == "f" and samples.max() <= 1:
+        samples = 255 * samples
+    return np.clip(np.nan_to_num(samples), 0, 255).astype(np.uint8)
+
+
+def _split(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.where(values > MIDDLE, 255, 0).astype(np.uint8)
 
 
 def fit(found: NDArray[Any], truth: NDArray[Any], labels: Iterable[int]) -> tuple[float, float]:

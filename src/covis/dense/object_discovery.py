@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from covis.dense.features import DenseFeatures
 from covis.errors import ArgumentError
 from covis.options import DISCOVERY_TAU
-from covis.types import BoolArray, FloatArray
+from covis.types import BoolArray, FloatArray, Image
 
 FLOOR = 1e-5
 """The affinity of cells that do not belong together."""
 NOTHING = 1e-3
 """Eigenvalues below it are rounding errors: all cells are alike."""
+PLAIN = 2.0
+"""Of 255 levels: the deviation below which a channel shows nothing."""
 MAX_CELLS = 25_000
 """Larger maps would take minutes."""
 CHUNK = 1 << 22
@@ -36,6 +38,11 @@ class Discovery:
     box: tuple[float, float, float, float]
     cells: BoolArray
     eigenvector: FloatArray
+
+
+def is_plain(image: Image) -> bool:
+    """Whether a picture is of one colour, but for faint noise, so that nothing can stand out."""
+    return float(image.pixels.std(axis=(0, 1)).max()) < PLAIN
 
 
 def discover(features: DenseFeatures, tau: float = DISCOVERY_TAU) -> Discovery:

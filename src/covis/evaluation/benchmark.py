@@ -103,4 +103,7 @@ class Benchmark:
     @property
     def how_to_get(self) -> str:
         """One line: where the data comes from and how to lay it out."""
-        return f"the data is at {self.source}; laid out as {self.layout}"
+        return (
+            f"data: {self.source}; layout: {self.layout}; then 'covis eval {self.name} FOLDER' "
+            "with the folder that holds it"
+        )

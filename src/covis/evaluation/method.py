@@ -11,14 +11,13 @@ import numpy as np
 from covis.evaluation.benchmark import Settings
 from covis.evaluation.datasets.pairs import Pair
 from covis.features import Extractor
+from covis.features.registry import ratio_of
 from covis.images.decode import load_image
 from covis.matching import Matcher, needs_semi_dense
 from covis.types import Features, FloatArray, Matches
 
 KEYPOINTS = {"semi-dense": 10_000}
 """Features an image by matcher, where neither settings nor benchmark say: as published."""
-SIFT_RATIO = 0.8
-"""Lowe's ratio test, without which nearest neighbours of SIFT are mostly wrong."""
 KEPT = 128
 """Pictures whose features stay in memory, about 1 MB each."""
 
@@ -40,8 +39,8 @@ class Method:
             threads=settings.threads,
         )
         ratio = None
-        if settings.features == "sift" and settings.matcher in ("nearest", "auto"):
-            ratio = SIFT_RATIO
+        if settings.matcher in ("nearest", "auto"):
+            ratio = ratio_of(settings.features)
         self.matcher = Matcher(
             settings.matcher,
             features=self.extractor.source,

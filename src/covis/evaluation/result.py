@@ -78,7 +78,7 @@ def run_benchmark(
         raise ArgumentError(f"no benchmark '{name}'; there are: {', '.join(BENCHMARKS)}.")
     benchmark, data = BENCHMARKS[name], Path(data)
     if not benchmark.is_in(data):
-        raise ArgumentError(f"{data}: {name} is not there; {benchmark.how_to_get}.")
+        raise ArgumentError(f"{data}: this folder has no data of {name}; {benchmark.how_to_get}.")
     began = time.perf_counter()
     rows = tuple(benchmark.run(data, settings, report))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

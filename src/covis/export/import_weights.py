@@ -42,7 +42,8 @@ def import_weights(
     weights: a .safetensors, .pt or .pth file; or a ViT for dense features: a folder of Hugging
         Face transformers, or a name it knows, such as "facebook/dino-vits16".
     name: what to call the model.
-    licence: the terms of the weights; None for those of the published ones, where they are known.
+    licence: the terms of the weights; None for those that the file states, or those of the
+        published ones, where they are known.
     features: of LightGlue, the features that it matches: "xfeat" for any weights of it,
         "xfeat-covis", "sift", ...; without it only the size of descriptors is checked.
     layer, facet: of a ViT, from 0 or from its end below it, and "key" and others; by default the
@@ -114,12 +115,14 @@ def _import_file(
         )
     if features and row.role != "matcher":
         raise ArgumentError(f"features are for LightGlue weights; these are {architecture}'s.")
+    from covis.nets.weights import licence_in
+
     for_matcher = {"features": features} if row.role == "matcher" else {}
     bundle: Bundle = load(row.exports)(
         load(row.loads)(path),
         folder,
         name=name,
-        licence=licence or row.licence or UNKNOWN_LICENCE,
+        licence=licence or licence_in(path) or row.licence or UNKNOWN_LICENCE,
         source=path.name,
         **for_matcher,
     )
@@ -138,11 +141,13 @@ def _import_vit(
     from covis.export.lift import export_lift
     from covis.nets.dense import licence_of, load_vit
     from covis.nets.lift import load_lift
+    from covis.nets.weights import licence_in
 
     backbone = load_vit(weights, layer, facet or "key")
     if licence is None:
         licence = licence_of(weights) or UNKNOWN_LICENCE
-        licence += "" if lift is None else f" (ViT); {UNKNOWN_LICENCE} (LiFT)"
+        if lift is not None:
+            licence += f" (ViT); {licence_in(lift) or UNKNOWN_LICENCE} (LiFT)"
     return export_lift(
         None if lift is None else load_lift(lift, backbone.kind),
         backbone,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from covis.errors import BundleError
 from covis.export.bundle import About, writing_bundle
-from covis.export.onnx_graph import write_graph
+from covis.export.onnx_graph import read_weights, write_graph
 from covis.export.vit import exportable
 from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
 from covis.nets.dense import Backbone, XFeatMap
@@ -102,6 +102,22 @@ def export_lift(
                 half,
             )
     return Bundle.read(folder)
+
+
+def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
+    """The weights of a bundle's LiFT with the official key names.
+
+    Raises BundleError when it has none.
+    """
+    if "lift" not in bundle.graphs:
+        raise BundleError(f"{bundle.name}: has no LiFT, its features are not lifted.")
+    stored = read_weights(bundle.graph("lift"))
+    state = {name: torch.from_numpy(values.copy()) for name, values in stored.items()}
+    counters = [name for name in state if name.endswith("running_mean")]
+    for name in counters:
+        counter = f"{name.removesuffix('running_mean')}num_batches_tracked"
+        state[counter] = torch.tensor(0)
+    return state
 
 
 def _for_export(backbone: Backbone) -> Backbone:

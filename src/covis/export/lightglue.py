@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from covis.export.bundle import About, replacing_bundle, writing_bundle
-from covis.export.onnx_graph import write_graph
+from covis.export.onnx_graph import read_weights, write_graph
 from covis.matching import lightglue as matching
 from covis.matching.lightglue import Settings
 from covis.nets.lightglue import Attention, LightGlue, Step, steps
@@ -163,6 +163,29 @@ def copy_graph(traced: Path, weights: Mapping[str, Tensor], path: Path) -> None:
             values = weights[name].numpy().astype(dtype)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     onnx.save(model, path)
+
+
+def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
+    """A bundle's weights with the official key names."""
+    state: dict[str, Tensor] = {}
+    for role in bundle.graphs:
+        kind, index = role.rstrip("0123456789"), role.lstrip("abcdefghijklmnopqrstuvwxyz")
+        for name, values in read_weights(bundle.graph(role)).items():
+            for before, official in _OFFICIAL.get(kind, {}).items():
+                if name.startswith(before):
+                    state[official.format(index) + name.removeprefix(before)] = torch.from_numpy(
+                        values.copy()
+                    )
+    return state
+
+
+_OFFICIAL = {
+    "encode": {"input_proj.": "input_proj.", "posenc.": "posenc."},
+    "layer": {"layer.": "transformers.{}."},
+    "decide": {"token_confidence.": "token_confidence.{}."},
+    "assign": {"head.": "log_assignment.{}."},
+}
+"""By the kind of step: how the names of weights begin in its graph and in the network."""
 
 
 def default_settings(net: LightGlue) -> Settings:

@@ -59,14 +59,23 @@ class Handcrafted:
     """A method without weights.
 
     finds: its class as "module:name", a `LocalFeatures` made of no arguments.
-    licence: the terms of its code.
+    licence: the terms of its code. ratio: Lowe's, without which its nearest neighbours are mostly
+        wrong; None where they are not.
     """
 
     finds: str
     licence: str
+    ratio: float | None = None
 
 
 HANDCRAFTED: dict[str, Handcrafted] = {
-    "sift": Handcrafted(finds="covis.features.sift:Sift", licence="Apache-2.0 (OpenCV's SIFT)"),
+    "sift": Handcrafted(
+        finds="covis.features.sift:Sift", licence="Apache-2.0 (OpenCV's SIFT)", ratio=0.8
+    ),
 }
 """By the name that `Extractor` takes, which is the model's name in `Features.model`."""
+
+
+def ratio_of(model: str) -> float | None:
+    """Lowe's ratio for the nearest neighbours of features; None where they need none."""
+    return HANDCRAFTED[model].ratio if model in HANDCRAFTED else None

@@ -25,6 +25,7 @@ from covis.images.exif import exif_of, exif_with, focal_length, orientation, sto
 from covis.images.memory import check_jpeg, decoding
 from covis.images.opened import damage_reported, opened
 from covis.images.orientation import Orientation
+from covis.images.tensors import from_tensor
 from covis.options import size_limit
 from covis.quiet import quiet
 from covis.types import BoolArray, Image, MaskSource, Source
@@ -49,8 +50,9 @@ def load_image(
     """Load a picture from a file, a Pillow image or an array.
 
     source: a path; a Pillow image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB and
-        upright, uint8, uint16 or float in 0..1 (a uint8 (H, W, 3) array is not copied); or an
-        `Image`, which passes through, shrunk where needed.
+        upright, uint8, uint16 or float in 0..1 (a uint8 (H, W, 3) array is not copied); such a
+        tensor of PyTorch's, (C, H, W) or (H, W, C); or an `Image`, which passes through, shrunk
+        where needed.
     max_size: the longest side of `pixels` in pixels at most; None or 0 for full size.
         Never enlarges.
     mask: what to ignore, nonzero or True: a path or an array (h, w), of the upright picture's
@@ -75,10 +77,12 @@ def load_image(
             image = Image(pixels, pixels.shape[1], pixels.shape[0])
         case str() | os.PathLike():
             image = _from_file(os.fspath(source), max_size)
+        case _ if (array := from_tensor(source)) is not None:
+            return load_image(array, max_size=max_size, mask=mask)
         case _:
             raise ArgumentError(
                 f"Cannot load an image from {type(source).__name__}; pass a path, "
-                "a NumPy array, a Pillow image or a covis Image."
+                "a NumPy array, a PyTorch tensor, a Pillow image or a covis Image."
             )
     if max_size is not None:
         image = _fit(image, max_size)

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import PIL.Image
 
 from covis.errors import ImageError
+from covis.images import heic
 from covis.messages import not_there
 
 MAX_PIXELS = 300_000_000
@@ -73,6 +74,7 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
     wait for ever), has no bytes or too many.
     """
     path = os.fspath(path)
+    heic.prepare(path)
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -35,11 +35,11 @@ class Matcher:
         """Set the matcher up. None leaves a value to covis.
 
         matcher: "nearest", mutual nearest neighbours; "semi-dense", the same on semi-dense
-            features and then refined to sub-pixel accuracy (XFeat*); "lightglue", the network
-            with the weights that are installed for the features, "lightglue-" and their name;
-            the name or the folder of other LightGlue weights; or by default "auto", LightGlue
-            where weights for the features are installed and no threshold below is given, else
-            "nearest".
+            features and then, in one of the images, refined to sub-pixel accuracy (XFeat*);
+            "lightglue", the network with the weights that are installed for the features,
+            "lightglue-" and their name; the name or the folder of other LightGlue weights; or by
+            default "auto", LightGlue where weights for the features are installed and no
+            threshold below is given, else "nearest".
         features: the bundle that the semi-dense features come from; needed only for one that was
             opened by its folder, others are found by the features' own word.
         full_depth: let LightGlue run all its layers on all points, which is slower.
@@ -107,12 +107,16 @@ class Matcher:
         found = match(features0, features1)
         order = np.argsort(-found.scores, kind="stable")
         indices = found.indices[order]
-        refined = found.points0 is not None
+        points0, points1 = (
+            features.keypoints[found.indices[:, image]] if refined is None else refined
+            for image, (features, refined) in enumerate(
+                ((features0, found.points0), (features1, found.points1))
+            )
+        )
+        refined = found.points0 is not None or found.points1 is not None
         return Matches(
-            points0=features0.keypoints[indices[:, 0]]
-            if found.points0 is None
-            else found.points0[order],
-            points1=features1.keypoints[indices[:, 1]],
+            points0=points0[order],
+            points1=points1[order],
             scores=np.clip(found.scores[order], 0, 1),
             indices=None if refined else indices,
             seconds={"match": time.perf_counter() - began},
@@ -121,6 +125,12 @@ class Matcher:
         )
 
     def _check(self, features0: Features, features1: Features) -> None:
+        for given in (features0, features1):
+            if not isinstance(given, Features):
+                raise ArgumentError(
+                    f"a matcher takes the features of two images, not a {type(given).__name__}: "
+                    "extract them first, or give the images to covis.match."
+                )
         if features0.model != features1.model:
             raise ArgumentError(
                 f"features of '{features0.model}' and '{features1.model}' cannot be matched; "

@@ -27,13 +27,14 @@ class Pairs(NamedTuple):
 
     indices: (K, 2) int64 into the two sets of features, none of them twice.
     scores: (K,) float32, the larger the surer.
-    points0: (K, 2) float32, where those of image 0 lie, if they were refined; None for where the
-        features lie.
+    points0, points1: (K, 2) float32, where those of an image lie, if they were refined; None for
+        where the features lie.
     """
 
     indices: NDArray[np.int64]
     scores: FloatArray
     points0: FloatArray | None = None
+    points1: FloatArray | None = None
 
 
 class PairMatcher(Protocol):

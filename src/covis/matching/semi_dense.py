@@ -32,12 +32,24 @@ class SemiDense:
         return Refiner(find_bundle(self._source), self._runtime)
 
     def __call__(self, features0: Features, features1: Features) -> Pairs:
-        """See `PairMatcher`."""
+        """See `PairMatcher`. Which image is refined does not depend on their order: what is found
+        is the same either way."""
+        if _contents(features0) <= _contents(features1):
+            return self.refined0(features0, features1)
+        turned = self.refined0(features1, features0)
+        return Pairs(turned.indices[:, ::-1], turned.scores, points1=turned.points0)
+
+    def refined0(self, features0: Features, features1: Features) -> Pairs:
+        """The same, the points of image 0 being moved, as published."""
         indices, _ = mutual_nearest(
             features0.descriptors, features1.descriptors, threads=self._threads
         )
         points0, scores, kept = self._refine(features0, features1, indices, MIN_CONFIDENCE)
         return Pairs(indices[kept], scores, points0)
+
+
+def _contents(features: Features) -> tuple[bytes, bytes]:
+    return features.keypoints.tobytes(), features.descriptors.tobytes()
 
 
 class Refiner:

@@ -45,7 +45,14 @@ class XFeatMap(nn.Module):
         blocks = net.block1, net.block2, net.block3, net.block4, net.block5
         described = nn.ModuleList([net.skip1, *blocks, net.block_fusion])
         self.kind = FeatureKind(
-            name, fingerprint(described), 0, "centred map", 64, STRIDE, unit=True
+            name,
+            fingerprint(described),
+            0,
+            "centred map",
+            64,
+            STRIDE,
+            unit=True,
+            older=older_fingerprint(described),
         )
 
     def normalise(self, image: Tensor) -> Tensor:
@@ -110,7 +117,13 @@ class VisionTransformer(nn.Module):
         for what, values in (("mean", mean), ("deviation", deviation)):
             self.register_buffer(what, torch.tensor(values).view(3, 1, 1), persistent=False)
         self.kind = FeatureKind(
-            name, fingerprint(net), layer, facet, net.config.hidden_size, self.multiple
+            name,
+            fingerprint(net),
+            layer,
+            facet,
+            net.config.hidden_size,
+            self.multiple,
+            older=older_fingerprint(net),
         )
 
     def normalise(self, image: Tensor) -> Tensor:
@@ -158,7 +171,15 @@ def describe(backbone: Backbone, image: Tensor, lift: LiFT | None = None, times:
 
 
 def fingerprint(net: nn.Module) -> str:
-    """16 hexadecimal digits that tell these weights from others."""
+    """16 hexadecimal digits that tell these weights from others, whatever they are called: releases
+    of `transformers` differ in that."""
+    values = (value.detach().cpu().contiguous().numpy() for value in net.state_dict().values())
+    digests = sorted(sha256(f"{v.shape}".encode() + v.tobytes()).digest() for v in values)
+    return sha256(b"".join(digests)).hexdigest()[:16]
+
+
+def older_fingerprint(net: nn.Module) -> str:
+    """The same as files have it that were made before names were left out."""
     digest = sha256()
     for name, value in sorted(net.state_dict().items()):
         digest.update(name.encode())

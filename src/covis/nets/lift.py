@@ -33,6 +33,7 @@ class FeatureKind:
     layer: counted from 0. facet: "key", "query", "value", "token", or "centred map"
     for XFeat. channels: C. patch: pixels a cell covers, each way.
     unit: whether descriptors have unit length; lifted ones are given it then.
+    older: the fingerprint as files had it before, which hashed the weights' names as well.
     """
 
     backbone: str
@@ -42,17 +43,19 @@ class FeatureKind:
     channels: int
     patch: int
     unit: bool = False
+    older: str = ""
 
     def __str__(self) -> str:
         return f"{self.backbone} (layer {self.layer}, {self.facet}, patch {self.patch})"
 
     def same_as(self, other: FeatureKind) -> bool:
         """Whether what serves one serves the other."""
-        if self.fingerprint and other.fingerprint:
+        mine, theirs = ({kind.fingerprint, kind.older} - {""} for kind in (self, other))
+        if mine and theirs:
+            if not mine & theirs:
+                return False
             other = replace(other, backbone=self.backbone)
-        else:
-            other = replace(other, fingerprint=self.fingerprint)
-        return self == other
+        return self == replace(other, fingerprint=self.fingerprint, older=self.older)
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> list[nn.Module]:

@@ -7,11 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from covis.errors import BundleError
 from covis.runtime.architectures import ARCHITECTURES
+
+LICENCE = "licence"
+"""The key of a .safetensors file's metadata that says the terms of its weights."""
+YOURS = "yours"
+"""The terms of what the user trained."""
+
+
+def licence_in(path: str | Path) -> str:
+    """The terms that a file states of its weights; "" where it states none."""
+    if Path(path).suffix != ".safetensors":
+        return ""
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return ""
+    # What else 'covis train' says of weights, it says in place of this.
+    trained = any(key.startswith("covis.") for key in said)
+    return str(said.get(LICENCE, YOURS if trained else ""))
 
 
 def architectures_in(path: str | Path) -> list[str]:

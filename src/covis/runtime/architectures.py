@@ -87,11 +87,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         telling="posenc.Wr.weight",
         loads="covis.nets.lightglue:load_official",
         exports="covis.export.lightglue:export_lightglue",
+        official="covis.export.lightglue:official_state_dict",
     ),
     "lift": Architecture(
         role="dense",
         runs="covis.dense.features:DenseExtractor",
         telling="image_convs_1.0.weight",
+        official="covis.export.lift:official_state_dict",
     ),
 }
 """By the name in `Bundle.architecture`."""

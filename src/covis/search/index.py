@@ -24,6 +24,9 @@ from covis.options import (
     ExtractorOptions,
     MatcherOptions,
     RuntimeOptions,
+    number,
+    optional,
+    whole_number,
 )
 from covis.runtime.bundle import Bundle
 from covis.search.duplicates import Group, find_groups
@@ -212,6 +215,9 @@ class Index:
         or where the store was made with other weights than those at hand.
         """
         began = time.perf_counter()
+        k = whole_number("k", k, 1)
+        budget = optional(number, "budget", budget)
+        candidates = whole_number("candidates", candidates, 1)
         return self._searcher().search(query, k, region, budget, rotate, candidates, began)
 
     def duplicates(self, *, report: Any = None) -> list[Group]:

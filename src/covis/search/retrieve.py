@@ -33,7 +33,9 @@ from covis.geometry.verdict import judge
 from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, UPRIGHT, Orientation
 from covis.matching import Matcher
-from covis.options import cpu_threads, whole_number
+from covis.messages import counted
+from covis.notebook import table
+from covis.options import cpu_threads
 from covis.search.copy_candidates import most_alike
 from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
@@ -190,6 +192,22 @@ class SearchResult:
     untried_turns: tuple[int, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        certain = sum(hit.certain for hit in self.hits)
+        return f"SearchResult({counted(len(self.hits), 'hit')}, {certain} certain)"
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (
+                hit.path,
+                f"{hit.similarity:.3f}",
+                hit.verdict.label if hit.verdict else "",
+                hit.inliers,
+            )
+            for hit in self.hits
+        )
+        return table(rows, ("file", "similarity", "verdict", "inliers"))
+
     @property
     def certain(self) -> list[Hit]:
         """The hits whose verdict is that they show the same; they come first."""
@@ -262,8 +280,6 @@ class Ranker:
         began: float,
     ) -> SearchResult:
         """See `Index.search`; the time counts from `began`."""
-        k = whole_number("k", k, 1)
-        candidates = whole_number("candidates", candidates, 1)
         if budget is not None and not budget > 0:
             raise ArgumentError(f"the budget must be a time above 0, not {budget}.")
         if rotate not in get_args(Rotate):

@@ -19,6 +19,7 @@ from covis.features.extractor import Extractor
 from covis.images.decode import load_image
 from covis.images.orientation import Orientation
 from covis.matching import Matcher
+from covis.matching.semi_dense import SemiDense as SemiDenseMatcher
 from covis.options import thread_count
 from covis.search.index import Index
 from covis.sfm.map import Photos, Settings
@@ -209,19 +210,24 @@ class SemiDense:
 
     def _find(self, pair: Pair) -> Matches:
         features0, features1 = map(self._prepared, pair)
-        there, back = self._match(features0, features1), self._match(features1, features0)
+        match = self._match.opened(features0.model)
+        assert isinstance(match, SemiDenseMatcher)
+        there = match.refined0(features0, features1)
+        back = match.refined0(features1, features0)
+        assert there.points0 is not None
+        assert back.points0 is not None
         upright = (
-            np.concatenate([there.points0, back.points1]),
-            np.concatenate([there.points1, back.points0]),
+            np.concatenate([there.points0, features0.keypoints[back.indices[:, 1]]]),
+            np.concatenate([features1.keypoints[there.indices[:, 1]], back.points0]),
         )
         points = []
         for name, features, seen in zip(pair, (features0, features1), upright, strict=True):
             size = features.width, features.height
             turned = map_from_upright(self._photos.orientations[name])
             points.append(turned.of_points(seen, size))
-        scores = np.concatenate([there.scores, back.scores])
+        scores = np.clip(np.concatenate([there.scores, back.scores]), 0, 1)
         order = np.argsort(-scores, kind="stable")
-        return Matches(points[0][order], points[1][order], scores[order], model=there.model)
+        return Matches(points[0][order], points[1][order], scores[order], model=features0.model)
 
     def _prepare(self, name: str) -> Features:
         path = self._folder / "features" / f"{self._photos.contents[name]}.npz"

@@ -15,9 +15,11 @@ from torch import nn
 
 from covis.errors import TrainingError
 from covis.files.atomic import replacing
+from covis.nets.weights import LICENCE, YOURS
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
+LATEST = "latest.safetensors"
 CURVE = "curve.csv"
 
 
@@ -33,7 +35,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.
         raise TrainingError(
-            f"{path}: not a readable checkpoint ({error}). Start again with another --out."
+            f"{path}: not a readable checkpoint ({error}). Start again with another --output."
         ) from error
     return state
 
@@ -45,7 +47,7 @@ def to_resume(out: Path, resume: bool) -> dict[str, Any] | None:
     """
     checkpoint = out / CHECKPOINT
     if checkpoint.exists() and not resume:
-        raise TrainingError(f"{out}: holds a run already. Add --resume, or give another --out.")
+        raise TrainingError(f"{out}: holds a run already. Add --resume, or give another --output.")
     if resume and not checkpoint.exists():
         raise TrainingError(f"{checkpoint}: nothing to resume. Leave --resume out to start.")
     return load_checkpoint(checkpoint) if resume else None
@@ -76,13 +78,17 @@ def began_with(
         if saved.get("began_with") != repr((begun, *settings)):
             raise TrainingError(
                 f"{out}: this run began with other settings. Give the same options, pictures and "
-                "covis that it began with, or start again with another --out."
+                "covis that it began with, or start again with another --output."
             )
     return {"began_with": repr((recipe, *settings)), "steps": recipe.steps}
 
 
 def save_weights(net: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write the weights with the official key names, whole or not at all."""
+    """Write the weights with the official key names, whole or not at all, as the user's own.
+
+    metadata: one entry at most, as several come in any order; see `licence_in`.
+    """
+    metadata = metadata or {LICENCE: YOURS}
     state = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
     with replacing(path) as file:
         file.write(save(state, metadata))

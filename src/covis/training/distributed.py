@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as parallel
 from torch import Tensor, nn
 
 from covis.errors import ArgumentError, TrainingError
-
-Report = Callable[[str], Any]
-"""What takes a line of text for people."""
+from covis.training.reporting import Report
 
 PATIENCE = timedelta(hours=6)
 """How long a process waits for another: the first one validates while the others wait."""

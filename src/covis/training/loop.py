@@ -38,14 +38,18 @@ from covis.training.checkpoint import (
     BEST,
     CHECKPOINT,
     CURVE,
+    LATEST,
     save_checkpoint,
     save_weights,
     write_curve,
 )
-from covis.training.distributed import Report, Workers
+from covis.training.distributed import Workers
+from covis.training.reporting import Report
 
 LOG_EVERY = 50
 """Updates between two lines; the first update of a process has a line of its own."""
+QUIET = 20.0
+"""Seconds without a line at most, where updates are slow."""
 
 B = TypeVar("B")
 
@@ -76,13 +80,13 @@ class Run(ABC, Generic[B]):
     """One training run: its network and optimiser, in the subclass, and where it stands.
 
     B is what one update learns from. Every method is called on every process, except
-    `candidates`, `save` and `beside_checkpoint`, which only the first process calls.
+    `candidates` and `save`, which only the first process calls.
     """
 
     metric: ClassVar[str]
     """The one of a candidate's metrics that tells which is the best."""
     lower_is_better: ClassVar[bool] = False
-    keeps_start: ClassVar[bool] = False
+    keeps_start: bool = False
     """Whether the state before the first update is checkpointed and measured."""
 
     recipe: Schedule
@@ -121,11 +125,13 @@ class Run(ABC, Generic[B]):
     def prepare(self, out: Path, report: Report) -> None:
         """Called each time the run starts or goes on. Files go to the folder `out`."""
 
-    def beside_checkpoint(self, out: Path) -> None:
-        """Called before each checkpoint is written: what else to keep in the folder `out`."""
+    @property
+    def latest(self) -> nn.Module | None:
+        """What `save` is to keep with each checkpoint, measured or not; None for nothing."""
+        return None
 
     def save(self, net: nn.Module, path: Path) -> None:
-        """Write the weights of the best candidate so far."""
+        """Write the weights of a candidate."""
         save_weights(net, path)
 
     def better(self, metrics: Mapping[str, float]) -> bool:
@@ -162,6 +168,10 @@ class NetRun(Run[B]):
         return rendered(self.batch, range(self.step, self.recipe.steps))
 
     @property
+    def latest(self) -> nn.Module:
+        return self.net
+
+    @property
     def learnt(self) -> list[nn.Parameter]:
         """What the optimiser changes."""
         return list(self.net.parameters())
@@ -196,7 +206,8 @@ def fit(
 ) -> None:
     """Train `run` to its recipe's last step.
 
-    out: a folder that takes `checkpoint.pt`, `best.safetensors` and `curve.csv`. saved: the
+    out: a folder that takes `checkpoint.pt`, `best.safetensors`, the weights that measured best,
+    `latest.safetensors`, those of the checkpoint, and `curve.csv`. saved: the
     checkpoint to go on from, see `to_resume`. notes: what checkpoints hold besides the run's state,
     for `train` to check when it is resumed. report: takes lines of text.
 
@@ -223,6 +234,8 @@ def fit(
     run.prepare(out, keeper.report)
     if run.keeps_start and leads and run.step == 0:
         keeper.measure()
+    if leads:
+        keeper.end()
     with stop_signals() as stopped:
         log = _Log(run, keeper.report)
         for batch in run.batches():
@@ -237,14 +250,11 @@ def fit(
             if last or run.step % run.recipe.validate_every == 0:
                 keeper.measure()
                 log.restart()
-            if last or stops or run.step % run.recipe.checkpoint_every == 0:
-                keeper.checkpoint()
             if stops:
-                keeper.report(
-                    f"stopped after step {run.step} of {run.recipe.steps}; add --resume to the "
-                    "same command to go on"
-                )
+                keeper.stop()
                 raise KeyboardInterrupt
+            if last or run.step % run.recipe.checkpoint_every == 0:
+                keeper.checkpoint()
 
 
 def _check_steps(run: Run[Any], out: Path) -> None:
@@ -262,12 +272,32 @@ class _Keeper:
         self.run, self.out, self.notes, self.report = run, out, notes, report
 
     def checkpoint(self) -> None:
-        self.run.beside_checkpoint(self.out)
+        if self.run.latest is not None:
+            self.run.save(self.run.latest, self.out / LATEST)
         save_checkpoint({"run": self.run.state(), **self.notes}, self.out / CHECKPOINT)
+
+    def stop(self) -> None:
+        """Checkpoint, and say how to go on."""
+        self.checkpoint()
+        step, kept = self.run.step, ""
+        if self.run.latest is not None:
+            kept = f"; its weights are in {self.out / LATEST}"
+        self.report(
+            f"stopped after step {step} of {self.run.recipe.steps}{kept}; add --resume to the "
+            f"same command to go on, and --steps {step} to end there"
+        )
+
+    def end(self) -> None:
+        """Measure and checkpoint the last step, where a run is told to end where it stands."""
+        run = self.run
+        if run.step == run.recipe.steps and (not run.curve or run.curve[-1]["step"] != run.step):
+            self.measure()
+            self.checkpoint()
 
     def measure(self) -> None:
         """Validate, and keep the weights that are better than all before."""
         run = self.run
+        self.report(f"step {run.step}: measuring with what is held out")
         for net, metrics, name in run.candidates():
             told = f"step {run.step}{f', {name}' if name else ''}"
             self.report(f"{told}: {in_words(metrics)}")
@@ -298,9 +328,10 @@ class _Log:
     def tell(self, due: bool) -> None:
         """A line where one is due, or is so at the run's present step."""
         step, steps = self.run.step, self.run.recipe.steps
-        if not (due or self.first or step % LOG_EVERY == 0):
+        took = time.monotonic() - self.began
+        if not (due or self.first or step % LOG_EVERY == 0 or took >= QUIET):
             return
-        speed = self.counted / max(time.monotonic() - self.began, 1e-9)
+        speed = self.counted / max(took, 1e-9)
         text = " ".join(f"{name} {value / self.counted:.4f}" for name, value in self.sums.items())
         self.report(f"step {step}/{steps} ({speed:.2f}/s) {text}")
         self.first = False

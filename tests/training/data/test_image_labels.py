@@ -81,7 +81,7 @@ def test_exception_other_columns(tmp_path, text):
 
 def test_exception_none_is_there(tmp_path):
     (tmp_path / "labels.csv").write_text("image,label\nx.jpg,1\n")
-    with pytest.raises(TrainingError, match=r"none of its 1 pictures is under .* Check --images"):
+    with pytest.raises(TrainingError, match=r"none of its 1 pictures is under .* Check --photos"):
         read_csv(tmp_path, tmp_path / "labels.csv")
 
 

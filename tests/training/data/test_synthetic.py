@@ -8,7 +8,7 @@ import pytest
 
 from covis.images.picture_files import pictures_below
 from covis.training.data.photometric import degrade
-from covis.training.data.photos import load_photos
+from covis.training.data.photos import load_photos, photos_below
 from covis.training.data.synthetic import (
     NO_PLANE,
     Difficulty,
@@ -219,8 +219,9 @@ def test_load_photos(tmp_path):
         "large.png",
         "small.png",
     ]
-    assert [photo.shape for photo in load_photos(tmp_path)] == [(480, 640, 3)] * 3
-    for folder in (tmp_path / "none", tmp_path / "deep"):
-        (folder / "a.JPG").unlink(missing_ok=True)
-        with pytest.raises(TrainingError, match="no picture with sides of 128 pixels"):
-            list(load_photos(folder))
+    paths = photos_below(tmp_path)
+    assert [photo.shape for photo in load_photos(paths)] == [(480, 640, 3)] * 3
+    (tmp_path / "b.png").unlink()
+    for folder, count in ((tmp_path / "none", 0), (tmp_path / "deep", 1), (tmp_path, 2)):
+        with pytest.raises(TrainingError, match=f"{count} photos with sides of 128 pixels or more"):
+            photos_below(folder)

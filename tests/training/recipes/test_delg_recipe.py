@@ -284,9 +284,9 @@ def test_exceptions_of_a_run(photos, tmp_path, tiny):
         training.train(photos, tmp_path / "out", start="random", resume=True)
 
 
-def test_exception_too_few_photos(photos, random_net):
-    with pytest.raises(TrainingError, match="11 photos are too few: 48 are kept"):
-        tiny_run(photos, random_net, held_out=48)
+def test_few_photos_are_shared_out(photos, random_net):
+    few = tiny_run(photos, random_net, held_out=48, start_views=1024)
+    assert (len(few.held_out), few.start_views) == (3, 8 * 8)
     with pytest.raises(TrainingError, match="3 processes cannot share 4 photos"):
         tiny_run(photos, random_net, training.Workers(3, 0))
 

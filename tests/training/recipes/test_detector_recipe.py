@@ -265,8 +265,7 @@ def test_loaded_detectors(shapes, backbone, lift, tmp_path):
 
 def test_exceptions(shapes, backbone, tmp_path):
     data = shapes / "images", shapes / "labels"
-    with pytest.raises(TrainingError, match="8 pictures are too few: 8 are kept"):
-        Run(*data, replace(RECIPE, held_out=8), backbone, None, CPU)
+    assert len(Run(*data, replace(RECIPE, held_out=8), backbone, None, CPU).held_out) == 2
     with pytest.raises(TrainingError, match="pictures of 100 pixels do not fit random"):
         Run(*data, replace(RECIPE, size=100), backbone, None, CPU)
     (tmp_path / "labels").mkdir()

@@ -19,10 +19,11 @@ from covis.errors import TrainingError  # noqa: E402
 from covis.nets.edgepoint import CONFIGURATIONS, EdgePoint, load_official  # noqa: E402
 from covis.training import loop  # noqa: E402
 from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from covis.training.data.photos import load_photos  # noqa: E402
+from covis.training.data.photos import load_photos, photos_below  # noqa: E402
 from covis.training.distributed import Workers  # noqa: E402
 from covis.training.recipes import edgepoint  # noqa: E402
 from covis.training.recipes.edgepoint import edgepoint_features, sample, score_peaks  # noqa: E402
+from covis.training.start import read_start  # noqa: E402
 from covis.training.validation import KEYPOINTS, bundle_features, validate  # noqa: E402
 
 STEPS = 6
@@ -128,7 +129,7 @@ def test_a_checkpoint_of_before_the_common_loop_goes_on(photos, teacher, tmp_pat
 
 
 def test_every_process_draws_pairs_of_its_own(photos, teacher, tiny):
-    pictures, net = list(load_photos(photos)), load_official(teacher)
+    pictures, net = load_photos(photos_below(photos)), load_official(teacher)
     first, second, alone = (
         edgepoint.Run(pictures, tiny("T32", STEPS), net, torch.device("cpu"), workers).batch(4)
         for workers in (Workers(2, 0), Workers(2, 1), None)
@@ -178,9 +179,29 @@ def test_two_processes_end_alike(torchrun, photos, teacher, tmp_path):
         assert sum(line.startswith("step 3/3 ") for line in said) == 1
 
 
-def test_exception_too_few_photos(photos, teacher, tmp_path):
-    with pytest.raises(TrainingError, match="5 photos are too few: 48 are kept for validation"):
-        run(photos, tmp_path / "out", teacher)
+def test_starts_from_the_weights_in_the_package(photos, teacher, tiny):
+    """Though their norms are folded, what a batch of training gives is near what they give."""
+    settings = tiny("E64", STEPS)
+    torch.manual_seed(0)
+    other = EdgePoint(CONFIGURATIONS["E64"]).eval()
+    run = edgepoint.Run(load_photos(photos_below(photos)), settings, other, torch.device("cpu"))
+    run.begin_with("edgepoint")
+    shipped = EdgePoint(CONFIGURATIONS["E64"]).eval()
+    shipped.load_state_dict(read_start("edgepoint-covis", "edgepoint"))
+    images = run._images(np.concatenate([pair.views for pair in run.batch(0).turned]))
+    with torch.no_grad():
+        wanted = shipped(images).descriptors
+        for net, least in ((run.average, 0.9999), (run.net.train(), 0.9)):
+            alike = torch.nn.functional.cosine_similarity(net(images).descriptors, wanted)
+            assert alike.mean() > least
+
+
+def test_exception_too_few_photos(photos, tmp_path):
+    (tmp_path / "few").mkdir()
+    for path in sorted(photos.iterdir())[:2]:
+        (tmp_path / "few" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(TrainingError, match=r"2 photos .* are too few: training takes 3 or more"):
+        run(tmp_path / "few", tmp_path / "out", tmp_path / "no teacher.pth")
     assert not (tmp_path / "out").exists()
 
 
@@ -245,7 +266,7 @@ def test_validation_tells_good_features_from_bad(photos, random_edgepoint):
         if name != "turned"
     }
     good, bad = (
-        validate(extract, list(load_photos(photos)), sets, 0, pairs=2)
+        validate(extract, load_photos(photos_below(photos)), sets, 0, pairs=2)
         for extract in (
             bundle_features(Extractor(max_keypoints=KEYPOINTS)),
             edgepoint_features(random_edgepoint),

@@ -200,20 +200,35 @@ def test_stopped_and_resumed_is_undisturbed(photos, backbone, tmp_path):
     assert [row["step"] for row in runs[0]["curve"]] == [2, 4]
     assert whole.read_bytes() == cut.read_bytes()
 
+    assert {path.name for path in whole.parent.iterdir()} == {
+        "best.safetensors", "latest.safetensors", "checkpoint.pt", "curve.csv", "bundle"
+    }  # fmt: skip
     assert load_lift(whole).kind == backbone.kind
     found = DenseExtractor(str(tmp_path / "whole" / "bundle"))(np.zeros((16, 16, 3), np.uint8))
     assert found.descriptors.shape == (4, 4, 64)
 
 
 def test_exceptions(photos, backbone, tmp_path):
-    with pytest.raises(TrainingError, match="6 photos are too few: 48 are kept"):
-        lift.Run(photos, replace(RECIPE, held_out=48), backbone, CPU)
+    assert len(lift.Run(photos, replace(RECIPE, held_out=48), backbone, CPU).held_out) == 2
+    with pytest.raises(TrainingError, match="0 photos with sides of 307 pixels or more are too f"):
+        lift.train(photos, tmp_path / "out", backbone=backbone, report=str)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(TrainingError, match="views of 100 pixels do not fit random: give a mult"):
         lift.Run(photos, replace(RECIPE, size=100), backbone, CPU)
-    with pytest.raises(TrainingError, match="no picture with sides of 512 pixels"):
-        lift.Run(photos, replace(RECIPE, size=640), backbone, CPU).view(0)
     with pytest.raises(TrainingError, match="3 processes cannot share 2 views"):
         lift.Run(photos, RECIPE, backbone, CPU, workers=Workers(3, 0))
+
+
+def test_starts_from_the_weights_in_the_package(photos):
+    """A run that makes no update yet gives what the model gives."""
+    backbone = lift.load_backbone("xfeat")
+    run = lift.Run(photos, RECIPE, backbone, CPU, start="lift")
+    picture = cv2.imread(str(photos / "0.png"))[:64, :96, ::-1].copy()
+    image = backbone.normalise(lift.as_input(picture[None], CPU))
+    with torch.inference_mode():
+        lifted = run.net.eval().lift(image, backbone(image))[0].permute(1, 2, 0).numpy()
+    found = DenseExtractor("lift-xfeat-covis")(picture)
+    np.testing.assert_allclose(lifted, found.descriptors, atol=2e-3)
 
 
 def test_backbones_by_name(home, random_bundle):

@@ -17,10 +17,18 @@ pytest.importorskip("h5py", reason="scenes need h5py: covis[train]")
 from typer.testing import CliRunner  # noqa: E402
 
 from covis.cli import app  # noqa: E402
-from covis.errors import TrainingError  # noqa: E402
+from covis.errors import BundleError, TrainingError  # noqa: E402
+from covis.features import Extractor  # noqa: E402
+from covis.matching import Matcher  # noqa: E402
 from covis.matching.nearest import mutual_nearest  # noqa: E402
 from covis.nets.lightglue import LightGlue, load_official  # noqa: E402
-from covis.training.data.labelled_pairs import NO_PARTNER, UNKNOWN, LabelledPair  # noqa: E402
+from covis.training.data.labelled_pairs import (  # noqa: E402
+    NO_PARTNER,
+    UNKNOWN,
+    LabelledPair,
+    positions,
+)
+from covis.training.data.photos import load_photos, photos_below  # noqa: E402
 from covis.training.data.synthetic import Difficulty  # noqa: E402
 from covis.training.losses.lightglue import (  # noqa: E402
     assignment_loss,
@@ -230,7 +238,32 @@ def teacher(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("stages", [lightglue.WITH_TEACHER, lightglue.WITHOUT_TEACHER])
+def test_starts_from_the_weights_in_the_package(photos):
+    """Which match as the model does; other sizes are refused."""
+    pictures = load_photos(photos_below(photos))
+    recipe = lightglue.Recipe(steps=2, held_out=2, stages=lightglue.FROM_START)
+    device = torch.device("cpu")
+    run = lightglue.Run(pictures, recipe, "xfeat", None, device, start="lightglue")
+    extract = Extractor(max_keypoints=200, max_size=0)
+    features0, features1 = extract(photos / "0.png"), extract(photos / "1.png")
+    inputs = [
+        torch.from_numpy(values)[None]
+        for each in (features0, features1)
+        for values in (each.descriptors, positions(each))
+    ]
+    with torch.no_grad():
+        log_p = run.net.eval()(*inputs)[0].exp().numpy()
+    found = Matcher("lightglue", full_depth=True)(features0, features1)
+    assert len(found) > 10
+    for (row, column), score in zip(found.indices, found.scores, strict=True):
+        assert log_p[row, column] == pytest.approx(score, abs=1e-3)
+    with pytest.raises(BundleError, match="lightglue: not the weights of LightGlue; "):
+        lightglue.Run(pictures, replace(recipe, dim=8), "xfeat", None, device, start="lightglue")
+
+
+@pytest.mark.parametrize(
+    "stages", [lightglue.WITH_TEACHER, lightglue.WITHOUT_TEACHER, lightglue.FROM_START]
+)
 def test_shares_are_the_whole(stages):
     assert sum(stage.share for stage in stages) == pytest.approx(1)
 

@@ -20,14 +20,21 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train
 from covis.errors import CovisError, TrainingError  # noqa: E402
 from covis.nets.xfeat import load_official  # noqa: E402
 from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from covis.training.data.photos import load_photos  # noqa: E402
+from covis.training.data.photos import load_photos, photos_below  # noqa: E402
 from covis.training.data.synthetic import Difficulty  # noqa: E402
 from covis.training.distributed import Workers  # noqa: E402
 from covis.training.recipes import xfeat  # noqa: E402
-from covis.training.recipes.xfeat import WITH_TEACHER, WITHOUT_TEACHER, Recipe, train  # noqa: E402
+from covis.training.recipes.xfeat import (  # noqa: E402
+    FROM_START,
+    WITH_TEACHER,
+    WITHOUT_TEACHER,
+    Recipe,
+    train,
+)
+from covis.training.start import read_start  # noqa: E402
 from covis.training.validation import validate  # noqa: E402
 
-STAGES = [WITH_TEACHER, WITHOUT_TEACHER]
+STAGES = [WITH_TEACHER, WITHOUT_TEACHER, FROM_START]
 
 
 @pytest.mark.parametrize("stages", STAGES)
@@ -107,15 +114,13 @@ def photos(tmp_path_factory):
     return draw_photos(tmp_path_factory.mktemp("photos"), 6)
 
 
-def test_exception_too_few_photos(photos, tmp_path):
-    with pytest.raises(TrainingError, match="6 photos are too few: 48 are kept for validation"):
-        train(photos, tmp_path / "out")
-    assert not (tmp_path / "out" / "checkpoint.pt").exists()
-
-
-def test_exception_no_photos(tmp_path):
-    with pytest.raises(TrainingError, match="no picture with sides"):
-        train(tmp_path, tmp_path / "out")
+def test_exception_too_few_photos(tmp_path):
+    """Said before anything else, as that the teacher is not there."""
+    (tmp_path / "photos").mkdir()
+    draw_photos(tmp_path / "photos", 2)
+    with pytest.raises(TrainingError, match="2 photos with sides of 128 pixels or more are too fe"):
+        train(tmp_path / "photos", tmp_path / "out", teacher=tmp_path / "none.pt")
+    assert not (tmp_path / "out").exists()
 
 
 def test_exception_out_holds_a_run(photos, tmp_path):
@@ -253,11 +258,32 @@ def test_resumed_to_more_steps_goes_on(photos, tmp_path):
     assert load_checkpoint(tmp_path / "out" / "checkpoint.pt")["run"]["step"] == 5
 
 
+def test_starts_from_the_weights_in_the_package(photos):
+    """And stays near them: they are their own teacher."""
+    stages = tuple(replace(stage, size=64, pairs=2) for stage in FROM_START)
+    recipe = Recipe(steps=4, held_out=2, stages=stages, warmup=1)
+    pictures = load_photos(photos_below(photos))
+    run = xfeat.Run(pictures, recipe, None, torch.device("cpu"), start="xfeat")
+    shipped = read_start("xfeat-covis", "xfeat")
+    for name, value in run.average.state_dict().items():
+        assert torch.equal(value, shipped[name]), name
+    assert run.keeps_start
+    losses = run.train_step(run.batch(0))
+    assert losses["keypoints"] < 0.01
+    for name, value in run.net.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, shipped[name], rtol=0, atol=5e-4)
+    with pytest.raises(TrainingError, match="a model of lightglue; this run needs one of xfeat"):
+        xfeat.Run(pictures, recipe, None, torch.device("cpu"), start="lightglue-xfeat-covis")
+
+
 def test_every_process_draws_pairs_of_its_own(photos):
     stages = tuple(replace(stage, size=64, pairs=1) for stage in WITHOUT_TEACHER)
     recipe = Recipe(steps=6, held_out=2, stages=stages)
     first, second, alone = (
-        xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"), workers).batch(3)
+        xfeat.Run(
+            load_photos(photos_below(photos)), recipe, None, torch.device("cpu"), workers
+        ).batch(3)
         for workers in (Workers(2, 0), Workers(2, 1), None)
     )
     np.testing.assert_array_equal(first[0].views, alone[0].views)
@@ -289,7 +315,7 @@ def test_two_processes_end_alike(torchrun, photos, tmp_path):
 
 def test_blends_lie_between_the_end_of_imitation_and_the_last_weights(photos):
     recipe = Recipe(steps=1, held_out=2, stages=WITHOUT_TEACHER, blends=(0.0, 0.25))
-    run = xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"))
+    run = xfeat.Run(load_photos(photos_below(photos)), recipe, None, torch.device("cpu"))
     assert not list(run.blends())
     name = "block3.0.layer.0.weight"
     run.anchor = {k: v.clone() for k, v in run.average.state_dict().items()}
@@ -301,7 +327,7 @@ def test_blends_lie_between_the_end_of_imitation_and_the_last_weights(photos):
 
 def test_validation_tells_good_networks_from_bad(photos, shared):
     good = load_official(shared / "weights" / "xfeat" / "xfeat.safetensors")
-    held_out = list(load_photos(photos))
+    held_out = load_photos(photos_below(photos))
     torch.manual_seed(0)
     sets = xfeat.pair_sets(Difficulty(rotation=10, zoom=1.2, tilt=10, light=0.3))
     results = [
@@ -316,7 +342,7 @@ def test_batches_are_those_of_the_steps(photos):
     """Rendered ahead or not, and from whichever step on."""
     stages = tuple(replace(stage, size=64, pairs=1) for stage in WITHOUT_TEACHER)
     recipe = Recipe(steps=6, held_out=2, stages=stages)
-    run = xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"))
+    run = xfeat.Run(load_photos(photos_below(photos)), recipe, None, torch.device("cpu"))
     assert len(run.held_out) == 2
     assert len(run.photos) == 4
     whole = [pairs[0].views for pairs in run.batches()]
@@ -334,7 +360,7 @@ def test_batches_are_those_of_the_steps(photos):
 def test_average_follows_the_network(photos):
     stages = tuple(replace(stage, size=64, pairs=2) for stage in WITHOUT_TEACHER)
     recipe = Recipe(steps=4, held_out=2, stages=stages, warmup=1)
-    run = xfeat.Run(list(load_photos(photos)), recipe, None, torch.device("cpu"))
+    run = xfeat.Run(load_photos(photos_below(photos)), recipe, None, torch.device("cpu"))
     before = {k: v.clone() for k, v in run.average.state_dict().items()}
     losses = run.train_step(run.batch(0))
     assert run.step == 1

@@ -35,7 +35,6 @@ from covis.evaluation.datasets.google_landmarks import (
 )
 from covis.evaluation.datasets.queries import read_queries
 from covis.evaluation.datasets.revisited import Revisited, evaluate_revisited, read_revisited
-from covis.evaluation.method import SIFT_RATIO
 from covis.evaluation.metrics.retrieval import (
     mean_average_precision,
     recall_at,
@@ -45,6 +44,7 @@ from covis.evaluation.protocol import counting
 from covis.evaluation.published_results import published_for
 from covis.evaluation.tables import Row
 from covis.features import Extractor
+from covis.features.registry import ratio_of
 from covis.images.decode import load_image
 from covis.matching import Matcher, needs_semi_dense
 from covis.messages import counted
@@ -231,7 +231,7 @@ def rank_and_check(
     rows = [Row("retrieval", name, part, score(ranked), queries, note)]
     if not top:
         return rows
-    ratio = SIFT_RATIO if extract.model == "sift" and settings.matcher != "lightglue" else None
+    ratio = None if settings.matcher == "lightglue" else ratio_of(extract.model)
     match = Matcher(
         settings.matcher,
         features=extract.source,

@@ -83,7 +83,7 @@ def read_csv(images: Path, table: Path) -> LabelledPhotos:
     if rows and not found:
         raise TrainingError(
             f"{table}: none of its {len(rows)} pictures is under {images}; the first would be "
-            f"{rows[0][0]}. Check --images."
+            f"{rows[0][0]}. Check --photos."
         )
     return _labelled(images, found)
 
@@ -110,7 +110,7 @@ def _rows(images: Path, reader: csv.DictReader[str], table: Path) -> Iterable[tu
 def _labelled(images: Path, pairs: Iterable[tuple[Path, str]]) -> LabelledPhotos:
     found = sorted(pairs)
     if not found:
-        raise TrainingError(f"{images}: no pictures to learn from. Give a folder with --images.")
+        raise TrainingError(f"{images}: no pictures to learn from. Give a folder with --photos.")
     classes, labels = np.unique([label for _, label in found], return_inverse=True)
     return LabelledPhotos(
         tuple(path for path, _ in found), labels.astype(np.int64), tuple(classes.tolist())

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 from numpy.typing import NDArray
 
-from covis.errors import ImageError, TrainingError
+from covis.errors import ImageError
 from covis.images.decode import load_image
+from covis.images.opened import opened
 from covis.images.picture_files import pictures_below
+from covis.training.data.held_out import LEAST, check_enough
+from covis.training.reporting import Report, paced
+
+
+def photos_below(folder: Path, min_side: int = 128) -> list[Path]:
+    """The pictures under `folder`, once it is sure that there are some to train with.
+
+    Looks only at what files say of themselves, and only until there are enough. Raises
+    TrainingError when too few have sides of `min_side` pixels or more.
+    """
+    paths = pictures_below(folder)
+    enough = 0
+    for path in paths:
+        enough += _large_enough(path, min_side)
+        if enough == LEAST:
+            return paths
+    check_enough(enough, folder=folder, what=f"with sides of {min_side} pixels or more")
+    return paths
+
+
+def _large_enough(path: Path, min_side: int) -> bool:
+    try:
+        with opened(path) as (_, picture):
+            return min(picture.size) >= min_side
+    except ImageError:
+        return False
 
 
 def read_photo(path: Path, max_side: int = 640, min_side: int = 128) -> NDArray[Any] | None:
@@ -26,19 +53,15 @@ def read_photo(path: Path, max_side: int = 640, min_side: int = 128) -> NDArray[
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if min(pixels.shape[:2]) >= min_side else None
 
 
-def load_photos(folder: Path, max_side: int = 640, min_side: int = 128) -> Iterator[NDArray[Any]]:
-    """The pictures under `folder` that `read_photo` takes, decoded.
-
-    Raises TrainingError when there is none.
-    """
-    found = 0
-    for path in pictures_below(folder):
+def load_photos(
+    paths: Sequence[Path], report: Report = str, max_side: int = 640, min_side: int = 128
+) -> list[NDArray[Any]]:
+    """Those of the pictures that `read_photo` takes, decoded. report: hears how far it is."""
+    tell = paced(report)
+    photos = []
+    for done, path in enumerate(paths, 1):
         photo = read_photo(path, max_side, min_side)
         if photo is not None:
-            found += 1
-            yield photo
-    if not found:
-        raise TrainingError(
-            f"{folder}: no picture with sides of {min_side} pixels or more. "
-            "Give a folder of photographs with --photos."
-        )
+            photos.append(photo)
+        tell(f"read {done} of {len(paths)} photos")
+    return photos

@@ -35,10 +35,11 @@ from covis.nets.xfeat import SIZE_MULTIPLE, XFeat
 from covis.runtime.bundle import find_bundle
 from covis.training import schedule
 from covis.training.checkpoint import BEST, load_checkpoint, save_checkpoint, to_resume
+from covis.training.data.held_out import check_enough, held_out_of
 from covis.training.data.image_labels import LabelledPhotos, read_csv, read_folders, read_unlabelled
 from covis.training.data.photos import read_photo
 from covis.training.data.views import CROP, HARD, SAME, Change, render_view
-from covis.training.distributed import Report, Workers, join
+from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, NetRun, fit, stop_signals
 from covis.training.losses.delg import (
     ATTENTION_WEIGHT,
@@ -48,6 +49,7 @@ from covis.training.losses.delg import (
     contrast_loss,
     reconstruction_loss,
 )
+from covis.training.reporting import Report, paced
 
 Loss = Literal["arcface", "contrast"]
 
@@ -143,14 +145,11 @@ class Run(NetRun[Batch]):
         workers: Workers | None = None,
     ) -> None:
         super().__init__(device, workers)
-        if len(photos) < 2 * recipe.held_out:
-            raise TrainingError(
-                f"{len(photos)} photos are too few: {recipe.held_out} are kept for validation, "
-                "and as many are needed to learn from. Give a folder with more."
-            )
+        check_enough(len(photos))
+        count = held_out_of(len(photos), recipe.held_out)
         order = np.random.default_rng(recipe.seed).permutation(len(photos))
-        self.held_out = photos.only(np.sort(order[: recipe.held_out]))
-        self.photos = photos.only(np.sort(order[recipe.held_out :]))
+        self.held_out = photos.only(np.sort(order[:count]))
+        self.photos = photos.only(np.sort(order[count:]))
         self.recipe: Recipe = recipe
         self.workers.check_shares(recipe.batch, "photos")
         torch.manual_seed(recipe.seed)
@@ -214,7 +213,8 @@ class Run(NetRun[Batch]):
         photos, count = self.photos, self.recipe.batch
         if self.recipe.loss == "arcface":
             return rng.integers(0, len(photos), count)
-        classes = rng.choice(len(photos.classes), count, replace=len(photos.classes) < count)
+        count = min(count, len(photos.classes))
+        classes = rng.choice(len(photos.classes), count, replace=False)
         order = np.argsort(photos.labels, kind="stable")
         ends = np.searchsorted(photos.labels[order], [classes, classes + 1])
         return order[rng.integers(ends[0], ends[1])]
@@ -285,20 +285,26 @@ class Run(NetRun[Batch]):
 
     def begin(self, report: Report) -> None:
         if self.recipe.start_views:
-            report(f"looking at {self.recipe.start_views} views for the head to start from")
-            self.start_head()
+            report(f"looking at {self.start_views} views for the head to start from")
+            self.start_head(report)
 
     def prepare(self, out: Path, report: Report) -> None:
         if self.recipe.kept:
             self.keep_views(out / f"views-{self.workers.rank}.pt", report)
 
-    def start_head(self) -> None:
+    @property
+    def start_views(self) -> int:
+        """As the recipe says, but no more than `VIEWS_A_PHOTO` of each photo."""
+        return min(self.recipe.start_views, VIEWS_A_PHOTO * len(self.photos))
+
+    def start_head(self, report: Report = str) -> None:
         """Begin with the directions that views' features have most of, and with the principal
         components of pooled views, each scaled to the same variance."""
         self.net.eval()
-        recipe, backbone = self.recipe, self.net.backbone
+        recipe, backbone, count = self.recipe, self.net.backbone, self.start_views
+        tell = paced(report)
         rng = np.random.default_rng((recipe.seed, 0, 1))
-        drawn = [int(index) for index in rng.integers(0, len(self.photos), recipe.start_views)]
+        drawn = [int(index) for index in rng.integers(0, len(self.photos), count)]
         look = [
             (index, recipe.views[place % len(recipe.views)], 0, 1, place)
             for place, index in enumerate(drawn)
@@ -307,12 +313,16 @@ class Run(NetRun[Batch]):
             reduce = backbone.deepen.reduce
             backbone.deepen.reduce = nn.Identity()  # type: ignore[assignment]
             moments = []
-            for arguments in look[: recipe.start_views // 4]:
+            for done, arguments in enumerate(look[: max(count // 4, 1)], 1):
+                tell(f"seen {done} of {count // 4} views")
                 rows = self._deep(self.photos, *arguments).flatten(2)[0]
                 moments.append(rows @ rows.T / rows.square().sum())
             backbone.deepen.reduce = reduce
             start_directions(reduce, torch.stack(moments).mean(dim=0))
-        pooled = [self._pooled(self.photos, *arguments) for arguments in look]
+        pooled = []
+        for done, arguments in enumerate(look, 1):
+            pooled.append(self._pooled(self.photos, *arguments))
+            tell(f"seen {done} of {count} views")
         whiten(self.net.head.whiten, torch.cat(pooled))
 
     def keep_views(self, path: Path, report: Report = print) -> None:
@@ -337,6 +347,7 @@ class Run(NetRun[Batch]):
                 kept, begin = saved["kept"], saved["done"]
         if begin < len(self.photos):
             report(f"making {len(changes)} views of each of {len(self.photos)} photos")
+        tell = paced(report)
         with stop_signals() as stopped:
             for index in range(begin, len(self.photos)):
                 if index % workers.count == workers.rank:
@@ -344,8 +355,7 @@ class Run(NetRun[Batch]):
                         pooled = self._pooled(self.photos, index, change, 0, 6, place)
                         kept[index, place] = pooled[0]
                 done, stops = index + 1, stopped()
-                if done % 50 == 0 or done == len(self.photos) or stops:
-                    report(f"views of {done} of {len(self.photos)} photos")
+                tell(f"views of {done} of {len(self.photos)} photos")
                 if done % 200 == 0 or done == len(self.photos) or stops:
                     save_checkpoint({"kept": kept, "done": done, "directions": directions}, path)
                 if stops:
@@ -395,6 +405,8 @@ class Run(NetRun[Batch]):
         }
 
 
+VIEWS_A_PHOTO = 8
+"""That the head starts from, at most."""
 DISTRACTORS = 4
 """Photos of the training set beside each held-out one when validating."""
 
@@ -485,9 +497,10 @@ def train(
     ):
         raise TrainingError(
             f"{out}: this run began otherwise. Go on with the covis and the options it began "
-            "with, or start again with another --out."
+            "with, or start again with another --output."
         )
     photos = _read(Path(images), labels)
+    check_enough(len(photos), folder=Path(images))
     report = workers.once(report)
     report(f"{len(photos)} photos, {len(photos.classes)} classes")
     torch.manual_seed(seed)

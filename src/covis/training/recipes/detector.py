@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from covis.errors import BundleError, TrainingError
 from covis.evaluation.datasets.boxes import Detections, LabelledImage, average_precision, read_yolo
 from covis.images.decode import load_image
-from covis.nets.dense import Backbone, fingerprint
+from covis.nets.dense import Backbone, fingerprint, older_fingerprint
 from covis.nets.detector import Detector, Predictions
 from covis.nets.lift import FeatureKind, LiFT
 from covis.nets.pyramid import feature_maps, pyramid_strides
@@ -32,8 +32,9 @@ from covis.nets.weights import load_strictly, read_state_dict
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.tensors import as_input
-from covis.training.distributed import Report, Workers, join
+from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, NetRun, fit
+from covis.training.reporting import Report
 from covis.training.schedule import Stage, StagedRecipe
 from covis.types import Source
 
@@ -346,7 +347,8 @@ def load_detector(
         made = Made(kind=kind, **values | {"classes": tuple(values["classes"])})
     except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
         raise BundleError(f"{path}: no detector of 'covis train detector' ({error}).") from error
-    if not made.kind.same_as(backbone.kind) or made.lift != (fingerprint(lift) if lift else ""):
+    known = {fingerprint(lift), older_fingerprint(lift)} if lift else {""}
+    if not made.kind.same_as(backbone.kind) or made.lift not in known:
         raise BundleError(
             f"{path}: was trained on {made.kind}, {'lifted' if made.lift else 'not lifted'}; give "
             "that backbone and the same LiFT."

@@ -26,14 +26,13 @@ from torch import Tensor, nn
 from covis.errors import TrainingError
 from covis.features import Extractor
 from covis.nets.edgepoint import CONFIGURATIONS, SIZE_MULTIPLE, STRIDE, EdgePoint, load_official
-from covis.nets.weights import load_strictly, read_state_dict
-from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
+from covis.training.checkpoint import BEST, began_with, to_resume
 from covis.training.data.held_out import hold_out
-from covis.training.data.photos import load_photos
+from covis.training.data.photos import load_photos, photos_below
 from covis.training.data.scenes import Scenes
 from covis.training.data.synthetic import CELL, Difficulty, Pair, render_pair
 from covis.training.data.turned_views import TurnedPair, Turning, render_turned
-from covis.training.distributed import Report, Workers, join
+from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, fit, in_words, rendered
 from covis.training.loop import Run as TrainingRun
 from covis.training.losses.edgepoint import (
@@ -44,11 +43,11 @@ from covis.training.losses.edgepoint import (
     score_loss,
 )
 from covis.training.moving_average import follow
+from covis.training.reporting import Report
 from covis.training.schedule import stage_at
+from covis.training.start import begin_with, give_norms_their_share
 from covis.training.validation import KEYPOINTS, Extract, PairSet, bundle_features, validate
 
-LATEST = "latest.safetensors"
-"""The weights of the last checkpoint."""
 BORDER = 4
 """Pixels without keypoints at a view's sides."""
 SPLIT_SEED = 0
@@ -200,11 +199,14 @@ class Run(TrainingRun[Batch]):
         """On its device, in the layout that convolutions are fastest in."""
         return net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def begin_with(self, weights: Path) -> None:
-        """Take the weights of a file. Raises BundleError when they do not fit."""
-        state = read_state_dict(weights)
-        for net in (self.net, self.average):
-            load_strictly(net, state, weights)
+    def begin_with(self, start: str | Path) -> None:
+        """Take the weights of a file or a model. Raises BundleError when they do not fit."""
+        begin_with(self.net, start, "edgepoint")
+        self.keeps_start = True
+        batch = self.batch(0)
+        views = [pair.views for pair in batch.turned] + [pair.views for pair in batch.scenes]
+        give_norms_their_share(self.net, self._images(np.concatenate(views)))
+        self.average.load_state_dict(self.net.state_dict())
 
     def state(self) -> dict[str, Any]:
         return super().state() | {
@@ -224,6 +226,7 @@ class Run(TrainingRun[Batch]):
     def begin(self, report: Report) -> None:
         if not self.workers.leads:
             return
+        report("measuring the teacher and the package's features, to compare with")
         peers = {
             "teacher": edgepoint_features(self.teacher),
             "xfeat": bundle_features(Extractor(max_keypoints=KEYPOINTS)),
@@ -285,8 +288,9 @@ class Run(TrainingRun[Batch]):
         found = self.validate(edgepoint_features(self.average))
         yield Candidate(self.average, found | self.peers)
 
-    def beside_checkpoint(self, out: Path) -> None:
-        save_weights(self.average, out / LATEST)
+    @property
+    def latest(self) -> EdgePoint:
+        return self.average
 
     def _images(self, views: NDArray[np.uint8]) -> Tensor:
         """(B, S, S) -> normalised [B, 1, S, S]."""
@@ -474,7 +478,7 @@ def train(
     configuration: str = Recipe.configuration,
     steps: int | None = None,
     seed: int = 0,
-    start: Path | None = None,
+    start: str | Path | None = None,
     scenes: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
@@ -485,8 +489,8 @@ def train(
     out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names),
     `latest.safetensors` and `curve.csv`, where the teacher and xfeat-covis stand on each line.
     teacher: published EdgePoint2 weights. start: weights of the same configuration to begin with,
-    random ones by default. scenes: a folder in MegaDepth's layout, to learn real parallax from. A
-    run that is resumed keeps its configuration and seed.
+    see `covis.training.start.read_start`: random ones by default. scenes: a folder in MegaDepth's
+    layout, to learn real parallax from. A run that is resumed keeps its configuration and seed.
 
     Raises TrainingError when there are too few photos or the teacher's descriptors have another
     length, `out` holds a run and `resume` is not given, there is none to resume or it began
@@ -506,7 +510,9 @@ def train(
     report = workers.once(report)
     report(f"reading the photos under {photos}")
     places = None if scenes is None else Scenes(scenes)
-    run = Run(list(load_photos(photos)), recipe, load_official(teacher), where, workers, places)
+    paths = photos_below(photos)
+    taught = load_official(teacher)
+    run = Run(load_photos(paths, report), recipe, taught, where, workers, places)
     if saved is None and start is not None:
         run.begin_with(start)
     fit(run, out, saved=saved, notes=notes, report=report)

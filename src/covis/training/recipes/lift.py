@@ -32,11 +32,13 @@ from covis.nets.lift import LiFT, enlarge, load_lift, metadata
 from covis.runtime.bundle import find_bundle, installed_bundle
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
-from covis.training.data.photos import read_photo
+from covis.training.data.photos import photos_below, read_photo
 from covis.training.data.tensors import as_input
-from covis.training.distributed import Report, Workers, join
+from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, NetRun, fit, in_words, rendered
+from covis.training.reporting import Report
 from covis.training.schedule import Stage, StagedRecipe
+from covis.training.start import begin_with
 
 Loss = Literal["cosine", "l1", "l2"]
 Halving = Literal["stride", "mean"]
@@ -142,6 +144,7 @@ class Run(NetRun[Batch]):
         *,
         cache: Path | None = None,
         workers: Workers | None = None,
+        start: str | Path | None = None,
     ) -> None:
         """cache: an existing folder to keep features in; None to keep none."""
         super().__init__(device, workers)
@@ -158,6 +161,9 @@ class Run(NetRun[Batch]):
         self.backbone = backbone.to(device)
         torch.manual_seed(recipe.seed)
         self.net: LiFT = LiFT(backbone.kind, recipe.residual).to(device)
+        self.keeps_start = start is not None
+        if start is not None:
+            begin_with(self.net, start, "lift")
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=recipe.stages[0].rate)
 
     def bytes_to_keep(self) -> int:
@@ -190,14 +196,14 @@ class Run(NetRun[Batch]):
 
     def _readable(self, paths: list[Path], index: int) -> NDArray[Any]:
         """The photo at `index`, or the next one after it that is whole and large enough; BGR."""
-        size = self.recipe.size
+        least = least_side(self.recipe)
         for place in range(index, index + len(paths)):
-            photo = read_photo(paths[place % len(paths)], 2 * size, round(size / ENLARGED))
+            photo = read_photo(paths[place % len(paths)], 2 * self.recipe.size, least)
             if photo is not None:
                 return photo
         raise TrainingError(
-            f"{paths[index].parent}: no picture with sides of {round(size / ENLARGED)} pixels or "
-            "more. Give larger photos, or smaller views with --size."
+            f"{paths[index].parent}: no picture with sides of {least} pixels or more. Give larger "
+            "photos, or smaller views with --size."
         )
 
     def batches(self) -> Iterator[Batch]:
@@ -282,7 +288,7 @@ class Run(NetRun[Batch]):
         save_weights(net, path, metadata(self.net))
 
     def prepare(self, out: Path, report: Report) -> None:
-        if self.workers.leads and self.step == 0:
+        if self.workers.leads and self.step == 0 and not self.keeps_start:
             report(f"step 0: {in_words(self.validate())}")
 
     @torch.inference_mode()
@@ -305,6 +311,11 @@ class Run(NetRun[Batch]):
                 sums[name] += float(distance(lifted, target, "cosine"))
                 sums[f"{name}_bilinear"] += float(distance(enlarged, target, "cosine"))
         return {name: round(total / len(self.held_out), 5) for name, total in sums.items()}
+
+
+def least_side(recipe: Recipe) -> int:
+    """Of a photo, in pixels."""
+    return round(recipe.size / ENLARGED)
 
 
 def crop(photo: NDArray[Any], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -361,6 +372,7 @@ def train(
     out: Path,
     *,
     backbone: Backbone,
+    start: str | Path | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     device: str = "cpu",
@@ -368,10 +380,11 @@ def train(
 ) -> Path:
     """Train LiFT on the photographs under `photos`; returns the best weights' path.
 
-    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names, and
-    which features they are for), `curve.csv`, `features-.../`, which may be deleted at any
-    time, and, with XFeat, `bundle/`, a model of both. Under `torchrun` the processes share each
-    update's views.
+    out: takes `checkpoint.pt` (to resume from), `best.safetensors` and `latest.safetensors`
+    (official key names, and which features they are for), `curve.csv`, and, with XFeat, `bundle/`,
+    a model of both; until the run is through `features-.../` as well, which may be deleted at any
+    time. start: weights to begin with, see `covis.training.start.read_start`. Under `torchrun` the
+    processes share each update's views.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is not
     given, there is none to resume or it began otherwise.
@@ -381,7 +394,8 @@ def train(
     saved = to_resume(out, resume)
     recipe = recipe or recipe_for(backbone)
     notes = began_with(out, saved, recipe, backbone.kind)
-    run = Run(Path(photos), recipe, backbone, where, workers=workers)
+    photos_below(photos, least_side(recipe))
+    run = Run(Path(photos), recipe, backbone, where, workers=workers, start=start)
     out.mkdir(parents=True, exist_ok=True)
     needed = run.bytes_to_keep()
     keeps = shutil.disk_usage(out).free > ROOM * needed if saved is None else saved["keeps"]
@@ -392,6 +406,9 @@ def train(
     kept = "kept" if keeps else "not kept, the disk is too full"
     report(f"{len(run.photos)} photos; features of {needed / 2**30:.1f} GiB are {kept}")
     fit(run, out, saved=saved, notes=notes | {"keeps": keeps}, report=report)
+    workers.wait()
+    if workers.leads and run.cache is not None:
+        shutil.rmtree(run.cache, ignore_errors=True)
     if workers.leads and isinstance(backbone, XFeatMap):
         _write_bundle(run, backbone, out)
     return out / BEST

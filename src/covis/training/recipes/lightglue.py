@@ -27,10 +27,10 @@ from covis.nets.lightglue import LightGlue, load_official
 from covis.training.checkpoint import BEST, began_with, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.labelled_pairs import LabelledPair, render_labelled
-from covis.training.data.photos import load_photos
+from covis.training.data.photos import load_photos, photos_below
 from covis.training.data.scenes import Scenes
 from covis.training.data.synthetic import Difficulty
-from covis.training.distributed import Report, Workers, join
+from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, fit
 from covis.training.loop import Run as TrainingRun
 from covis.training.losses.lightglue import (
@@ -42,7 +42,9 @@ from covis.training.losses.lightglue import (
     trace,
 )
 from covis.training.moving_average import follow
+from covis.training.reporting import Report
 from covis.training.schedule import StagedRecipe
+from covis.training.start import begin_with
 
 REUSE = 4
 """Steps that a pair takes part in: rendering it costs as much as learning from it."""
@@ -95,6 +97,11 @@ WITHOUT_TEACHER = (
     Stage(0.95, 400, 512, 4, 5e-4, 1e-5, HARD, truth=1.0, real=0.8),
     Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
 )
+FROM_START = (
+    Stage(0.95, 400, 512, 4, 5e-4, 1e-5, HARD, truth=1.0, kept=4, real=0.8),
+    Stage(0.05, 480, 1024, 4, 1e-3, 1e-4, HARD, real=0.5, confidence=True),
+)
+"""From weights that match already: the first layers stay as they are."""
 INNER = 0.3
 """Weight of the heads of all inner layers together, beside the last one's."""
 
@@ -178,8 +185,10 @@ class Run(TrainingRun[Batch]):
         *,
         scenes: Scenes | None = None,
         workers: Workers | None = None,
+        start: str | Path | None = None,
     ) -> None:
         super().__init__(device, workers)
+        self.keeps_start = start is not None
         self.held_out, self.photos = hold_out(photos, recipe.held_out, recipe.seed)
         self.recipe: Recipe = recipe
         most = max(VALIDATION_KEYPOINTS, *(stage.keypoints for stage in recipe.stages))
@@ -202,9 +211,11 @@ class Run(TrainingRun[Batch]):
             ).to(device)
             for _ in range(2)
         )
-        if teacher is None:
+        if start is not None:
+            begin_with(self.net, start, "lightglue")
+        elif teacher is None:
             as_nearest_neighbour(self.net)
-        else:
+        if teacher is not None:
             _check_teacher(teacher, self.net)
             teacher.to(device).requires_grad_(False)
         self.teacher = teacher
@@ -222,6 +233,10 @@ class Run(TrainingRun[Batch]):
         )
         self.tuning = torch.optim.AdamW([p for _, p in learnt], betas=(0.9, 0.98), weight_decay=0.0)
         self._validation: list[LabelledPair] = []
+
+    @property
+    def latest(self) -> LightGlue:
+        return self.average
 
     def state(self) -> dict[str, Any]:
         return super().state() | {
@@ -395,6 +410,7 @@ def train(
     features: str = "xfeat",
     teacher: Path | None = None,
     scenes: Path | None = None,
+    start: str | Path | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     device: str = "cpu",
@@ -403,32 +419,41 @@ def train(
     """Train LightGlue for `features` on the photographs under `photos`; returns the best
     weights' path.
 
-    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names) and
-    `curve.csv`. teacher: published weights of the same sizes for such descriptors, to imitate
-    first. scenes: a folder in MegaDepth's layout, to learn from real scenes too. Under
-    `torchrun` every process draws its own pairs, and gradients are averaged.
+    out: takes `checkpoint.pt` (to resume from), `best.safetensors` and `latest.safetensors`
+    (official key names) and `curve.csv`. teacher: published weights of the same sizes for such
+    descriptors, to imitate first. scenes: a folder in MegaDepth's layout, to learn from real
+    scenes too. start: weights of the recipe's sizes to begin with, see
+    `covis.training.start.read_start`. Under `torchrun` every process draws its own pairs, and
+    gradients are averaged.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
-    not given, there is none to resume or it began otherwise; BundleError when the features or
-    the teacher do not load.
+    not given, there is none to resume or it began otherwise; BundleError when the features, the
+    teacher or the start do not load.
     """
     out = Path(out)
     where, workers = join(device)
     recipe = recipe or Recipe()
     if teacher is None:
         recipe = replace(recipe, stages=WITHOUT_TEACHER)
+    if start is not None:
+        last = recipe.layers - 1
+        stages = (replace(stage, kept=min(stage.kept, last)) for stage in FROM_START)
+        recipe = replace(recipe, stages=tuple(stages))
     saved = to_resume(out, resume)
     notes = began_with(out, saved, recipe, features, teacher is not None, scenes is not None)
     report = workers.once(report)
     report(f"reading the photos under {photos}")
+    paths = photos_below(photos)
+    taught = None if teacher is None else load_official(teacher)
     run = Run(
-        list(load_photos(photos)),
+        load_photos(paths, report),
         recipe,
         features,
-        None if teacher is None else load_official(teacher),
+        taught,
         where,
         scenes=None if scenes is None else Scenes(scenes),
         workers=workers,
+        start=start,
     )
     fit(run, out, saved=saved, notes=notes, report=report)
     return out / BEST

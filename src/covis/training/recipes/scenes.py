@@ -23,7 +23,7 @@ from covis.training.data.game_maps import Archives, Renderer, read_level
 from covis.training.data.game_maps.archives import open_games
 from covis.training.data.game_maps.materials import Materials
 from covis.training.data.game_maps.places import Layout, Pair, find_pair
-from covis.training.data.photos import load_photos
+from covis.training.data.photos import load_photos, photos_below
 
 PART = 25
 """Pairs of one scene_info file."""
@@ -75,7 +75,7 @@ def render_scenes(
 
 
 def _some_photos(folder: Path, seed: int) -> list[NDArray[Any]]:
-    photos = list(load_photos(folder))
+    photos = load_photos(photos_below(folder))
     order = np.random.default_rng(seed).permutation(len(photos))[:PHOTOS]
     return [cv2.cvtColor(photos[i], cv2.COLOR_BGR2RGB) for i in order]
 

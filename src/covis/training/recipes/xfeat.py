@@ -26,9 +26,9 @@ from covis.features.xfeat import peaks, sample_descriptors
 from covis.nets.xfeat import STRIDE, XFeat, XFeatOutput, load_official
 from covis.training.checkpoint import BEST, to_resume
 from covis.training.data.held_out import hold_out
-from covis.training.data.photos import load_photos
+from covis.training.data.photos import load_photos, photos_below
 from covis.training.data.synthetic import Difficulty, Pair, render_pair
-from covis.training.distributed import Report, Workers, join
+from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, NetRun, fit
 from covis.training.losses.xfeat import (
     descriptor_loss,
@@ -38,7 +38,9 @@ from covis.training.losses.xfeat import (
     reliability_loss,
 )
 from covis.training.moving_average import follow
+from covis.training.reporting import Report
 from covis.training.schedule import StagedRecipe
+from covis.training.start import begin_with
 from covis.training.validation import KEYPOINTS, Extract, PairSet, validate
 
 IMITATION_WEIGHTS = {
@@ -85,6 +87,12 @@ WITHOUT_TEACHER = (
     Stage(0.40, 256, 5, 1e-3, 1e-3, MILD, correspondence=1.0),
     Stage(0.60, 320, 5, 1e-3, 1e-6, HARD, correspondence=1.0),
 )
+FROM_START = (
+    Stage(0.10, 384, 4, 1e-4, 2e-4, HARD, imitation=1.0, correspondence=0.2, freeze_norms=True),
+    Stage(0.90, 384, 4, 2e-4, 1e-6, HARD, imitation=1.0, correspondence=0.2, freeze_norms=True),
+)
+"""From weights that match already: as the end of `WITH_TEACHER`. Where there is no other teacher
+they are their own, so that keypoints stay where they were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +128,17 @@ class Run(NetRun[list[Pair]]):
         teacher: XFeat | None,
         device: torch.device,
         workers: Workers | None = None,
+        start: str | Path | None = None,
     ) -> None:
         super().__init__(device, workers)
         self.held_out, self.photos = hold_out(photos, recipe.held_out, recipe.seed)
+        self.keeps_start = start is not None
         self.recipe: Recipe = recipe
         torch.manual_seed(recipe.seed)
         self.net: XFeat = _ready(XFeat(), device)
+        if start is not None:
+            begin_with(self.net, start, "xfeat")
+            teacher = teacher or copy.deepcopy(self.net).eval()
         self.average = _ready(XFeat(), device).eval()
         self.average.load_state_dict(self.net.state_dict())
         for module in self.net.modules():
@@ -140,6 +153,10 @@ class Run(NetRun[list[Pair]]):
         )
         self.anchor: dict[str, Tensor] | None = None
         """The average at the end of imitation."""
+
+    @property
+    def latest(self) -> XFeat:
+        return self.average
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"average": self.average.state_dict(), "anchor": self.anchor}
@@ -344,6 +361,7 @@ def train(
     out: Path,
     *,
     teacher: Path | None = None,
+    start: str | Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -352,13 +370,14 @@ def train(
 ) -> Path:
     """Train XFeat on the photographs under `photos`; returns the best weights' path.
 
-    out: takes `checkpoint.pt` (to resume from), `best.safetensors` (official key names) and
-    `curve.csv`. teacher: published XFeat weights to imitate first; without them keypoints
-    are taught by Shi-Tomasi corners and everything else by correspondences alone.
+    out: takes `checkpoint.pt` (to resume from), `best.safetensors` and `latest.safetensors`
+    (official key names) and `curve.csv`. teacher: published XFeat weights to imitate first; without
+    them keypoints are taught by Shi-Tomasi corners and everything else by correspondences alone.
+    start: weights to begin with, see `covis.training.start.read_start`: random ones by default.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
-    not given, there is none to resume or it began otherwise; BundleError when the teacher
-    does not load.
+    not given, there is none to resume or it began otherwise; BundleError when the teacher or the
+    start does not load.
     """
     out = Path(out)
     where, workers = join(device)
@@ -373,15 +392,16 @@ def train(
     recipe = Recipe(
         steps=Recipe.steps if steps is None else steps,
         seed=seed,
-        stages=WITHOUT_TEACHER if teacher is None else WITH_TEACHER,
+        stages=FROM_START if start else WITHOUT_TEACHER if teacher is None else WITH_TEACHER,
     )
     if saved is not None and saved["recipe"] != repr(replace(recipe, steps=saved["steps"])):
         raise TrainingError(
             f"{out}: this run began with another recipe. Go on with the covis it began with, or "
-            "start again with another --out."
+            "start again with another --output."
         )
     report = workers.once(report)
     report(f"reading the photos under {photos}")
+    paths = photos_below(photos)
     taught = None if teacher is None else load_official(teacher)
     notes = {
         "steps": recipe.steps,
@@ -389,6 +409,6 @@ def train(
         "taught": teacher is not None,
         "recipe": repr(recipe),
     }
-    run = Run(list(load_photos(photos)), recipe, taught, where, workers)
+    run = Run(load_photos(paths, report), recipe, taught, where, workers, start)
     fit(run, out, saved=saved, notes=notes, report=report)
     return out / BEST
