@@ -111,20 +111,35 @@ def _inside_other(thumbnail0: FloatArray, thumbnail1: FloatArray) -> float:
 
 
 def most_alike(
-    thumbnail: NDArray[np.uint8], others: NDArray[np.uint8], most: int
+    thumbnail: NDArray[np.uint8], others: NDArray[np.uint8], lengths: FloatArray, most: int
 ) -> list[tuple[int, Orientation]]:
     """By the thumbnails of a picture (16, 16) and of others (N, 256): which look like it, the most
-    alike first, and how the picture must stand to look like each."""
+    alike first, and how the picture must stand to look like each.
+
+    lengths: (N,), what `centred_lengths` gives for the others.
+    """
     own = thumbnail.reshape(1, -1).astype(np.float32)
+    # Of mean 0, they need no other mean taken off.
     views = standardised(np.concatenate([turned(own, way) for way in ORIENTATIONS]))
     best, ways = np.empty(len(others), np.float32), np.empty(len(others), np.int64)
-    for begin in range(0, len(others), 16 * BLOCK):
-        block = slice(begin, begin + 16 * BLOCK)
-        alike = standardised(others[block].astype(np.float32)) @ views.T
-        best[block], ways[block] = alike.max(axis=1), alike.argmax(axis=1)
+    for begin in range(0, len(others), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        alike = others[block].astype(np.float32) @ views.T
+        ways[block] = alike.argmax(axis=1)
+        best[block] = alike.max(axis=1) / lengths[block]
     near = np.flatnonzero(best >= MIN_CORRELATION)
     near = near[np.argsort(-best[near], kind="stable")][:most]
     return [(int(place), ORIENTATIONS[ways[place]]) for place in near]
+
+
+def centred_lengths(thumbnails: NDArray[np.uint8]) -> FloatArray:
+    """(N, 256) -> (N,): the lengths of their differences from their means; infinite where flat."""
+    lengths = np.empty(len(thumbnails), np.float32)
+    for begin in range(0, len(thumbnails), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        spread = thumbnails[block].astype(np.float32).std(axis=1)
+        lengths[block] = np.where(spread < MIN_FLATNESS, np.inf, THUMBNAIL * spread)
+    return lengths
 
 
 def turned(thumbnails: FloatArray, way: Orientation) -> FloatArray:

@@ -31,7 +31,7 @@ from covis.search.ingest import Added, LocalEngine, Report, add
 from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
 from covis.search.retrieve import Ranker, SearchResult
-from covis.search.store import Identity, Store
+from covis.search.store import THUMBNAIL, Identity, Store
 from covis.types import Source
 
 
@@ -41,8 +41,8 @@ class Info:
 
     images: pictures by content. files: paths that have one. failed: paths without. stored: bytes
     of the tables. everything: of all their files; older versions go ten minutes after they were
-    replaced, when something is added or removed. memory: bytes of the global vectors, which a
-    search holds.
+    replaced, when something is added or removed. memory: bytes of the global vectors and the
+    thumbnails, which a search holds.
     """
 
     uri: str
@@ -60,7 +60,7 @@ class Info:
 
     def forecast(self, images: int) -> tuple[int, int]:
         """Bytes on the disk and bytes of memory that so many images take."""
-        return round(self.bytes_per_image * images), 4 * self.identity.vector * images
+        return round(self.bytes_per_image * images), _held(self.identity) * images
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Index:
         store.refresh()
         images, files = store.images.count_rows(), store.files.count_rows()
         failed = store.files.count_rows("content IS NULL")
-        memory = 4 * store.identity.vector * images
+        memory = _held(store.identity) * images
         return Info(
             self.uri, store.identity, images, files - failed, failed, *store.sizes(), memory
         )
@@ -303,6 +303,11 @@ class Index:
 
     def _check_model(self) -> None:
         self.store.identity.check(self._identity, self.uri)
+
+
+def _held(identity: Identity) -> int:
+    """Bytes of memory that a search holds for each picture."""
+    return 4 * identity.vector + THUMBNAIL**2
 
 
 def _has_enough(lightglue: Bundle) -> bool:
