@@ -19,8 +19,9 @@ from covis.types import FloatArray
 
 NEIGHBOURS = 10
 """Most similar pictures that each one is compared with, by vector and by thumbnail."""
-MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.55, 0.95
-"""Of the global vectors of two pictures that are compared; pooled ones are all rather alike."""
+MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.4, 0.95
+"""Of the global vectors of two pictures that are compared: of photos of other things one pair in
+1,000 has 0.38. Pooled ones are all rather alike."""
 MIN_SIMILARITY_CROPPED = 0.15
 """So much is enough where one thumbnail is a part of the other: what is cropped and made smaller,
 or mirrored, has 0.2 to 0.5 with its original. Of photos of other things one pair in ten has it."""
@@ -63,10 +64,10 @@ def find_candidates(
         rest = [] if pooled else _above(vectors[block], vectors, begin, MIN_SIMILARITY_CROPPED)
         pairs |= {pair: False for pair in rest if pair not in pairs}
         for number, ((one, other), whole) in enumerate(sorted(pairs.items())):
+            ways = _ways_of_part(thumbnails[one], thumbnails[other])
             if whole is None:
-                ways = _ways(np.array([float(views[0][one] @ view[other]) for view in views]))
-            else:
-                ways = _ways_of_part(thumbnails[one], thumbnails[other])
+                alike = np.array([float(views[0][one] @ view[other]) for view in views])
+                ways = list(dict.fromkeys(_ways(alike) + ways))
             for way in ways:
                 yield int(places[one]), int(places[other]), way
             if report is not None:
