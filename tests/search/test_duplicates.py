@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from covis.search import Index
 from covis.search.copy_candidates import (
+    centred_lengths,
     find_candidates,
     most_alike,
     standardised,
@@ -43,8 +44,9 @@ def test_thumbnails_tell_the_way(way: Orientation, scene: Scene) -> None:
     others = np.stack([way.of_image(scene(1, 16, 16))[:, :, 0], scene(2, 16, 16)[:, :, 0]])
     flat = np.full((1, 256), 7, np.uint8)
     others = np.concatenate([flat, others.reshape(2, -1)])
-    assert most_alike(grey, others, 10) == [(1, way)]
-    assert most_alike(grey, others, 0) == []
+    lengths = centred_lengths(others)
+    assert most_alike(grey, others, lengths, 10) == [(1, way)]
+    assert most_alike(grey, others, lengths, 0) == []
 
 
 def test_bars_are_taken_off_thumbnails(scene: Scene) -> None:

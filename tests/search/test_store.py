@@ -15,6 +15,7 @@ from covis.features.extractor import Extractor
 from covis.search import Index
 from covis.search.pooling import POOLED_DIMENSION, global_vector, pool
 from covis.search.store import (
+    THUMBNAIL,
     File,
     Identity,
     ImageRecord,
@@ -283,7 +284,7 @@ def test_info_counts_and_forecasts(filled: Index, photos: Path) -> None:
     files = [path for path in Path(filled.uri).rglob("*") if path.is_file()]
     assert info.everything == sum(path.stat().st_size for path in files)
     assert info.stored == sum(p.stat().st_size for p in files if p.parent.name == "data")
-    assert info.memory == 6 * 4 * POOLED_DIMENSION
+    assert info.memory == 6 * (4 * POOLED_DIMENSION + THUMBNAIL**2)
     assert info.forecast(600) == (100 * info.stored, 100 * info.memory)
     assert list(filled.failures()) == [str(photos / "bad.jpg")]
 

@@ -64,18 +64,8 @@ def command(
     """
     box, seconds = _region(region), _seconds(budget)
 
-    from covis.images.opened import check_picture
-    from covis.images.picture_files import pictures_below
-
     several = query.is_dir()
-    queries = pictures_below(query) if several else [query]
-    if not queries:
-        raise ArgumentError(f"{query}: no pictures there.")
-    if several and output is not None:
-        raise ArgumentError("-o draws the hits of one picture; name it in place of the folder.")
-    for each in [] if several else queries:
-        check_picture(each)
-    check_drawing(output, query)
+    queries = _queries(query, output)
     from covis.search import Index
 
     index = Index(source, matcher=matcher, threads=threads)
@@ -93,11 +83,7 @@ def command(
             nothing = True
             continue
         if output is not None:
-            from covis.draw.canvas import save_picture
-            from covis.draw.hits import draw_hits
-
-            drawn = replace(found, hits=found.worth_showing or found.hits)
-            save_picture(draw_hits(query, drawn, region=box), output)
+            _draw(each, found, box, output)
         nothing = nothing or not found.certain
         if as_json:
             typer.echo(json.dumps({"query": str(each), **found.to_dict()}))
@@ -109,6 +95,33 @@ def command(
         typer.echo(f"Drawn in {output}.")
     if nothing:
         raise typer.Exit(NOT_SO)
+
+
+def _queries(query: Path, output: Path | None) -> list[Path]:
+    """The picture, or those in the folder; checked before any work."""
+    from covis.images.opened import check_picture
+    from covis.images.picture_files import pictures_below
+
+    check_drawing(output, query)
+    if not query.is_dir():
+        check_picture(query)
+        return [query]
+    if output is not None:
+        raise ArgumentError("-o draws the hits of one picture; name it in place of the folder.")
+    queries = pictures_below(query)
+    if not queries:
+        raise ArgumentError(f"{query}: no pictures there.")
+    return queries
+
+
+def _draw(
+    query: Path, found: SearchResult, box: tuple[float, float, float, float] | None, output: Path
+) -> None:
+    from covis.draw.canvas import save_picture
+    from covis.draw.hits import draw_hits
+
+    drawn = replace(found, hits=found.worth_showing or found.hits)
+    save_picture(draw_hits(query, drawn, region=box), output)
 
 
 def _print(found: SearchResult, source: str, budget: str) -> None:

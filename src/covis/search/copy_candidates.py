@@ -19,8 +19,9 @@ from covis.types import FloatArray
 
 NEIGHBOURS = 10
 """Most similar pictures that each one is compared with, by vector and by thumbnail."""
-MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.55, 0.95
-"""Of the global vectors of two pictures that are compared; pooled ones are all rather alike."""
+MIN_SIMILARITY, MIN_SIMILARITY_POOLED = 0.4, 0.95
+"""Of the global vectors of two pictures that are compared: of photos of other things one pair in
+1,000 has 0.38. Pooled ones are all rather alike."""
 MIN_SIMILARITY_CROPPED = 0.15
 """So much is enough where one thumbnail is a part of the other: what is cropped and made smaller,
 or mirrored, has 0.2 to 0.5 with its original. Of photos of other things one pair in ten has it."""
@@ -63,10 +64,10 @@ def find_candidates(
         rest = [] if pooled else _above(vectors[block], vectors, begin, MIN_SIMILARITY_CROPPED)
         pairs |= {pair: False for pair in rest if pair not in pairs}
         for number, ((one, other), whole) in enumerate(sorted(pairs.items())):
+            ways = _ways_of_part(thumbnails[one], thumbnails[other])
             if whole is None:
-                ways = _ways(np.array([float(views[0][one] @ view[other]) for view in views]))
-            else:
-                ways = _ways_of_part(thumbnails[one], thumbnails[other])
+                alike = np.array([float(views[0][one] @ view[other]) for view in views])
+                ways = list(dict.fromkeys(_ways(alike) + ways))
             for way in ways:
                 yield int(places[one]), int(places[other]), way
             if report is not None:
@@ -111,20 +112,35 @@ def _inside_other(thumbnail0: FloatArray, thumbnail1: FloatArray) -> float:
 
 
 def most_alike(
-    thumbnail: NDArray[np.uint8], others: NDArray[np.uint8], most: int
+    thumbnail: NDArray[np.uint8], others: NDArray[np.uint8], lengths: FloatArray, most: int
 ) -> list[tuple[int, Orientation]]:
     """By the thumbnails of a picture (16, 16) and of others (N, 256): which look like it, the most
-    alike first, and how the picture must stand to look like each."""
+    alike first, and how the picture must stand to look like each.
+
+    lengths: (N,), what `centred_lengths` gives for the others.
+    """
     own = thumbnail.reshape(1, -1).astype(np.float32)
+    # Of mean 0, they need no other mean taken off.
     views = standardised(np.concatenate([turned(own, way) for way in ORIENTATIONS]))
     best, ways = np.empty(len(others), np.float32), np.empty(len(others), np.int64)
-    for begin in range(0, len(others), 16 * BLOCK):
-        block = slice(begin, begin + 16 * BLOCK)
-        alike = standardised(others[block].astype(np.float32)) @ views.T
-        best[block], ways[block] = alike.max(axis=1), alike.argmax(axis=1)
+    for begin in range(0, len(others), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        alike = others[block].astype(np.float32) @ views.T
+        ways[block] = alike.argmax(axis=1)
+        best[block] = alike.max(axis=1) / lengths[block]
     near = np.flatnonzero(best >= MIN_CORRELATION)
     near = near[np.argsort(-best[near], kind="stable")][:most]
     return [(int(place), ORIENTATIONS[ways[place]]) for place in near]
+
+
+def centred_lengths(thumbnails: NDArray[np.uint8]) -> FloatArray:
+    """(N, 256) -> (N,): the lengths of their differences from their means; infinite where flat."""
+    lengths = np.empty(len(thumbnails), np.float32)
+    for begin in range(0, len(thumbnails), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        spread = thumbnails[block].astype(np.float32).std(axis=1)
+        lengths[block] = np.where(spread < MIN_FLATNESS, np.inf, THUMBNAIL * spread)
+    return lengths
 
 
 def turned(thumbnails: FloatArray, way: Orientation) -> FloatArray:

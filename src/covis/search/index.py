@@ -45,8 +45,8 @@ class Info:
 
     images: pictures by content. files: paths that have one. failed: paths without. stored: bytes
     of the tables. everything: of all their files; older versions go ten minutes after they were
-    replaced, when something is added or removed. memory: bytes of the global vectors, which a
-    search holds.
+    replaced, when something is added or removed. memory: bytes of the global vectors and the
+    thumbnails, which a search holds.
     """
 
     uri: str
@@ -69,7 +69,7 @@ class Info:
 
     def forecast(self, images: int) -> tuple[int, int]:
         """Bytes on the disk and bytes of memory that so many images take."""
-        return round(self.bytes_per_image * images), 4 * self.identity.vector * images
+        return round(self.bytes_per_image * images), _held(self.identity) * images
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class Index:
         with reported(self.uri):
             images, files = store.images.count_rows(), store.files.count_rows()
             failed = store.files.count_rows("content IS NULL")
-        memory = 4 * store.identity.vector * images
+        memory = _held(store.identity) * images
         return Info(
             self.uri, store.identity, images, files - failed, failed, *store.sizes(), memory
         )
@@ -351,6 +351,11 @@ class Index:
 
     def _check_model(self) -> None:
         self.store.identity.check(self._identity, self.uri)
+
+
+def _held(identity: Identity) -> int:
+    """Bytes of memory that a search holds for each picture."""
+    return 4 * identity.vector + THUMBNAIL**2
 
 
 def _has_enough(lightglue: Bundle) -> bool:

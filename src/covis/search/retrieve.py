@@ -36,7 +36,7 @@ from covis.matching import Matcher
 from covis.messages import counted
 from covis.notebook import table
 from covis.options import cpu_threads
-from covis.search.copy_candidates import most_alike
+from covis.search.copy_candidates import centred_lengths, most_alike
 from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
@@ -245,6 +245,7 @@ class Ranker:
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
         self._matrix: FloatArray = np.empty((0, store.identity.vector), np.float32)
         self._thumbnails: NDArray[np.uint8] = np.empty((0, THUMBNAIL**2), np.uint8)
+        self._lengths: FloatArray = np.empty(0, np.float32)
 
     def load(self) -> None:
         """Take up the store as it is now."""
@@ -267,6 +268,7 @@ class Ranker:
             with reported(self._store.uri):
                 table = self._store.images.to_table(columns=["thumbnail"])
             self._thumbnails = fixed(table["thumbnail"], np.uint8)
+            self._lengths = centred_lengths(self._thumbnails)
         self._version = version
 
     def search(
@@ -405,14 +407,15 @@ class Ranker:
         Of all pictures, or with an index in place of the matrix of those that are near.
         """
         if len(self._thumbnails):
-            rows, others = self._rows, self._thumbnails
+            rows, others, lengths = self._rows, self._thumbnails, self._lengths
         else:
             rows = np.array([each.row for each in near], np.int64)
             others = fixed(self._store.take(rows.tolist(), ["thumbnail"])["thumbnail"], np.uint8)
+            lengths = centred_lengths(others)
         similar = {each.row: each.similarity for each in near}
         vector = global_vector(view.features)
         found: dict[Orientation, list[_Candidate]] = {}
-        for place, way in most_alike(thumbnail(image), others, COPIES):
+        for place, way in most_alike(thumbnail(image), others, lengths, COPIES):
             row = int(rows[place])
             if row not in similar:
                 similar[row] = float(self._matrix[place] @ vector)
