@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,21 @@ def test_control_c_exits_in_one_line_with_130(
 ) -> None:
     result = match_with(KeyboardInterrupt, covis, pair, monkeypatch)
     assert (result.exit_code, result.output) == (130, "covis: stopped; run it again to go on.\n")
+
+
+def test_sigterm_ends_as_control_c_does_with_143(
+    covis: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("covis.api.match", terminated)
+    try:
+        result = covis("match", *pair)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (result.exit_code, result.output) == (143, "covis: stopped; run it again to go on.\n")
 
 
 def test_what_nobody_expected_keeps_its_traceback(

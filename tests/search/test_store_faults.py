@@ -334,6 +334,11 @@ def test_a_lost_race_for_an_index_ends_no_run(
         ("Unable to link: Operation not permitted (os error 1)", "no hard links, which a store"),
         ("Operation not supported (os error 95)", "no hard links"),
         ("Resource temporarily unavailable (os error 11)", "no more threads or files; raise"),
+        (
+            "called `Result::unwrap()` on an `Err` value: Os { code: 11, kind: WouldBlock, "
+            'message: "Resource temporarily unavailable" }',
+            "no more threads or files",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_told(text: str, told: str) -> None:

@@ -33,7 +33,7 @@ class XFeat(Network):
     """The XFeat of one bundle, on images."""
 
     THRESHOLD = 0.05
-    BYTES = 50  # A pixel, at full size.
+    BYTES = 110  # A pixel, at full size.
 
     def sparse(
         self, images: Sequence[Image], max_keypoints: int, threshold: float

@@ -509,7 +509,7 @@ _SYSTEM = (
         "name a store on another disk.",
     ),
     (
-        ("os error 11)", "os error 24)"),
+        ("os error 11)", "os error 24)", "code: 11,", "code: 24,"),
         "the system lets this process have no more threads or files",
         "raise its limits ('ulimit -u', 'ulimit -n').",
     ),
