@@ -35,7 +35,16 @@ import numpy as np
 
 from covis.errors import CovisError
 from covis.geometry.two_view import default_threshold, log10_false_alarms
-from covis.types import Features, FloatArray, Matches, Matrix, Verdict, VerdictLabel
+from covis.types import (
+    BoolArray,
+    Features,
+    FloatArray,
+    GeometryKind,
+    Matches,
+    Matrix,
+    Verdict,
+    VerdictLabel,
+)
 
 CALIBRATION = Path(__file__).with_suffix(".json")
 PLACES = 32
@@ -135,25 +144,36 @@ def find_evidence(matches: Matches, features0: Features, features1: Features) ->
         return Evidence(keypoints)
     size0, size1 = (features0.width, features0.height), (features1.width, features1.height)
     inliers = geometry.inliers
-    both = ((matches.points0, size0), (matches.points1, size1))
+    threshold = default_threshold(geometry.kind, size0, size1)
+    surprise, coverage = agreement(
+        geometry.kind, matches.points0, matches.points1, inliers, threshold, size0, size1
+    )
+    share = int(inliers.sum()) / len(matches)
+    return Evidence(keypoints, True, surprise, share, coverage)
+
+
+def agreement(
+    kind: GeometryKind,
+    points0: FloatArray,
+    points1: FloatArray,
+    inliers: BoolArray,
+    threshold: float,
+    size0: tuple[int, int],
+    size1: tuple[int, int],
+) -> tuple[float, float]:
+    """The surprise and the coverage of a model, see above.
+
+    points0, points1: (N, 2), of all matches, at least one. inliers: (N,) bool.
+    kind: not "none". threshold: in pixels, that of the inliers.
+    """
+    both = ((points0, size0), (points1, size1))
     places = min(_places(points, size) for points, size in both)
     agreeing = min(_places(points[inliers], size) for points, size in both)
     alarms = log10_false_alarms(
-        geometry.kind,
-        places,
-        agreeing,
-        default_threshold(geometry.kind, size0, size1),
-        size0,
-        size1,
-        matches_each=len(matches) / places,
+        kind, places, agreeing, threshold, size0, size1, matches_each=len(points0) / places
     )
-    return Evidence(
-        keypoints,
-        model=True,
-        surprise=max(-alarms, 0.0),
-        share=int(inliers.sum()) / len(matches),
-        coverage=min(_coverage(points[inliers], size) for points, size in both),
-    )
+    coverage = min(_coverage(points[inliers], size) for points, size in both)
+    return max(-alarms, 0.0), coverage
 
 
 def _places(points: FloatArray, size: tuple[int, int]) -> int:
