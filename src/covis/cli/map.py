@@ -248,12 +248,15 @@ def _print(out: Path, summary: MapSummary, written: list[str], as_json: bool) ->
 
     for line in [*summary.failed.values(), *summary.changes()]:
         typer.echo(f"covis: {line}", err=True)
-    typer.echo(
-        f"{summary.registered} of {counted(summary.photos, 'photo')} placed, "
-        f"{counted(summary.points, 'point')}, reprojection error {summary.error:.2f} px, "
-        f"{summary.track_length:.1f} photos a point."
-    )
-    stages = ", ".join(f"{stage} {took:.1f} s" for stage, took in summary.seconds.items())
+    placed = f"{summary.registered} of {counted(summary.photos, 'photo')} placed"
+    if not summary.models:
+        typer.echo(f"{placed}: no model could be made.")
+    else:
+        typer.echo(
+            f"{placed}, {counted(summary.points, 'point')}, reprojection error "
+            f"{summary.error:.2f} px, {summary.track_length:.1f} photos a point."
+        )
+    stages = ", ".join(f"{k} {took:.1f} s" for k, took in summary.seconds.items() if took >= 0.05)
     typer.echo(
         f"{counted(summary.pairs, 'pair')} matched ({summary.new_pairs:,} now), "
         f"{summary.verified:,} verified. {stages}."
@@ -264,5 +267,3 @@ def _print(out: Path, summary: MapSummary, written: list[str], as_json: bool) ->
         typer.echo(f"covis: {line}", err=True)
     if summary.models:
         typer.echo(f"{out / 'sparse' / '0'}" + "".join(f", {path}" for path in written))
-    else:
-        typer.echo("covis: no model could be made.", err=True)

@@ -6,9 +6,11 @@ that was killed goes on where it was, one on a folder that has more photos does 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +24,7 @@ from covis.files.run_folder import differences, locked
 from covis.images.exif import PhotoInfo, read_photo_info
 from covis.images.picture_files import walk_pictures
 from covis.matching import Matcher
-from covis.messages import not_there
+from covis.messages import counted, not_there
 from covis.options import DEFAULT_FEATURES, DEFAULT_MAX_KEYPOINTS, MAP_MATCHER, MAP_MAX_SIZE
 from covis.search.index import Index
 from covis.search.ingest import file_content
@@ -31,6 +33,7 @@ from covis.sfm.colours import colour_points
 from covis.sfm.database import MIN_INLIERS, Database, photo_sizes
 from covis.sfm.map import Photos, Settings, need_pycolmap, read_model
 from covis.sfm.mapper import (
+    LEAST_PHOTOS,
     Mapping,
     model_folders,
     run_mapper,
@@ -54,6 +57,7 @@ from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secr
 from covis.sfm.refine_keypoints import refine_keypoints
 from covis.sfm.tracks import RADIUS, shared_keypoints
 from covis.sfm.two_view_verification import Verified
+from covis.sfm.unplaced import count_flat, untried
 
 if TYPE_CHECKING:
     import pycolmap
@@ -125,7 +129,7 @@ class _Build:
                 self._match(database, photos, wanted)
             self._count(database, photos)
             models = self._map(database, photos)
-        self._describe(models, photos)
+            self._describe(database, models, photos)
         return self._summary
 
     @property
@@ -241,8 +245,11 @@ class _Build:
         times = {**self._record.times, **times}
         self._record.times = {path: time for path, time in times.items() if path in kept}
         photos = Photos(index, settings.photos)
-        if len(photos) < 2:
-            raise ArgumentError(f"{self._given}: one photo makes no map; add more.")
+        if len(photos) < LEAST_PHOTOS and not model_folders(self._folder / "sparse"):
+            raise ArgumentError(
+                f"{self._given}: {counted(len(photos), 'photo')} that can be used; a map needs "
+                f"{LEAST_PHOTOS} or more."
+            )
         self._summary.photos = len(photos)
         return photos
 
@@ -517,22 +524,28 @@ class _Build:
                     keypoints[places] = positions
                     database.write_keypoints(name, keypoints)
 
-    def _describe(self, models: Sequence[pycolmap.Reconstruction], photos: Photos) -> None:
+    def _describe(
+        self, database: Database, models: Sequence[pycolmap.Reconstruction], photos: Photos
+    ) -> None:
         summary = self._summary
         summary.models = [model.num_reg_images() for model in models]
-        if not models:
-            summary.unplaced = [name for name in photos.names if name not in summary.alone]
-            return
-        largest = models[0]
-        placed = {
+        placed = Counter(
             image.name for model in models for image in model.images.values() if image.has_pose
-        }
-        summary.registered, summary.points = largest.num_reg_images(), largest.num_points3D()
-        summary.error = largest.compute_mean_reprojection_error()
-        summary.track_length = largest.compute_mean_track_length()
+        )
+        summary.shared = sorted(name for name, count in placed.items() if count > 1)
         summary.unplaced = [
             name for name in photos.names if name not in placed and name not in summary.alone
         ]
+        if summary.unplaced:
+            summary.flat = count_flat(database)
+        if summary.unplaced or summary.alone:
+            every_pair = summary.pairs >= math.comb(len(photos), 2)
+            summary.untried = untried(self._settings, every_pair)
+        if models:
+            largest = models[0]
+            summary.registered, summary.points = largest.num_reg_images(), largest.num_points3D()
+            summary.error = largest.compute_mean_reprojection_error()
+            summary.track_length = largest.compute_mean_track_length()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -181,6 +181,14 @@ class Database:
             image0, image1 = self._colmap.pair_id_to_image_pair(pair)
             yield (names[image0], names[image1]), np.array(indices)
 
+    def verified_matches(self) -> Iterator[tuple[tuple[str, str], NDArray[np.uint32]]]:
+        """The photos of each verified pair and its matches (K, 2) that agree with the geometry."""
+        names = {image: name for name, image in self.images.items()}
+        for pair, geometry in zip(*self._rows.read_two_view_geometries(), strict=True):
+            if len(geometry.inlier_matches) >= MIN_INLIERS:
+                image0, image1 = self._images_of(pair)
+                yield (names[image0], names[image1]), np.array(geometry.inlier_matches)
+
     def write_matches(self, pair: tuple[str, str], indices: NDArray[np.int64]) -> None:
         """The matches of a pair (K, 2), in the place of those that are there and their geometry."""
         ids = self.images[pair[0]], self.images[pair[1]]

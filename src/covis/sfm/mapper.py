@@ -23,6 +23,8 @@ MapperName = Literal["incremental", "global"]
 
 LEAST_PHOTOS = 3
 """Models of fewer are not kept."""
+LEAST_POINTS = 15
+"""Models of fewer are not kept: views from one spot give cameras anywhere and hardly a point."""
 
 
 @dataclass(frozen=True)
@@ -223,20 +225,31 @@ def update_models(sparse: Path, images: dict[str, int]) -> None:
 
 
 def largest_first(models: Iterable[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
-    """Models that are worth keeping, the one with the most photos first."""
-    kept = [model for model in models if model.num_reg_images() >= LEAST_PHOTOS]
-    return sorted(kept, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    """Models that are worth keeping, the one with the most photos first.
+
+    One whose photos another has as well is not.
+    """
+    order = sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    kept: list[pycolmap.Reconstruction] = []
+    placed: list[set[int]] = []
+    for model in order:
+        mine = {number for number, image in model.images.items() if image.has_pose}
+        enough = len(mine) >= LEAST_PHOTOS and model.num_points3D() >= LEAST_POINTS
+        if enough and not any(mine <= others for others in placed):
+            kept.append(model)
+            placed.append(mine)
+    return kept
 
 
 class quiet:
-    """COLMAP's log goes to the terminal; in a `with` block of this only its errors do."""
+    """COLMAP's log goes to the terminal; in a `with` block of this it does not."""
 
     def __init__(self, colmap: ModuleType) -> None:
         self._logging = colmap.logging
 
     def __enter__(self) -> None:
         self._level = self._logging.minloglevel
-        self._logging.minloglevel = self._logging.Level.ERROR.value
+        self._logging.minloglevel = self._logging.Level.FATAL.value
 
     def __exit__(self, *args: object) -> None:
         self._logging.minloglevel = self._level

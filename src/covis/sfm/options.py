@@ -129,6 +129,9 @@ class MapSummary:
     new_pairs: matched in this run. remade: whether those of before were matched again, and mapped
     anew, as semi-dense ones must be. failed: files that cannot be used, and why. alone: photos that
     no verified pair has. unplaced: those that have one, but a pose in no model.
+    shared: photos that several models have. flat: where photos are unplaced, how many verified
+    pairs show one plane or were taken from one spot. untried: options that may place more, where
+    not all are placed.
     gone: photos of before whose files are no longer there; they were dropped. changed: those whose
     files show something else now; they were made anew. renamed: new names by former ones.
     left_out: photos of the database or model to start from that are not in the folder.
@@ -148,6 +151,9 @@ class MapSummary:
     failed: dict[str, str] = field(default_factory=dict)
     alone: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+    flat: int = 0
+    untried: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -176,24 +182,37 @@ class MapSummary:
     def advice(self) -> list[str]:
         """What to try where photos have no pose; empty where all have."""
         lines = []
+        tries = ", or ".join(self.untried)
         if self.alone:
+            more = f"; or try {tries}" if tries else ""
             lines.append(
                 f"{counted(len(self.alone), 'photo')} with no partner: {some(self.alone)}. Take "
-                "more photos between them and the others; or try --pairs exhaustive, "
-                "--matcher lightglue (a new folder)."
+                f"more photos between them and the others{more}."
             )
         if self.unplaced:
+            why = "Too few matches with the others"
+            remedy = f"try {tries}" if tries else "take more photos between them and the others"
+            if 2 * self.flat > self.verified:
+                why = (
+                    f"{self.flat} of {counted(self.verified, 'verified pair')} were taken from one "
+                    "spot, or show one plane: nothing tells depth"
+                )
+                remedy = "take photos from places further apart"
             lines.append(
                 f"{counted(len(self.unplaced), 'photo')} matched but not placed: "
-                f"{some(self.unplaced)}. Too few matches, or views from one spot; try "
-                "--matcher lightglue, "
-                "--max-keypoints 8192 (a new folder)."
+                f"{some(self.unplaced)}. {why}; {remedy}."
             )
         if len(self.models) > 1:
             sizes = ", ".join(map(str, self.models[1:]))
+            joins = "nothing joins them; photos in between would"
+            if self.shared:
+                joins = (
+                    f"they share {counted(len(self.shared), 'photo')} ({some(self.shared)}), too "
+                    "little to join them; more photos around these would"
+                )
             lines.append(
                 f"the photos fall into {len(self.models)} models (others of {sizes} photos): "
-                "nothing joins them; photos in between would."
+                f"{joins}."
             )
         return lines
 
