@@ -18,6 +18,7 @@ a user gets, the second compares features alone, but takes over the given poses'
 places: fountain and Herz-Jesus in one folder, at several sizes, as they are, with a time stamp and
 with a logo on all: the photos of each model, verified pairs of photos of different places and of
 one, photos placed, and the position error of each model. Two models are right, and no pair across.
+kills: kill -9 at --kills random moments while a map is made or takes up more photos; each goes on.
 many: as many photos of 2 megapixels as --count says, the fountain's seen by cameras turned about
 their centres; no side knows the intrinsics.
 
@@ -43,6 +44,7 @@ from typing import Any
 
 import common
 import cv2
+import map_kills
 import map_places
 import numpy as np
 from common import DATA
@@ -62,7 +64,7 @@ from covis.geometry import Camera
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
 
-PARTS = ("strecha", "relief", "scenes", "places", "many")
+PARTS = ("strecha", "relief", "scenes", "places", "kills", "many")
 HALVES = 5
 MEGAPIXELS = 2.0
 SIDES = {
@@ -530,6 +532,9 @@ def run(arguments: argparse.Namespace) -> None:
             )
         if "places" in arguments.parts:
             places(out, arguments.sizes, arguments.ways, arguments.threads)
+        if "kills" in arguments.parts:
+            photos = sorted((DATA / "pose" / "fountain-P11").glob("*.jpg"))[:6]
+            map_kills.kill_maps(photos, out / "kills", arguments.kills)
         if "many" in arguments.parts:
             many(out, arguments.sides, arguments.count, arguments.threads)
 
@@ -547,6 +552,7 @@ def main() -> int:
     options.add_argument("--scene", type=Path, default=DATA / "pose" / "7scenes")
     options.add_argument("--max-keypoints", type=int, default=4096, help="of the part scenes")
     options.add_argument("--strangers", type=int, default=40, help="of the part scenes")
+    options.add_argument("--kills", type=int, default=25, help="of the part kills")
     options.add_argument(
         "--sizes", type=int, nargs="+", default=map_places.SIZES, help="of the part places"
     )

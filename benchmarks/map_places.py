@@ -54,7 +54,7 @@ def make_photos(places: dict[str, Sequence[Path]], folder: Path, side: int, over
             picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
             print_over(picture, overlay)
             quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
-            cv2.imwrite(str(folder / f"{place} {path.name}"), picture, quality)
+            cv2.imwrite(str(folder / f"{place} {path.name}".strip()), picture, quality)
 
 
 def map_places(folder: Path, how: str, places: Sequence[str], threads: int | None) -> dict:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from covis.errors import ArgumentError, CovisError
 from covis.images.orientation import Orientation
 from covis.sfm import Map
 from covis.sfm.build import build_map
-from covis.sfm.map import Settings
+from covis.sfm.map import Settings, read_model
+from covis.sfm.mapper import write_models
 from covis.sfm.options import MapOptions, MapSummary
 
 pytestmark = pytest.mark.usefixtures("colmap")
@@ -461,3 +463,56 @@ def inliers(folder):
 
     with Database(folder / "database.db") as database:
         return database.inliers()
+
+
+@contextmanager
+def small_disk(size):
+    """Files may grow to so many bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_a_full_disk_keeps_the_models_of_before(mapped, tmp_path, size):
+    sparse = Path(shutil.copytree(mapped[0] / "sparse", tmp_path / "sparse"))
+    before = {path.name: path.read_bytes() for path in (sparse / "0").iterdir()}
+    model = read_model(sparse / "0")
+    assert max(map(len, before.values())) > size
+    with small_disk(size), pytest.raises(CovisError, match="sparse: the models cannot be written"):
+        write_models([model], sparse)
+    assert {path.name: path.read_bytes() for path in (sparse / "0").iterdir()} == before
+    assert list(tmp_path.iterdir()) == [sparse]
+
+
+def test_models_moved_aside_by_a_killed_run_come_back(mapped, scene, tmp_path):
+    folder = shutil.copytree(mapped[0], tmp_path / "model")
+    (folder / "sparse").rename(folder / "sparse.former.partial")
+    (folder / "sparse.partial" / "0").mkdir(parents=True)
+    (folder / "photos.json.77.partial").touch()
+    summary = build_map(scene.folder, folder, options=MapOptions(camera_model="PINHOLE"))
+    assert (summary.new_pairs, summary.registered) == (0, 7)
+    assert not list(folder.rglob("*partial*"))
+
+
+def test_semi_dense_models_stay_until_new_ones_are_made(scene, known, tmp_path, monkeypatch):
+    """All their keypoints change when photos are added."""
+    from covis.sfm import build
+
+    photos = some_photos(scene, tmp_path / "photos", ["1.png", "2.png", "3.png"])
+    options = MapOptions(max_keypoints=300, matcher="semi-dense", refine_keypoints=False, **known)
+    assert build_map(photos, tmp_path / "model", options=options).registered == 3
+    some_photos(scene, photos, ["4.png"])
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "run_mapper", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_map(photos, tmp_path / "model", options=options)
+    assert len(Map.open(tmp_path / "model").names) == 3
+    assert build_map(photos, tmp_path / "model", options=options).registered == 4

@@ -36,6 +36,7 @@ from covis.sfm.mapper import (
     LEAST_PHOTOS,
     Mapping,
     model_folders,
+    restore_models,
     run_mapper,
     triangulate,
     update_models,
@@ -64,6 +65,9 @@ if TYPE_CHECKING:
 
 COMMITTED = 64
 """Pairs that are written together."""
+
+ANEW = "anew"
+"""What the file `unmapped` holds where the models have to be made anew."""
 
 Report = Callable[[str, int, int | None], None]
 """Called with the stage, how much of it is done, and of how much (None: not known)."""
@@ -113,6 +117,7 @@ class _Build:
         check_camera(self._options.camera_model, self._options.camera_params)
         files = self._files()
         self._settings = self._same_settings(files)
+        self._clear_up()
         names = {os.path.relpath(path, self._root).replace(os.sep, "/"): path for path in files}
         self._check_given(names)
         self._settings.save(self._folder)
@@ -198,6 +203,15 @@ class _Build:
             )
         return self._moved(before, files)
 
+    def _clear_up(self) -> None:
+        """After a killed run: what it had moved aside comes back, what it began goes."""
+        restore_models(self._folder / "sparse")
+        for left in [*self._folder.glob(f"*{PARTIAL}*"), *self._folder.glob(f"*/*/*{PARTIAL}")]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
     def _moved(self, settings: Settings, files: Sequence[str]) -> Settings:
         """The settings, with the given folder as the photos' where none is left in the former one.
 
@@ -271,8 +285,6 @@ class _Build:
         if given is None or self._database.exists():
             return
         partial = self._database.with_suffix(PARTIAL)
-        for left in self._folder.glob(f"{partial.name}*"):  # Its journal would be taken for ours.
-            left.unlink()
         shutil.copyfile(given, partial)
         with Database(partial) as copied:
             copied.clear_features()
@@ -387,6 +399,8 @@ class _Build:
         self._unmapped.touch()
         self._report("matches", 0, len(new))
         if self._settings.semi_dense:
+            # All keypoints change: what is mapped of them before goes with them.
+            self._unmapped.write_text(ANEW)
             names = {number: name for name, number in ids.items()}
             before = [(names[first], names[second]) for first, second in known]
             self._summary.remade = bool(before)
@@ -421,7 +435,6 @@ class _Build:
             database.clear_matches()
             for name, found_points in keypoints.items():
                 database.write_keypoints(name, found_points)
-        shutil.rmtree(self._folder / "sparse", ignore_errors=True)
         worker = Worker(replace(task, settings=replace(task.settings, matcher="nearest")))
         for (pair, _), rows in zip(matches, indices, strict=True):
             points0, points1 = (keypoints[name] for name in pair)
@@ -444,11 +457,12 @@ class _Build:
         self._summary.alone = [name for name in photos.names if database.images[name] not in paired]
 
     def _map(self, database: Database, photos: Photos) -> list[pycolmap.Reconstruction]:
-        colmap, options = need_pycolmap(), self._options
+        options = self._options
         sparse = self._folder / "sparse"
-        before = [] if options.afresh else model_folders(sparse)
+        afresh = options.afresh or self._anew()
+        before = [] if afresh else model_folders(sparse)
         if before and not self._unmapped.exists():
-            return [colmap.Reconstruction(str(path)) for path in before]
+            return [read_model(path) for path in before]
         refine = options.refine_cameras
         if refine is None:
             refine = options.camera_params is None
@@ -463,7 +477,7 @@ class _Build:
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)
-            models += [colmap.Reconstruction(str(path)) for path in before[1:]]
+            models += [read_model(path) for path in before[1:]]
         if options.refine_keypoints:
             with self._timed("keypoints"):
                 for model in models:
@@ -476,6 +490,10 @@ class _Build:
         write_models(models, sparse)
         self._unmapped.unlink(missing_ok=True)
         return models
+
+    def _anew(self) -> bool:
+        """Whether matches wait to be mapped, and none of before are left."""
+        return self._unmapped.exists() and self._unmapped.read_text() == ANEW
 
     def _posed_names(self) -> frozenset[str]:
         images = self._known.images.values() if self._known is not None else ()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
 from covis.messages import not_there
-from covis.sfm.map import need_pycolmap
+from covis.sfm.map import COLMAP_ERRORS, need_pycolmap
 from covis.sfm.two_view_verification import Verified
 from covis.types import FloatArray, Matrix
 
@@ -37,7 +37,7 @@ class Database:
         self._colmap = need_pycolmap()
         try:
             self._open()
-        except (RuntimeError, ValueError, OSError) as error:
+        except COLMAP_ERRORS as error:
             reason = (str(error).splitlines() or ["unknown"])[0]
             raise CovisError(f"{path}: not a COLMAP database ({reason[:200]}).") from None
 
