@@ -26,25 +26,19 @@ def kill_maps(paths: Sequence[Path], work: Path, count: int) -> None:
     from covis.sfm import MapOptions, build_map
     from covis.sfm.map import read_model
 
-    photos, some = work / "photos", work / "some"
-    make_photos({"": paths}, photos, 480, "none")
-    make_photos({"": paths[:-2]}, some, 480, "none")
+    photos, few = work / "photos", work / "few"
     options = MapOptions(max_keypoints=500)
-    few = work / "few"
     shutil.rmtree(few, ignore_errors=True)
-    build_map(some, few, options=options)
+    make_photos({"": paths[:-2]}, photos, 480, "none")
+    build_map(photos, few, options=options)
+    make_photos({"": paths}, photos, 480, "none")
     folder, spans, with_former, killed = work / "killed", {}, 0, 0
     for number in range(-2, count):
         shutil.rmtree(folder, ignore_errors=True)
         extended = number % 2 == 1
-        given = work / "given"
-        shutil.rmtree(given, ignore_errors=True)
-        shutil.copytree(some, given)
         if extended:
             shutil.copytree(few, folder)
-            build_map(given, folder, options=options)  # The photos' folder moved.
-        shutil.copytree(photos, given, dirs_exist_ok=True)
-        began, process = time.perf_counter(), start(given, folder)
+        began, process = time.perf_counter(), start(photos, folder)
         if number < 0:
             process.wait()
             spans[extended] = time.perf_counter() - began
@@ -57,7 +51,7 @@ def kill_maps(paths: Sequence[Path], work: Path, count: int) -> None:
         there = [read_model(path).num_reg_images() for path in models if path.exists()]
         with_former += extended
         assert there or not extended, f"kill {number}: the model is lost"
-        summary = build_map(given, folder, options=options)
+        summary = build_map(photos, folder, options=options)
         assert summary.photos == len(paths), f"kill {number}: {summary}"
         assert summary.registered == len(paths), f"kill {number}: {summary}"
         left = [path.name for path in folder.rglob("*.partial*")]

@@ -266,15 +266,18 @@ def test_masked_keypoints_have_no_part(scene, known, tmp_path):
     for name in scene.centres:
         cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), mask)
     options = MapOptions(max_keypoints=1000, masks=tmp_path / "masks", **known)
+    cv2.imwrite(str(tmp_path / "masks" / "other.png"), mask)
     summary = build_map(scene.folder, tmp_path / "model", options=options)
     assert summary.registered == 7
+    assert summary.changes() == ["7 of 7 photos have a mask; of no photo: other.png."]
     model = Map.open(tmp_path / "model")
     for name in model.names:
         shown = model.features(name).keypoints[model.points(name) >= 0]
         assert len(shown) > 30
         assert shown[:, 0].min() >= 240
-    with pytest.raises(ArgumentError, match="no such folder of masks"):
-        build_map(scene.folder, tmp_path / "model", options=MapOptions(masks=tmp_path / "others"))
+    (tmp_path / "masks").rename(tmp_path / "gone")
+    with pytest.raises(ArgumentError, match="masks: no such folder of masks"):
+        build_map(scene.folder, tmp_path / "model")
 
 
 def test_semi_dense_matches_are_mapped(scene, known, tmp_path):

@@ -6,14 +6,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from covis.errors import ArgumentError, ImageError
+from covis.errors import ArgumentError
 from covis.images.decode import load_image
 from covis.images.exif import PhotoInfo, read_photo_info
 from covis.sfm.photo_cameras import (
     as_in_map,
     make_camera,
     map_from_upright,
-    read_mask,
     share_cameras,
 )
 
@@ -72,15 +71,3 @@ def test_made_cameras_have_exif_or_a_guess(colmap):
         make_camera(PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3))
     with pytest.raises(ArgumentError, match="no camera model 'HOLE'; there are: SIMPLE_PINHOLE"):
         make_camera(PhotoInfo((300, 400)), "HOLE", None)
-
-
-def test_masks_are_black_where_to_ignore(tmp_path):
-    mask = np.zeros((3, 4), np.uint8)
-    mask[1, 2] = 1
-    PIL.Image.fromarray(mask).save(tmp_path / "a.png")
-    points = np.array([[5.0, 3.0], [3.9, 3.0], [7.9, 5.9], [4.1, 2.1], [4.1, 1.9]])
-    found = read_mask(tmp_path / "a.png", points, (8, 6))
-    assert found.tolist() == [True, False, False, True, False]
-    (tmp_path / "b.png").write_text("no")
-    with pytest.raises(ImageError, match="no mask"):
-        read_mask(tmp_path / "b.png", points, (8, 6))

@@ -53,8 +53,8 @@ MaxSize = Annotated[int | None, shared.max_size(str(MAP_MAX_SIZE))]
 Masks = Annotated[
     Path | None,
     shared.folder(
-        "Masks as COLMAP has them: DIR/a.jpg.png is that of PHOTOS/a.jpg, black where "
-        "nothing counts."
+        "Masks as COLMAP has them: DIR/a.jpg.png, or a.png, is that of PHOTOS/a.jpg, black or "
+        "transparent where nothing counts."
     ),
 ]
 CameraSharing = Annotated[

@@ -42,6 +42,7 @@ from covis.sfm.mapper import (
     update_models,
     write_models,
 )
+from covis.sfm.masks import find_masks
 from covis.sfm.matching import (
     Pair,
     SemiDense,
@@ -120,6 +121,7 @@ class _Build:
         self._clear_up()
         names = {os.path.relpath(path, self._root).replace(os.sep, "/"): path for path in files}
         self._check_given(names)
+        self._masks = self._find_masks(names)
         self._settings.save(self._folder)
         with self._timed("features"):
             self._import(names)
@@ -172,10 +174,7 @@ class _Build:
         }
         asked = {name: value for name, value in asked.items() if value is not None}
         if options.masks is not None:
-            masks = Path(options.masks)
-            if not masks.is_dir():
-                raise ArgumentError(not_there(masks, "folder of masks"))
-            asked["masks"] = str(masks.resolve())
+            asked["masks"] = str(Path(options.masks).resolve())
         if "max_size" in asked:
             asked["max_size"] = asked["max_size"] or None
         if before is None:
@@ -278,6 +277,15 @@ class _Build:
             self._check_fits(Path(options.model), sizes, files)
         elif options.database is not None and not self._database.exists():
             self._check_fits(Path(options.database), photo_sizes(Path(options.database)), files)
+
+    def _find_masks(self, files: dict[str, str]) -> dict[str, Path]:
+        """The masks of the photos by name. files: by name."""
+        if not self._settings.masks:
+            return {}
+        photos = {name: Path(path) for name, path in files.items()}
+        found, loose = find_masks(Path(self._settings.masks), photos)
+        self._summary.masks, self._summary.loose_masks = len(found), loose
+        return found
 
     def _import(self, files: dict[str, str]) -> None:
         """Take over the given database, where there is none yet. files: by name."""
@@ -386,6 +394,7 @@ class _Build:
             camera_of,
             MIN_INLIERS,
             self._options.seed,
+            self._masks,
         )
 
     def _match(self, database: Database, photos: Photos, wanted: Sequence[Pair]) -> None:

@@ -129,6 +129,7 @@ class MapSummary:
     new_pairs: matched in this run. remade: whether those of before were matched again, and mapped
     anew, as semi-dense ones must be. failed: files that cannot be used, and why. alone: photos that
     no verified pair has. unplaced: those that have one, but a pose in no model.
+    masks: how many photos have one. loose_masks: pictures in the folder of masks that are of none.
     shared: photos that several models have. flat: where photos are unplaced, how many verified
     pairs show one plane or were taken from one spot. untried: options that may place more, where
     not all are placed.
@@ -151,6 +152,8 @@ class MapSummary:
     failed: dict[str, str] = field(default_factory=dict)
     alone: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
+    masks: int = 0
+    loose_masks: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
     flat: int = 0
     untried: list[str] = field(default_factory=list)
@@ -161,7 +164,7 @@ class MapSummary:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def changes(self) -> list[str]:
-        """What became of photos of before, a line each; empty where all are as they were."""
+        """What became of photos of before, and of masks, a line each."""
         lines = []
         if self.gone:
             lines.append(f"{counted(len(self.gone), 'photo')} gone, dropped: {some(self.gone)}.")
@@ -172,6 +175,11 @@ class MapSummary:
         if self.renamed:
             pairs = [f"{old} is {new}" for old, new in self.renamed.items()]
             lines.append(f"{counted(len(pairs), 'photo')} renamed: {some(pairs)}.")
+        if self.masks or self.loose_masks:
+            some_loose = f"; of no photo: {some(self.loose_masks)}" if self.loose_masks else ""
+            lines.append(
+                f"{self.masks} of {counted(self.photos, 'photo')} have a mask{some_loose}."
+            )
         if self.left_out:
             lines.append(
                 f"{counted(len(self.left_out), 'photo')} of the database or model not in the "

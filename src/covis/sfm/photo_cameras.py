@@ -10,18 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from covis.errors import ArgumentError, ImageError
+from covis.errors import ArgumentError
 from covis.geometry.camera import FOCAL_PER_SIDE
-from covis.images.decode import read_samples
 from covis.images.exif import PhotoInfo
 from covis.images.orientation import UPRIGHT, Orientation
 from covis.sfm.map import need_pycolmap
-from covis.types import BoolArray, Matrix
 
 if TYPE_CHECKING:
     import pycolmap
@@ -96,20 +91,3 @@ def check_camera(model: str, params: Sequence[float] | None) -> None:
             f"the camera model {model} has {len(camera.params)} parameters "
             f"({camera.params_info}), not {len(params)}."
         )
-
-
-def read_mask(path: Path, keypoints: Matrix, size: tuple[int, int]) -> BoolArray:
-    """(N,) bool: which keypoints COLMAP's mask lets through: it is black where to ignore.
-
-    keypoints: (N, 2), in the file's frame. size: (width, height) of the photo; the mask may have
-    another, of the same aspect. Raises ImageError for a file that is no picture.
-    """
-    try:
-        samples = read_samples(path)
-    except ImageError as error:
-        raise ImageError(f"{path} is no mask covis can read ({error})") from None
-    mask: BoolArray = np.atleast_3d(samples)[:, :, :3].max(axis=2) > 0
-    scale = np.array([mask.shape[1] / size[0], mask.shape[0] / size[1]])
-    at = np.floor(keypoints * scale).astype(int)
-    columns, rows = (np.clip(at[:, i], 0, mask.shape[1 - i] - 1) for i in (0, 1))
-    return mask[rows, columns]
