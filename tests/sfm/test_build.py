@@ -408,6 +408,10 @@ def test_a_photo_of_something_else_is_named(scene, known, tmp_path):
     assert (summary.photos, summary.registered, summary.alone) == (4, 3, ["other.png"])
     assert list(summary.failed) == [str(photos / "bad.jpg")]
     assert "1 photo with no partner: other.png" in summary.advice()[0]
+    (tmp_path / "pairs.txt").write_text("1.png 2.png\n2.png 3.png\nbad.jpg 1.png\n1.png 3.png\n")
+    options = MapOptions(max_keypoints=400, pairs=tmp_path / "pairs.txt", **known)
+    summary = build_map(photos, tmp_path / "listed", options=options)
+    assert (summary.pairs, list(summary.failed)) == (3, [str(photos / "bad.jpg")])
 
 
 def test_exceptions_of_build(tmp_path, scene):

@@ -131,7 +131,9 @@ class _Build:
                 self._take_changes(database, photos)
                 infos = self._add_photos(database, photos)
             with self._timed("pairs"):
-                wanted = choose_pairs(photos, infos, self._root, self._options)
+                wanted = choose_pairs(
+                    photos, infos, self._root, self._options, self._failed_names()
+                )
             with self._timed("matches"):
                 self._match(database, photos, wanted)
             self._count(database, photos)
@@ -229,6 +231,10 @@ class _Build:
                 f"is there, nor in {settings.photos} any more; name a new folder for a new map."
             )
         return replace(settings, photos=str(self._given))
+
+    def _failed_names(self) -> set[str]:
+        paths = self._summary.failed
+        return {os.path.relpath(path, self._root).replace(os.sep, "/") for path in paths}
 
     def _extract(self, files: list[str]) -> Photos:
         """Features of new and changed photos; those whose files are gone go from the store."""
@@ -331,7 +337,7 @@ class _Build:
         changes = find_changes(contents, photos.contents)
         database.update([*changes.gone, *changes.changed], changes.renamed)
         update_models(self._folder / "sparse", database.images)
-        failed = {os.path.relpath(path, self._root) for path in self._summary.failed}
+        failed = self._failed_names()
         self._summary.gone = [name for name in changes.gone if name not in failed]
         self._summary.changed, self._summary.renamed = changes.changed, changes.renamed
 
