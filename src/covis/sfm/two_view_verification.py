@@ -25,8 +25,11 @@ That takes a fifth of the time on easy pairs, and finds the same inliers."""
 MIN_ITERATIONS, MAX_ITERATIONS = 100, 1000
 SIDE_SHARE = 1 / 400
 """The inlier threshold as a share of the longer side: 4 pixels of 1600, as COLMAP has it."""
+STILL = 1 / 4
+"""Of the inlier threshold: matches that move by less may be printed over both photos."""
 LEAST_EVIDENCE = 6.0
-"""The least surprise times coverage, see `covis.geometry.verdict`, of a pair of one place."""
+"""The least surprise times coverage, see `covis.geometry.verdict`, of a pair of one place: of 3,784
+pairs of different photographs, 480 to 1,200 pixels wide, the most had 5.4."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +122,7 @@ def _printed_over(
     """
     if sizes[0] != sizes[1]:
         return np.zeros(len(x0), bool)
-    still = np.linalg.norm(x1 - x0, axis=1) <= threshold
+    still = np.linalg.norm(x1 - x0, axis=1) <= STILL * threshold
     scale = PLACES / max(sizes[0])
     cells = np.zeros((PLACES, PLACES), np.uint8)
 
