@@ -58,9 +58,10 @@ Masks = Annotated[
     ),
 ]
 CameraSharing = Annotated[
-    Literal["auto", "shared", "per-image"],
+    Literal["auto", "shared", "per-folder", "per-image"],
     typer.Option(
-        help="Which photos share intrinsics. auto: those of one camera, size and focal length."
+        help="Which photos share intrinsics. auto: those of one camera, size and focal length, "
+        "where EXIF says nothing those of one folder and size."
     ),
 ]
 CameraModel = Annotated[str, shared.name("As COLMAP names it.")]
@@ -172,7 +173,7 @@ def command(
         seed=seed,
         threads=threads,
     )
-    exports = _exports(export or [])
+    exports = export_kinds(export or [])
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)
     _print(out, summary, _write(out, summary, exports, draw), as_json)
@@ -180,7 +181,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _exports(kinds: list[str]) -> list[ExportName]:
+def export_kinds(kinds: list[str]) -> list[ExportName]:
     """The kinds, each once. Raises ArgumentError for one that there is not."""
     from covis.sfm.exports import ExportName
 
@@ -222,15 +223,11 @@ def _write(
         return []
     from covis.draw.canvas import save_picture
     from covis.draw.map import draw_map
-    from covis.sfm.exports import export_model
+    from covis.sfm.exports import export_map
     from covis.sfm.map import Map
 
     made = Map.open(out)
-    written = []
-    for kind in exports:
-        folder = out / "export" / kind
-        root = Path(made.settings.photos)
-        written.append(str(export_model(made.reconstruction, root, folder, kind)))
+    written = [str(export_map(made, kind)) for kind in exports]
     if draw is not None:
         save_picture(draw_map(made.reconstruction), draw)
         written.append(str(draw))

@@ -350,7 +350,7 @@ class _Build:
             for name in photos.names
         ]
         sharing = "shared" if options.camera_params is not None else options.sharing
-        groups = share_cameras(infos, sharing)
+        groups = share_cameras(infos, photos.names, sharing)
         sizes = {info.size for info in infos}
         if options.camera_params is not None and len(sizes) > 1:
             raise ArgumentError(

@@ -245,7 +245,7 @@ def _write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
 def _counts(model: pycolmap.Reconstruction) -> tuple[int, ...]:
     return (
         model.num_cameras(),
-        model.num_images(),
+        model.num_reg_images(),  # Others are not written.
         model.num_points3D(),
         model.compute_num_observations(),
     )

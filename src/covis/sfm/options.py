@@ -42,8 +42,9 @@ class MapOptions(Options):
         closures by retrieval; "retrieval", each with its `neighbours` most similar ones; "gps",
         each with its `neighbours` nearest ones within `distance` metres; "auto", exhaustive for
         few photos and retrieval for many; or a file that lists them.
-    sharing: which photos have a camera in common: "shared", all of one size; "per-image", none;
-        "auto", those of one body, size and focal length.
+    sharing: which photos have a camera in common: "shared", all of one size; "per-folder", those
+        of one folder and size; "per-image", none; "auto", those of one body, size and focal
+        length, without EXIF of one folder and size.
     camera_model, camera_params: COLMAP's name, and its parameters in COLMAP's order, in pixels of
         the file; with these all photos share that camera.
     refine_cameras: whether the mapper adjusts cameras; None for yes unless there are params.

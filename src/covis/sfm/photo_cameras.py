@@ -21,7 +21,7 @@ from covis.sfm.map import need_pycolmap
 if TYPE_CHECKING:
     import pycolmap
 
-Sharing = Literal["auto", "shared", "per-image"]
+Sharing = Literal["auto", "shared", "per-folder", "per-image"]
 
 
 def map_from_upright(orientation: int) -> Orientation:
@@ -39,24 +39,29 @@ def as_in_map(shot: PhotoInfo) -> PhotoInfo:
     return replace(shot, size=map_from_upright(shot.orientation.exif).of_size(upright))
 
 
-def share_cameras(photos: Sequence[PhotoInfo], sharing: Sharing) -> list[int]:
+def share_cameras(photos: Sequence[PhotoInfo], names: Sequence[str], sharing: Sharing) -> list[int]:
     """For each photo which camera took it, counted from 0 in the order they occur.
 
-    "shared": one for each size. "per-image": one for each photo. "auto": one for each body, size
-    and focal length; photos whose EXIF tells nothing share one if all of these are of one size,
-    as those of a video are, and have one each if not.
+    names: of the photos, with slashes between folders.
+    "shared": one for each size. "per-folder": one for each folder and size. "per-image": one for
+    each photo. "auto": one for each body, size and focal length; photos whose EXIF names no body
+    share one where folder, size and focal length are the same.
     """
-    silent = {photo.size for photo in photos if not photo.body}
     cameras: dict[Any, int] = {}
 
-    def key(place: int, photo: PhotoInfo) -> Any:
+    def key(photo: PhotoInfo, name: str) -> Any:
+        folder = name.rpartition("/")[0]
         if sharing == "shared":
             return photo.size
-        if sharing == "per-image" or (not photo.body and len(silent) > 1):
-            return place
-        return photo.body, photo.size, photo.focal and round(photo.focal, 3)
+        if sharing == "per-folder":
+            return folder, photo.size
+        if sharing == "per-image":
+            return name
+        focal = photo.focal and round(photo.focal, 3)
+        return photo.body, "" if photo.body else folder, photo.size, focal
 
-    return [cameras.setdefault(key(*each), len(cameras)) for each in enumerate(photos)]
+    keys = [key(photo, name) for photo, name in zip(photos, names, strict=True)]
+    return [cameras.setdefault(each, len(cameras)) for each in keys]
 
 
 def make_camera(photo: PhotoInfo, model: str, params: Sequence[float] | None) -> pycolmap.Camera:

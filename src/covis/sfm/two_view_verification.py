@@ -25,6 +25,8 @@ That takes a fifth of the time on easy pairs, and finds the same inliers."""
 MIN_ITERATIONS, MAX_ITERATIONS = 100, 1000
 SIDE_SHARE = 1 / 400
 """The inlier threshold as a share of the longer side: 4 pixels of 1600, as COLMAP has it."""
+LEAST_THRESHOLD = 1.0
+"""In pixels: keypoints of small pictures are not found more accurately than that."""
 STILL = 1 / 4
 """Of the inlier threshold: matches that move by less may be printed over both photos."""
 LEAST_EVIDENCE = 6.0
@@ -71,7 +73,7 @@ def verify_pair(
         return none
     x0, x1 = keypoints0[indices[:, 0]], keypoints1[indices[:, 1]]
     sizes = (camera0.width, camera0.height), (camera1.width, camera1.height)
-    threshold = SIDE_SHARE * min(max(size) for size in sizes)
+    threshold = max(LEAST_THRESHOLD, SIDE_SHARE * min(max(size) for size in sizes))
     printed = _printed_over(keypoints0, x0, x1, sizes, threshold)
     calibrated = camera0.has_prior_focal_length and camera1.has_prior_focal_length
     kind: Literal["fundamental", "essential"] = "essential" if calibrated else "fundamental"
