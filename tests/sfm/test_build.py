@@ -523,3 +523,42 @@ def test_semi_dense_models_stay_until_new_ones_are_made(scene, known, tmp_path, 
             build_map(photos, tmp_path / "model", options=options)
     assert len(Map.open(tmp_path / "model").names) == 3
     assert build_map(photos, tmp_path / "model", options=options).registered == 4
+
+
+def test_a_model_of_a_rig_of_two_cameras_can_be_extended(mapped, scene, colmap, tmp_path):
+    """Two photos of each frame; the second camera stands where the first pair of photos has it."""
+    single, double = read_model(mapped[0] / "sparse" / "0"), colmap.Reconstruction()
+    poses = {image.name: image.cam_from_world() for image in single.images.values()}
+    for number in (1, 2):
+        camera = colmap.Camera(model="PINHOLE", width=480, height=360, params=(420, 420, 240, 180))
+        camera.camera_id = number
+        double.add_camera(camera)
+    sensors = [colmap.sensor_t(colmap.SensorType.CAMERA, number) for number in (1, 2)]
+    rig = colmap.Rig(rig_id=1)
+    rig.add_ref_sensor(sensors[0])
+    rig.add_sensor(sensors[1], poses["1.png"] * poses["0.png"].inverse())
+    double.add_rig(rig)
+    for number, names in enumerate((["0.png", "1.png"], ["3.png"]), 1):
+        frame = colmap.Frame(frame_id=number, rig_id=1)
+        images = [
+            colmap.Image(name=name, camera_id=place, image_id=2 * number + place)
+            for place, name in enumerate(names, 1)
+        ]
+        for image in images:
+            image.frame_id = number
+            frame.add_data_id(image.data_id)
+        frame.rig_from_world = poses[names[0]]
+        double.add_frame(frame)
+        for image in images:
+            double.add_image(image)
+        double.register_frame(number)
+    (tmp_path / "rig").mkdir()
+    double.write(str(tmp_path / "rig"))
+    options = MapOptions(max_keypoints=600, model=tmp_path / "rig", refine_keypoints=False)
+    assert build_map(scene.folder, tmp_path / "model", options=options).registered == 7
+    model = Map.open(tmp_path / "model").reconstruction
+    for name in ("0.png", "1.png", "3.png"):
+        found = model.find_image_with_name(name).projection_center()
+        np.testing.assert_allclose(
+            found, -poses[name].rotation.matrix().T @ poses[name].translation
+        )

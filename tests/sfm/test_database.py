@@ -60,6 +60,16 @@ def test_uncalibrated_pairs_give_a_fundamental_matrix(two_views, colmap):
     assert (found.inliers & (indices[:, 0] < 300)).sum() > 200
 
 
+def test_keypoints_of_small_pictures_are_coarse(two_views):
+    """Their noise, half a pixel, is the same at any size."""
+    _, keypoints, indices, _, _ = two_views
+    noise = np.random.default_rng(3).normal(0, 0.5, (2, 500, 2))
+    x0, x1 = (x * 0.3 + by for x, by in zip(keypoints, noise, strict=True))
+    camera = make_camera(PhotoInfo((240, 180)), "SIMPLE_RADIAL", None)
+    found = verify_pair(x0, x1, indices[indices[:, 0] < 300], camera, camera, least=15)
+    assert found.inliers.sum() > 270
+
+
 def test_unrelated_pairs_give_none(two_views):
     (camera0, camera1), (x0, x1), indices, _, _ = two_views
     wrong = indices[indices[:, 0] >= 300]
