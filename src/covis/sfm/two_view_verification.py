@@ -61,7 +61,9 @@ def verify_pair(
     least: int,
     seed: int = 0,
 ) -> Verified:
-    """Estimate the geometry of a pair.
+    """Estimate the geometry of a pair; none where unrelated photos would agree as well.
+
+    What is printed over both photos has no part in it.
 
     keypoints0, keypoints1: (N, 2), in the files' frames. indices: (K, 2), the best match first.
     camera0, camera1: an essential matrix is estimated where both focal lengths
