@@ -28,7 +28,8 @@ SIDE_SHARE = 1 / 400
 LEAST_THRESHOLD = 1.0
 """In pixels: keypoints of small pictures are not found more accurately than that."""
 STILL = 1 / 4
-"""Of the inlier threshold: matches that move by less may be printed over both photos."""
+"""Of the inlier threshold, but a pixel at least: matches that move no further may be printed over
+both photos."""
 LEAST_EVIDENCE = 6.0
 """The least surprise times coverage, see `covis.geometry.verdict`, of a pair of one place: of 3,784
 pairs of different photographs, 480 to 1,200 pixels wide, the most had 5.4."""
@@ -126,7 +127,7 @@ def _printed_over(
     """
     if sizes[0] != sizes[1]:
         return np.zeros(len(x0), bool)
-    still = np.linalg.norm(x1 - x0, axis=1) <= STILL * threshold
+    still = np.linalg.norm(x1 - x0, axis=1) <= max(1.0, STILL * threshold)
     scale = PLACES / max(sizes[0])
     cells = np.zeros((PLACES, PLACES), np.uint8)
 
