@@ -15,6 +15,10 @@ scenes: 7-Scenes: a map of two thirds of the frames, the others located in it; p
 places must not be. With the map's own poses, aligned to the true ones by the best similarity of
 its cameras, and with points triangulated from the given poses, as hloc does it: the first is what
 a user gets, the second compares features alone, but takes over the given poses' errors.
+places: fountain and Herz-Jesus in one folder, at several sizes, as they are, with a time stamp and
+with a logo on all: the photos of each model, verified pairs of photos of different places and of
+one, photos placed, and the position error of each model. Two models are right, and no pair across.
+kills: kill -9 at --kills random moments while a map is made or takes up more photos; each goes on.
 many: as many photos of 2 megapixels as --count says, the fountain's seen by cameras turned about
 their centres; no side knows the intrinsics.
 
@@ -40,6 +44,8 @@ from typing import Any
 
 import common
 import cv2
+import map_kills
+import map_places
 import numpy as np
 from common import DATA
 from rendered_walls import LENS, make_relief
@@ -58,7 +64,7 @@ from covis.geometry import Camera
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
 
-PARTS = ("strecha", "relief", "scenes", "many")
+PARTS = ("strecha", "relief", "scenes", "places", "kills", "many")
 HALVES = 5
 MEGAPIXELS = 2.0
 SIDES = {
@@ -218,7 +224,8 @@ def stages(result: dict[str, Any]) -> str:
     return ", ".join(f"{name} {spent:.1f}" for name, spent in result["seconds"].items())
 
 
-def strecha(out: Path, sides: Sequence[str], threads: int | None) -> None:
+def strecha_sets() -> list[tuple[str, Path, CalibratedCamera, dict[str, Pose]]]:
+    """Name, folder, camera and true poses of fountain-P11 and Herz-Jesus-P8."""
     sets = []
     for name in ("fountain-P11", "Herz-Jesus-P8"):
         pairs = [p for p in read_pairs(DATA / "pose" / name).pairs if isinstance(p, PosePair)]
@@ -227,6 +234,11 @@ def strecha(out: Path, sides: Sequence[str], threads: int | None) -> None:
         )
         lens = CalibratedCamera.of(pairs[0].camera0, pairs[0].size0)
         sets.append((name, pairs[0].path0.parent, lens, truth))
+    return sets
+
+
+def strecha(out: Path, sides: Sequence[str], threads: int | None) -> None:
+    sets = strecha_sets()
     known_places(out, "strecha", sets, sides, threads)
     print("\nTargets: all placed; under 10 mm for the fountain; no worse than pycolmap's SIFT, and")
     print("in less time.\n")
@@ -430,6 +442,21 @@ def scenes(out: Path, folder: Path, threads: int | None, max_keypoints: int, for
     print("\nTargets: XFeat's medians at most SIFT's; no stranger placed.\n")
 
 
+def places(out: Path, sizes: Sequence[int], ways: Sequence[str], threads: int | None) -> None:
+    truth = {name: poses for name, _, _, poses in strecha_sets()}
+    paths = {name: [DATA / "pose" / name / photo for photo in truth[name]] for name in truth}
+    rows = []
+    for size, overlay, how in itertools.product(sizes, map_places.OVERLAYS, ways):
+        folder = out / f"places {size} {overlay}"
+        path = out / f"{folder.name} {how}.json"
+        if not path.is_file():
+            map_places.make_photos(paths, folder / "photos", size, overlay)
+        made = kept(path, map_places.map_places, folder, how, list(truth), threads)
+        rows.append([str(size), overlay, how, *map_places.row(made, truth)])
+    print(markdown(map_places.HEADER, rows))
+    print("\nTarget: two models and no pair across; no photo lost.\n")
+
+
 def make_photos(folder: Path, count: int) -> None:
     """The fountain's photos as cameras see it that are turned about their centres."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -488,6 +515,7 @@ def many(out: Path, sides: Sequence[str], count: int, threads: int | None) -> No
 def run(arguments: argparse.Namespace) -> None:
     common.check_known("part", arguments.parts, PARTS)
     common.check_known("side", arguments.sides, SIDES)
+    common.check_known("way", arguments.ways, map_places.HOW)
     with tempfile.TemporaryDirectory() as folder:
         out = (arguments.out or Path(folder)).resolve()
         if "strecha" in arguments.parts:
@@ -502,6 +530,11 @@ def run(arguments: argparse.Namespace) -> None:
                 arguments.max_keypoints,
                 arguments.strangers,
             )
+        if "places" in arguments.parts:
+            places(out, arguments.sizes, arguments.ways, arguments.threads)
+        if "kills" in arguments.parts:
+            photos = sorted((DATA / "pose" / "fountain-P11").glob("*.jpg"))[:6]
+            map_kills.kill_maps(photos, out / "kills", arguments.kills)
         if "many" in arguments.parts:
             many(out, arguments.sides, arguments.count, arguments.threads)
 
@@ -519,6 +552,16 @@ def main() -> int:
     options.add_argument("--scene", type=Path, default=DATA / "pose" / "7scenes")
     options.add_argument("--max-keypoints", type=int, default=4096, help="of the part scenes")
     options.add_argument("--strangers", type=int, default=40, help="of the part scenes")
+    options.add_argument("--kills", type=int, default=25, help="of the part kills")
+    options.add_argument(
+        "--sizes", type=int, nargs="+", default=map_places.SIZES, help="of the part places"
+    )
+    options.add_argument(
+        "--ways",
+        type=common.names,
+        default=["covis"],
+        help=f"of the part places, of {'; '.join(map_places.HOW)}; separated by semicolons",
+    )
     options.add_argument("--out", type=Path, help="a folder that keeps what is done")
     return common.main(run, options)
 

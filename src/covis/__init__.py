@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+_PYCOLMAP_FIRST = "pycolmap" in sys.modules and "zlib" not in sys.modules
+# pycolmap holds a zlib of its own. The system's, if it comes later, calls into that one, and who
+# then writes a PNG (Pillow, OpenCV) dies of it.
+import zlib  # noqa: E402, F401
 
 if TYPE_CHECKING:
     from covis import convert, dense, search, sfm
@@ -19,6 +25,16 @@ if TYPE_CHECKING:
     from covis.types import Features, Geometry, Image, Matches
 
 __version__ = "0.1.0"
+
+if _PYCOLMAP_FIRST:
+    import warnings
+
+    warnings.warn(
+        "pycolmap was imported before covis: writing a PNG may now end Python, of two zlibs in "
+        "it. Import covis, or zlib, first.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 _HOMES = {
     "match": "api",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from PIL.TiffImagePlugin import IFDRational
 
 from covis.errors import ImageError
 from covis.images.exif import PhotoInfo, read_photo_info, read_size
@@ -25,6 +26,15 @@ def test_shots_say_what_exif_says(tmp_path: Path) -> None:
     assert read_photo_info(tmp_path / "b.jpg", None) == PhotoInfo((8, 6))
     with pytest.raises(ImageError, match="was it moved"):
         read_photo_info(tmp_path / "c.jpg", None)
+
+
+@pytest.mark.parametrize("altitude", [{}, {6: 0.0}, {6: IFDRational(0, 0)}])
+def test_altitudes_that_are_not_known(tmp_path: Path, altitude: dict[int, float]) -> None:
+    """Missing, 0 (as some cameras write) and 0/0; a photo keeps its latitude and longitude."""
+    exif = PIL.Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 30.0, 0.0), 3: "E", 4: (11.0, 0, 0), **altitude})
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_photo_info(tmp_path / "a.jpg", None).place == (48.5, 11.0, None)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])

@@ -139,3 +139,15 @@ def another(tmp_path_factory):
     path = tmp_path_factory.mktemp("another") / "another.png"
     cv2.imwrite(str(path), render(rotation, centre, textures))
     return path, rotation, centre
+
+
+@pytest.fixture(scope="session")
+def panorama(tmp_path_factory):
+    """Four photos from one spot."""
+    folder = tmp_path_factory.mktemp("panorama")
+    textures = [texture(seed) for seed in range(len(WALLS))]
+    centre = np.array([0, -0.3, -2.0])
+    for number, side in enumerate((-0.9, -0.3, 0.3, 0.9)):
+        rotation = look(centre, np.array([side, -0.3 + 0.1 * number, 2.0]))
+        cv2.imwrite(str(folder / f"{number}.png"), render(rotation, centre, textures))
+    return folder

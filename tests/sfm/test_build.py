@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from covis.errors import ArgumentError, CovisError
 from covis.images.orientation import Orientation
 from covis.sfm import Map
 from covis.sfm.build import build_map
-from covis.sfm.map import Settings
+from covis.sfm.map import Settings, read_model
+from covis.sfm.mapper import write_models
 from covis.sfm.options import MapOptions, MapSummary
 
 pytestmark = pytest.mark.usefixtures("colmap")
@@ -264,15 +266,18 @@ def test_masked_keypoints_have_no_part(scene, known, tmp_path):
     for name in scene.centres:
         cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), mask)
     options = MapOptions(max_keypoints=1000, masks=tmp_path / "masks", **known)
+    cv2.imwrite(str(tmp_path / "masks" / "other.png"), mask)
     summary = build_map(scene.folder, tmp_path / "model", options=options)
     assert summary.registered == 7
+    assert summary.changes() == ["7 of 7 photos have a mask; of no photo: other.png."]
     model = Map.open(tmp_path / "model")
     for name in model.names:
         shown = model.features(name).keypoints[model.points(name) >= 0]
         assert len(shown) > 30
         assert shown[:, 0].min() >= 240
-    with pytest.raises(ArgumentError, match="no such folder of masks"):
-        build_map(scene.folder, tmp_path / "model", options=MapOptions(masks=tmp_path / "others"))
+    (tmp_path / "masks").rename(tmp_path / "gone")
+    with pytest.raises(ArgumentError, match="masks: no such folder of masks"):
+        build_map(scene.folder, tmp_path / "model")
 
 
 def test_semi_dense_matches_are_mapped(scene, known, tmp_path):
@@ -403,6 +408,10 @@ def test_a_photo_of_something_else_is_named(scene, known, tmp_path):
     assert (summary.photos, summary.registered, summary.alone) == (4, 3, ["other.png"])
     assert list(summary.failed) == [str(photos / "bad.jpg")]
     assert "1 photo with no partner: other.png" in summary.advice()[0]
+    (tmp_path / "pairs.txt").write_text("1.png 2.png\n2.png 3.png\nbad.jpg 1.png\n1.png 3.png\n")
+    options = MapOptions(max_keypoints=400, pairs=tmp_path / "pairs.txt", **known)
+    summary = build_map(photos, tmp_path / "listed", options=options)
+    assert (summary.pairs, list(summary.failed)) == (3, [str(photos / "bad.jpg")])
 
 
 def test_exceptions_of_build(tmp_path, scene):
@@ -461,3 +470,95 @@ def inliers(folder):
 
     with Database(folder / "database.db") as database:
         return database.inliers()
+
+
+@contextmanager
+def small_disk(size):
+    """Files may grow to so many bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_a_full_disk_keeps_the_models_of_before(mapped, tmp_path, size):
+    sparse = Path(shutil.copytree(mapped[0] / "sparse", tmp_path / "sparse"))
+    before = {path.name: path.read_bytes() for path in (sparse / "0").iterdir()}
+    model = read_model(sparse / "0")
+    assert max(map(len, before.values())) > size
+    with small_disk(size), pytest.raises(CovisError, match="sparse: the models cannot be written"):
+        write_models([model], sparse)
+    assert {path.name: path.read_bytes() for path in (sparse / "0").iterdir()} == before
+    assert list(tmp_path.iterdir()) == [sparse]
+
+
+def test_models_moved_aside_by_a_killed_run_come_back(mapped, scene, tmp_path):
+    folder = shutil.copytree(mapped[0], tmp_path / "model")
+    (folder / "sparse").rename(folder / "sparse.former.partial")
+    (folder / "sparse.partial" / "0").mkdir(parents=True)
+    (folder / "photos.json.77.partial").touch()
+    summary = build_map(scene.folder, folder, options=MapOptions(camera_model="PINHOLE"))
+    assert (summary.new_pairs, summary.registered) == (0, 7)
+    assert not list(folder.rglob("*partial*"))
+
+
+def test_semi_dense_models_stay_until_new_ones_are_made(scene, known, tmp_path, monkeypatch):
+    """All their keypoints change when photos are added."""
+    from covis.sfm import build
+
+    photos = some_photos(scene, tmp_path / "photos", ["1.png", "2.png", "3.png"])
+    options = MapOptions(max_keypoints=300, matcher="semi-dense", refine_keypoints=False, **known)
+    assert build_map(photos, tmp_path / "model", options=options).registered == 3
+    some_photos(scene, photos, ["4.png"])
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "run_mapper", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_map(photos, tmp_path / "model", options=options)
+    assert len(Map.open(tmp_path / "model").names) == 3
+    assert build_map(photos, tmp_path / "model", options=options).registered == 4
+
+
+def test_a_model_of_a_rig_of_two_cameras_can_be_extended(mapped, scene, colmap, tmp_path):
+    """Two photos of each frame; the second camera stands where the first pair of photos has it."""
+    single, double = read_model(mapped[0] / "sparse" / "0"), colmap.Reconstruction()
+    poses = {image.name: image.cam_from_world() for image in single.images.values()}
+    for number in (1, 2):
+        camera = colmap.Camera(model="PINHOLE", width=480, height=360, params=(420, 420, 240, 180))
+        camera.camera_id = number
+        double.add_camera(camera)
+    sensors = [colmap.sensor_t(colmap.SensorType.CAMERA, number) for number in (1, 2)]
+    rig = colmap.Rig(rig_id=1)
+    rig.add_ref_sensor(sensors[0])
+    rig.add_sensor(sensors[1], poses["1.png"] * poses["0.png"].inverse())
+    double.add_rig(rig)
+    for number, names in enumerate((["0.png", "1.png"], ["3.png"]), 1):
+        frame = colmap.Frame(frame_id=number, rig_id=1)
+        images = [
+            colmap.Image(name=name, camera_id=place, image_id=2 * number + place)
+            for place, name in enumerate(names, 1)
+        ]
+        for image in images:
+            image.frame_id = number
+            frame.add_data_id(image.data_id)
+        frame.rig_from_world = poses[names[0]]
+        double.add_frame(frame)
+        for image in images:
+            double.add_image(image)
+        double.register_frame(number)
+    (tmp_path / "rig").mkdir()
+    double.write(str(tmp_path / "rig"))
+    options = MapOptions(max_keypoints=600, model=tmp_path / "rig", refine_keypoints=False)
+    assert build_map(scene.folder, tmp_path / "model", options=options).registered == 7
+    model = Map.open(tmp_path / "model").reconstruction
+    for name in ("0.png", "1.png", "3.png"):
+        found = model.find_image_with_name(name).projection_center()
+        np.testing.assert_allclose(
+            found, -poses[name].rotation.matrix().T @ poses[name].translation
+        )

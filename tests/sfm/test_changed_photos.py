@@ -149,12 +149,12 @@ def test_exception_for_a_damaged_record(mine):
 def test_a_photo_of_another_size_gets_a_camera_of_its_own(mine, scene):
     folder, again = mine
     path = folder / "photos" / "3.png"
-    cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (240, 180)))
+    cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (360, 270)))
     summary = again(camera_model="SIMPLE_RADIAL", camera_params=None)
     assert (summary.changed, summary.registered, summary.new_pairs) == (["3.png"], 5, 4)
     model = Map.open(folder / "model")
     camera = model.reconstruction.image(model.names["3.png"]).camera
-    assert (camera.width, camera.height) == (240, 180)
+    assert (camera.width, camera.height) == (360, 270)
     assert scene.error(model.reconstruction) < 0.05
 
 

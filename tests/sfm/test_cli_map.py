@@ -35,6 +35,23 @@ def test_map_places_photos_and_says_so(covis, scene, tmp_path):
     assert (found["registered"], found["new_pairs"], found["models"]) == (7, 0, [7])
 
 
+def test_a_map_is_exported_without_its_photos(covis, mapped, tmp_path):
+    model = shutil.copytree(mapped[0], tmp_path / "model")
+    result = covis("export", "map", "model", "ply", "nerfstudio", "ply")
+    assert result.exit_code == 0, result.output
+    folder = model / "export"
+    expected = [folder / "ply" / "points.ply", folder / "nerfstudio" / "transforms.json"]
+    assert [tmp_path / line for line in result.stdout.splitlines()] == expected
+    frames = json.loads(expected[1].read_text("utf-8"))["frames"]
+    assert len(frames) == 7
+    for arguments, words in (
+        (("model", "obj"), "no export 'obj'"),
+        (("none", "ply"), "none: no map there"),
+    ):
+        result = covis("export", "map", *arguments)
+        assert (result.exit_code, words in result.stderr) == (2, True)
+
+
 @pytest.mark.usefixtures("colmap")
 def test_map_tells_what_became_of_photos(covis, scene, tmp_path):
     photos = tmp_path / "photos"

@@ -60,6 +60,16 @@ def test_uncalibrated_pairs_give_a_fundamental_matrix(two_views, colmap):
     assert (found.inliers & (indices[:, 0] < 300)).sum() > 200
 
 
+def test_keypoints_of_small_pictures_are_coarse(two_views):
+    """Their noise, half a pixel, is the same at any size."""
+    _, keypoints, indices, _, _ = two_views
+    noise = np.random.default_rng(3).normal(0, 0.5, (2, 500, 2))
+    x0, x1 = (x * 0.3 + by for x, by in zip(keypoints, noise, strict=True))
+    camera = make_camera(PhotoInfo((240, 180)), "SIMPLE_RADIAL", None)
+    found = verify_pair(x0, x1, indices[indices[:, 0] < 300], camera, camera, least=15)
+    assert found.inliers.sum() > 250
+
+
 def test_unrelated_pairs_give_none(two_views):
     (camera0, camera1), (x0, x1), indices, _, _ = two_views
     wrong = indices[indices[:, 0] >= 300]
@@ -152,3 +162,59 @@ def test_exception_for_another_file(colmap, tmp_path):
     (tmp_path / "a.db").write_text("no database at all, just words" * 100)
     with pytest.raises(CovisError, match="not a COLMAP database"):
         Database(tmp_path / "a.db")
+
+
+def test_knots_of_neighbours_are_no_evidence(two_views):
+    """40 matches that agree, but in four knots: chance brings as many places."""
+    (camera0, camera1), (x0, x1), indices, _, _ = two_views
+    right = indices[indices[:, 0] < 300]
+    verify = {"camera0": camera0, "camera1": camera1, "least": 15}
+    assert verify_pair(x0, x1, right[:40], **verify).kind == "essential"
+    rng = np.random.default_rng(1)
+    knots = right[rng.choice(len(right), 4, replace=False)].repeat(10, axis=0)
+    nearby = rng.uniform(-2, 2, (40, 2))
+    keypoints = [np.concatenate([x, x[knots[:, at]] + nearby]) for at, x in enumerate((x0, x1))]
+    wrong = indices[indices[:, 0] >= 300]
+    places = np.column_stack([np.arange(500, 540)] * 2)
+    found = verify_pair(*keypoints, np.concatenate([places, wrong]), **verify)
+    assert (found.kind, found.inliers.any()) == ("none", False)
+
+
+@pytest.fixture
+def printed(two_views):
+    """A bar of 150 keypoints along the lower edge, the same in both photos."""
+    rng = np.random.default_rng(2)
+    return two_views[0][0], rng.uniform((0, 560), (800, 600), (150, 2))
+
+
+def test_what_is_printed_over_both_photos_joins_no_others(two_views, printed):
+    _, keypoints, indices, _, _ = two_views
+    camera, bar = printed
+    x0, x1 = (np.concatenate([x, bar]) for x in keypoints)
+    still = np.column_stack([np.arange(500, 650)] * 2)
+    moving = still.copy()  # Letters are taken for others of their kind, too.
+    moving[::2, 1] = np.roll(moving[::2, 1], 1)
+    wrong = indices[indices[:, 0] >= 300]
+    found = verify_pair(x0, x1, np.concatenate([still, wrong]), camera, camera, least=15)
+    assert (found.kind, found.inliers.any()) == ("none", False)
+    found = verify_pair(x0, x1, np.concatenate([moving, wrong]), camera, camera, least=15)
+    assert (found.kind, found.inliers.any()) == ("none", False)
+
+
+def test_what_is_printed_over_views_of_one_place_is_left_out(two_views, printed):
+    (camera0, camera1), keypoints, indices, rotation, _ = two_views
+    _, bar = printed
+    x0, x1 = (np.concatenate([x, bar]) for x in keypoints)
+    still = np.column_stack([np.arange(500, 650)] * 2)
+    both = np.concatenate([still, indices])
+    found = verify_pair(x0, x1, both, camera0, camera1, least=15)
+    np.testing.assert_allclose(found.rotation_1from0, rotation, atol=2e-3)
+    assert not found.inliers[:150].any()
+    assert found.inliers.sum() > 250
+
+
+def test_a_camera_that_stood_still_saw_one_place(two_views):
+    (camera0, _), (x0, _), _, _, _ = two_views
+    everything = np.column_stack([np.arange(500)] * 2)
+    found = verify_pair(x0, x0 + 0.2, everything, camera0, camera0, least=15)
+    assert found.inliers.sum() > 450

@@ -6,14 +6,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from covis.errors import ArgumentError, ImageError
+from covis.errors import ArgumentError
 from covis.images.decode import load_image
 from covis.images.exif import PhotoInfo, read_photo_info
 from covis.sfm.photo_cameras import (
     as_in_map,
     make_camera,
     map_from_upright,
-    read_mask,
     share_cameras,
 )
 
@@ -47,15 +46,19 @@ def test_convention_points_lie_where_the_file_has_the_pixel(tmp_path, orientatio
 def test_cameras_are_shared_by_body_size_and_focal_length():
     wide, tele = PhotoInfo((40, 30), "A", 50.0), PhotoInfo((40, 30), "A", 90.0)
     upright, other = PhotoInfo((30, 40), "A", 50.0), PhotoInfo((40, 30), "B", 50.0)
-    assert share_cameras([wide, tele, wide, upright, other, tele], "auto") == [0, 1, 0, 2, 3, 1]
-    assert share_cameras([wide, tele, upright], "shared") == [0, 0, 1]
-    assert share_cameras([wide, wide], "per-image") == [0, 1]
+    names = ["a/1", "a/2", "b/1", "b/2", "3", "4"]
+    photos = [wide, tele, wide, upright, other, tele]
+    assert share_cameras(photos, names, "auto") == [0, 1, 0, 2, 3, 1]
+    assert share_cameras(photos, names, "shared") == [0, 0, 0, 1, 0, 0]
+    assert share_cameras(photos, names, "per-folder") == [0, 0, 1, 2, 3, 3]
+    assert share_cameras(photos, names, "per-image") == [0, 1, 2, 3, 4, 5]
 
 
-def test_photos_without_exif_share_a_camera_if_all_are_of_one_size():
-    video, other = PhotoInfo((40, 30)), PhotoInfo((41, 30))
-    assert share_cameras([video, video, PhotoInfo((40, 30), "A")], "auto") == [0, 0, 1]
-    assert share_cameras([video, other, video], "auto") == [0, 1, 2]
+def test_photos_without_exif_share_a_camera_by_folder_and_size():
+    one, other, known = PhotoInfo((40, 30)), PhotoInfo((41, 30)), PhotoInfo((40, 30), "A")
+    photos = [one, other, one, known, one, other]
+    names = ["1", "2", "3", "4", "b/1", "b/2"]
+    assert share_cameras(photos, names, "auto") == [0, 1, 0, 2, 3, 4]
 
 
 def test_made_cameras_have_exif_or_a_guess(colmap):
@@ -72,15 +75,3 @@ def test_made_cameras_have_exif_or_a_guess(colmap):
         make_camera(PhotoInfo((300, 400)), "PINHOLE", (1, 2, 3))
     with pytest.raises(ArgumentError, match="no camera model 'HOLE'; there are: SIMPLE_PINHOLE"):
         make_camera(PhotoInfo((300, 400)), "HOLE", None)
-
-
-def test_masks_are_black_where_to_ignore(tmp_path):
-    mask = np.zeros((3, 4), np.uint8)
-    mask[1, 2] = 1
-    PIL.Image.fromarray(mask).save(tmp_path / "a.png")
-    points = np.array([[5.0, 3.0], [3.9, 3.0], [7.9, 5.9], [4.1, 2.1], [4.1, 1.9]])
-    found = read_mask(tmp_path / "a.png", points, (8, 6))
-    assert found.tolist() == [True, False, False, True, False]
-    (tmp_path / "b.png").write_text("no")
-    with pytest.raises(ImageError, match="no mask"):
-        read_mask(tmp_path / "b.png", points, (8, 6))

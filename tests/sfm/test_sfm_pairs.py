@@ -96,6 +96,18 @@ def test_earth_centred_by_known_places():
     assert np.linalg.norm(near[1] - near[0]) == pytest.approx(1000, rel=2e-3)
 
 
+def test_photos_of_unknown_altitude_are_as_high_as_their_neighbours():
+    step = 1e-3  # 111 m to the north.
+    places = [(48.0, 11.0, 500.0), (48.0 + step / 4, 11.0, None), (49.0, 11.0, 900.0)]
+    places.append((49.0 - step / 4, 11.0, None))
+    found = pairs.earth_centred(places)
+    assert np.linalg.norm(found[1] - found[0]) == pytest.approx(27.8, abs=0.1)
+    assert np.linalg.norm(found[3] - found[2]) == pytest.approx(27.8, abs=0.1)
+    nowhere = pairs.earth_centred([(48.0, 11.0, None), None, (48.0 + step, 11.0, None)])
+    assert np.linalg.norm(nowhere[2] - nowhere[0]) == pytest.approx(111.2, abs=0.1)
+    assert np.isnan(nowhere[1]).all()
+
+
 def test_listed_names_are_photos_or_paths(tmp_path):
     root = tmp_path / "photos"
     (root / "a").mkdir(parents=True)
@@ -103,6 +115,8 @@ def test_listed_names_are_photos_or_paths(tmp_path):
     text = '# a comment\na/1.jpg "2 b.jpg"\nphotos/3.jpg photos/a/1.jpg\n3.jpg a/1.jpg\n'
     (tmp_path / "pairs.txt").write_text(text)
     assert as_set(pairs.listed(tmp_path / "pairs.txt", root, places)) == {(0, 1), (0, 2)}
+    damaged = {**places, "2 b.jpg": None}
+    assert as_set(pairs.listed(tmp_path / "pairs.txt", root, damaged)) == {(0, 2)}
     (tmp_path / "pairs.txt").write_text("a/1.jpg other.jpg\n")
     with pytest.raises(ArgumentError, match=r"'other.jpg' is no photo"):
         pairs.listed(tmp_path / "pairs.txt", root, places)

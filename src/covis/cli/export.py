@@ -1,4 +1,4 @@
-"""`covis export`: models as files, to run elsewhere."""
+"""`covis export`: models and maps as files for other programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from covis.cli.commands import App
 from covis.errors import needing_train_extra
 
 app = App(
-    help="Write models as ONNX files, to run elsewhere ('weights import' is for use in covis).",
+    help="Write models as ONNX files, and maps, for other programs ('weights import' is for use "
+    "in covis).",
     no_args_is_help=True,
 )
 
@@ -62,3 +63,27 @@ def export_lightglue(
     typer.echo(f"Wrote '{bundle.name}', one_file.onnx and parity.md to {out} ({size:.1f} MiB).")
     typer.echo(agreement(rows))
     typer.echo(f"Licence: {bundle.licence}. Use it with --matcher {out}.")
+
+
+@app.command("map")
+def export_map(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The folder of a map, see covis map.")
+    ],
+    kinds: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KIND...",
+            help="ply; text or binary, COLMAP's files; nerfstudio, transforms.json.",
+        ),
+    ],
+) -> None:
+    """Write the largest model of a map to MODEL/export/KIND. Its photos need not be there."""
+    from covis.cli.map import export_kinds
+    from covis.sfm import exports
+    from covis.sfm.map import Map
+
+    wanted = export_kinds(kinds)
+    made = Map.open(model)
+    for kind in wanted:
+        typer.echo(str(exports.export_map(made, kind)))

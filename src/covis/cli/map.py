@@ -54,14 +54,15 @@ MaxSize = Annotated[int | None, shared.max_size(str(MAP_MAX_SIZE))]
 Masks = Annotated[
     Path | None,
     shared.folder(
-        "Masks as COLMAP has them: DIR/a.jpg.png is that of PHOTOS/a.jpg, black where "
-        "nothing counts."
+        "Masks as COLMAP has them: DIR/a.jpg.png, or a.png, is that of PHOTOS/a.jpg, black or "
+        "transparent where nothing counts."
     ),
 ]
 CameraSharing = Annotated[
-    Literal["auto", "shared", "per-image"],
+    Literal["auto", "shared", "per-folder", "per-image"],
     typer.Option(
-        help="Which photos share intrinsics. auto: those of one camera, size and focal length."
+        help="Which photos share intrinsics. auto: those of one camera, size and focal length, "
+        "where EXIF says nothing those of one folder and size."
     ),
 ]
 CameraModel = Annotated[str, shared.name("As COLMAP names it.")]
@@ -174,7 +175,7 @@ def command(
         seed=seed,
         threads=threads,
     )
-    exports = _exports(export or [])
+    exports = export_kinds(export or [])
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)
     _print(out, summary, _write(out, summary, exports, draw), as_json)
@@ -184,7 +185,7 @@ def command(
         raise typer.Exit(NOT_SO)
 
 
-def _exports(kinds: list[str]) -> list[ExportName]:
+def export_kinds(kinds: list[str]) -> list[ExportName]:
     """The kinds, each once. Raises ArgumentError for one that there is not."""
     from covis.sfm.exports import ExportName
 
@@ -226,15 +227,11 @@ def _write(
         return []
     from covis.draw.canvas import save_picture
     from covis.draw.map import draw_map
-    from covis.sfm.exports import export_model
+    from covis.sfm.exports import export_map
     from covis.sfm.map import Map
 
     made = Map.open(out)
-    written = []
-    for kind in exports:
-        folder = out / "export" / kind
-        root = Path(made.settings.photos)
-        written.append(str(export_model(made.reconstruction, root, folder, kind)))
+    written = [str(export_map(made, kind)) for kind in exports]
     if draw is not None:
         save_picture(draw_map(made.reconstruction), draw)
         written.append(str(draw))
@@ -252,12 +249,15 @@ def _print(out: Path, summary: MapSummary, written: list[str], as_json: bool) ->
 
     for line in [*summary.failed.values(), *summary.changes()]:
         typer.echo(f"covis: {line}", err=True)
-    typer.echo(
-        f"{summary.registered} of {counted(summary.photos, 'photo')} placed, "
-        f"{counted(summary.points, 'point')}, reprojection error {summary.error:.2f} px, "
-        f"{summary.track_length:.1f} photos a point."
-    )
-    stages = ", ".join(f"{stage} {took:.1f} s" for stage, took in summary.seconds.items())
+    placed = f"{summary.registered} of {counted(summary.photos, 'photo')} placed"
+    if not summary.models:
+        typer.echo(f"{placed}: no model could be made.")
+    else:
+        typer.echo(
+            f"{placed}, {counted(summary.points, 'point')}, reprojection error "
+            f"{summary.error:.2f} px, {summary.track_length:.1f} photos a point."
+        )
+    stages = ", ".join(f"{k} {took:.1f} s" for k, took in summary.seconds.items() if took >= 0.05)
     typer.echo(
         f"{counted(summary.pairs, 'pair')} matched ({summary.new_pairs:,} now), "
         f"{summary.verified:,} verified. {stages}."
@@ -268,5 +268,3 @@ def _print(out: Path, summary: MapSummary, written: list[str], as_json: bool) ->
         typer.echo(f"covis: {line}", err=True)
     if summary.models:
         typer.echo(f"{out / 'sparse' / '0'}" + "".join(f", {path}" for path in written))
-    else:
-        typer.echo("covis: no model could be made.", err=True)

@@ -251,6 +251,8 @@ def log10_false_alarms(
     threshold: float,
     size0: tuple[int, int],
     size1: tuple[int, int],
+    *,
+    matches_each: float = 1.0,
 ) -> float:
     """How many models with as many inliers are expected among unrelated matches, as log10.
 
@@ -259,6 +261,7 @@ def log10_false_alarms(
     determine the model: none is left to be surprised by.
 
     kind: not "none". count: of all matches. threshold: in pixels, see `estimate_geometry`.
+    matches_each: how many matches stand behind each that is counted, any of which may agree.
     """
     model = _MODELS[kind]
     if count <= model.sample:
@@ -267,6 +270,7 @@ def log10_false_alarms(
         chance = math.pi * threshold**2 / math.prod(size1)
     else:
         chance = max(2 * threshold * math.hypot(*size) / math.prod(size) for size in (size0, size1))
+    chance = 1 - (1 - min(chance, 1)) ** matches_each
     return log10_expected_models(model.sample, model.solutions, count, inliers, chance)
 
 

@@ -40,12 +40,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from covis.errors import CovisError
+from covis.geometry.independent_places import coverage
 from covis.geometry.two_view import default_threshold, log10_false_alarms
 from covis.types import Features, FloatArray, Matches, Matrix, Verdict, VerdictLabel
 
 CALIBRATION = Path(__file__).with_suffix(".json")
-GRID = 8
-"""Cells along each side of a picture whose coverage is counted."""
 FEW_KEYPOINTS = 100
 """With so many keypoints in each picture, what was found and what was not begins to mean much."""
 WEIGHTS = 4
@@ -164,15 +163,9 @@ def find_evidence(matches: Matches, features0: Features, features1: Features) ->
         model=True,
         surprise=max(-alarms, 0.0),
         density=count / (keypoints + FEW_KEYPOINTS),
-        coverage=min(_coverage(points[inliers], size) for points, size in both),
+        coverage=min(coverage(points[inliers], size) for points, size in both),
         coherence=_coherence(*(points[inliers] / np.float32(max(size)) for points, size in both)),
     )
-
-
-def _coverage(points: FloatArray, size: tuple[int, int]) -> float:
-    """The share of a picture's cells, GRID a side, that (N, 2) points lie in, 0..1."""
-    cells = np.clip(points / np.array(size) * GRID, 0, GRID - 1).astype(np.int64)
-    return len(np.unique(cells, axis=0)) / GRID**2
 
 
 def _coherence(places0: FloatArray, places1: FloatArray) -> float:

@@ -20,19 +20,23 @@ _FULL_FRAME_DIAGONAL = math.hypot(36, 24)
 _UNITS_IN_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 
 
+Place = tuple[float, float, float | None]
+
+
 @dataclass(frozen=True)
 class PhotoInfo:
     """What a photo's file says of how it was taken.
 
     size: (width, height) of the file's pixels. body: make, model and lens; empty where EXIF does
     not tell. focal: in pixels, None where it does not tell. place: latitude and longitude in
-    degrees, altitude in metres. orientation: what makes the file's pixels upright.
+    degrees, altitude in metres or None where it is not known. orientation: what makes the file's
+    pixels upright.
     """
 
     size: tuple[int, int]
     body: str = ""
     focal: float | None = None
-    place: tuple[float, float, float] | None = None
+    place: Place | None = None
     orientation: Orientation = UPRIGHT
 
 
@@ -120,7 +124,7 @@ def stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
     return picture.size if tags is None else (int(tags[256]), int(tags[257]))
 
 
-def _place(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
+def _place(gps: Mapping[int, Any]) -> Place | None:
     try:
         angles = []
         for value, side, negative in (
@@ -130,12 +134,14 @@ def _place(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
             degrees, minutes, seconds = (float(part) for part in gps[value])
             angle = degrees + minutes / 60 + seconds / 3600
             angles.append(-angle if str(gps.get(side, "")).strip("\0 ") == negative else angle)
-        below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
-        altitude = float(gps.get(GPS.GPSAltitude, 0)) * (-1 if below else 1)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    found = angles[0], angles[1], altitude
-    return found if all(math.isfinite(value) for value in found) else None
+    if not all(math.isfinite(angle) for angle in angles):
+        return None
+    altitude = _positive(gps.get(GPS.GPSAltitude))  # 0 is written where it is not known.
+    if altitude is not None and gps.get(GPS.GPSAltitudeRef) in (1, b"\x01"):
+        altitude = -altitude
+    return angles[0], angles[1], altitude
 
 
 def _positive(value: Any) -> float | None:

@@ -6,9 +6,11 @@ that was killed goes on where it was, one on a folder that has more photos does 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +24,7 @@ from covis.files.run_folder import differences, locked
 from covis.images.exif import PhotoInfo, read_photo_info
 from covis.images.picture_files import walk_pictures
 from covis.matching import Matcher
-from covis.messages import not_there
+from covis.messages import counted, not_there
 from covis.options import DEFAULT_FEATURES, DEFAULT_MAX_KEYPOINTS, MAP_MATCHER, MAP_MAX_SIZE
 from covis.search.index import Index
 from covis.search.ingest import file_content
@@ -31,13 +33,16 @@ from covis.sfm.colours import colour_points
 from covis.sfm.database import MIN_INLIERS, Database, photo_sizes
 from covis.sfm.map import Photos, Settings, need_pycolmap, read_model
 from covis.sfm.mapper import (
+    LEAST_PHOTOS,
     Mapping,
     model_folders,
+    restore_models,
     run_mapper,
     triangulate,
     update_models,
     write_models,
 )
+from covis.sfm.masks import find_masks
 from covis.sfm.matching import (
     Pair,
     SemiDense,
@@ -54,12 +59,16 @@ from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secr
 from covis.sfm.refine_keypoints import refine_keypoints
 from covis.sfm.tracks import RADIUS, shared_keypoints
 from covis.sfm.two_view_verification import Verified
+from covis.sfm.unplaced import count_flat, untried
 
 if TYPE_CHECKING:
     import pycolmap
 
 COMMITTED = 64
 """Pairs that are written together."""
+
+ANEW = "anew"
+"""What the file `unmapped` holds where the models have to be made anew."""
 
 Report = Callable[[str, int, int | None], None]
 """Called with the stage, how much of it is done, and of how much (None: not known)."""
@@ -109,8 +118,10 @@ class _Build:
         check_camera(self._options.camera_model, self._options.camera_params)
         files = self._files()
         self._settings = self._same_settings(files)
+        self._clear_up()
         names = {os.path.relpath(path, self._root).replace(os.sep, "/"): path for path in files}
         self._check_given(names)
+        self._masks = self._find_masks(names)
         self._settings.save(self._folder)
         with self._timed("features"):
             self._import(names)
@@ -120,12 +131,14 @@ class _Build:
                 self._take_changes(database, photos)
                 infos = self._add_photos(database, photos)
             with self._timed("pairs"):
-                wanted = choose_pairs(photos, infos, self._root, self._options)
+                wanted = choose_pairs(
+                    photos, infos, self._root, self._options, self._failed_names()
+                )
             with self._timed("matches"):
                 self._match(database, photos, wanted)
             self._count(database, photos)
             models = self._map(database, photos)
-        self._describe(models, photos)
+            self._describe(database, models, photos)
         return self._summary
 
     @property
@@ -163,10 +176,7 @@ class _Build:
         }
         asked = {name: value for name, value in asked.items() if value is not None}
         if options.masks is not None:
-            masks = Path(options.masks)
-            if not masks.is_dir():
-                raise ArgumentError(not_there(masks, "folder of masks"))
-            asked["masks"] = str(masks.resolve())
+            asked["masks"] = str(Path(options.masks).resolve())
         if "max_size" in asked:
             asked["max_size"] = asked["max_size"] or None
         if before is None:
@@ -194,6 +204,15 @@ class _Build:
             )
         return self._moved(before, files)
 
+    def _clear_up(self) -> None:
+        """After a killed run: what it had moved aside comes back, what it began goes."""
+        restore_models(self._folder / "sparse")
+        for left in [*self._folder.glob(f"*{PARTIAL}*"), *self._folder.glob(f"*/*/*{PARTIAL}")]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
     def _moved(self, settings: Settings, files: Sequence[str]) -> Settings:
         """The settings, with the given folder as the photos' where none is left in the former one.
 
@@ -212,6 +231,10 @@ class _Build:
                 f"is there, nor in {settings.photos} any more; name a new folder for a new map."
             )
         return replace(settings, photos=str(self._given))
+
+    def _failed_names(self) -> set[str]:
+        paths = self._summary.failed
+        return {os.path.relpath(path, self._root).replace(os.sep, "/") for path in paths}
 
     def _extract(self, files: list[str]) -> Photos:
         """Features of new and changed photos; those whose files are gone go from the store."""
@@ -241,8 +264,11 @@ class _Build:
         times = {**self._record.times, **times}
         self._record.times = {path: time for path, time in times.items() if path in kept}
         photos = Photos(index, settings.photos)
-        if len(photos) < 2:
-            raise ArgumentError(f"{self._given}: one photo makes no map; add more.")
+        if len(photos) < LEAST_PHOTOS and not model_folders(self._folder / "sparse"):
+            raise ArgumentError(
+                f"{self._given}: {counted(len(photos), 'photo')} that can be used; a map needs "
+                f"{LEAST_PHOTOS} or more."
+            )
         self._summary.photos = len(photos)
         return photos
 
@@ -258,14 +284,21 @@ class _Build:
         elif options.database is not None and not self._database.exists():
             self._check_fits(Path(options.database), photo_sizes(Path(options.database)), files)
 
+    def _find_masks(self, files: dict[str, str]) -> dict[str, Path]:
+        """The masks of the photos by name. files: by name."""
+        if not self._settings.masks:
+            return {}
+        photos = {name: Path(path) for name, path in files.items()}
+        found, loose = find_masks(Path(self._settings.masks), photos)
+        self._summary.masks, self._summary.loose_masks = len(found), loose
+        return found
+
     def _import(self, files: dict[str, str]) -> None:
         """Take over the given database, where there is none yet. files: by name."""
         given = self._options.database
         if given is None or self._database.exists():
             return
         partial = self._database.with_suffix(PARTIAL)
-        for left in self._folder.glob(f"{partial.name}*"):  # Its journal would be taken for ours.
-            left.unlink()
         shutil.copyfile(given, partial)
         with Database(partial) as copied:
             copied.clear_features()
@@ -304,7 +337,7 @@ class _Build:
         changes = find_changes(contents, photos.contents)
         database.update([*changes.gone, *changes.changed], changes.renamed)
         update_models(self._folder / "sparse", database.images)
-        failed = {os.path.relpath(path, self._root) for path in self._summary.failed}
+        failed = self._failed_names()
         self._summary.gone = [name for name in changes.gone if name not in failed]
         self._summary.changed, self._summary.renamed = changes.changed, changes.renamed
 
@@ -317,7 +350,7 @@ class _Build:
             for name in photos.names
         ]
         sharing = "shared" if options.camera_params is not None else options.sharing
-        groups = share_cameras(infos, sharing)
+        groups = share_cameras(infos, photos.names, sharing)
         sizes = {info.size for info in infos}
         if options.camera_params is not None and len(sizes) > 1:
             raise ArgumentError(
@@ -367,6 +400,7 @@ class _Build:
             camera_of,
             MIN_INLIERS,
             self._options.seed,
+            self._masks,
         )
 
     def _match(self, database: Database, photos: Photos, wanted: Sequence[Pair]) -> None:
@@ -380,6 +414,8 @@ class _Build:
         self._unmapped.touch()
         self._report("matches", 0, len(new))
         if self._settings.semi_dense:
+            # All keypoints change: what is mapped of them before goes with them.
+            self._unmapped.write_text(ANEW)
             names = {number: name for name, number in ids.items()}
             before = [(names[first], names[second]) for first, second in known]
             self._summary.remade = bool(before)
@@ -414,7 +450,6 @@ class _Build:
             database.clear_matches()
             for name, found_points in keypoints.items():
                 database.write_keypoints(name, found_points)
-        shutil.rmtree(self._folder / "sparse", ignore_errors=True)
         worker = Worker(replace(task, settings=replace(task.settings, matcher="nearest")))
         for (pair, _), rows in zip(matches, indices, strict=True):
             points0, points1 = (keypoints[name] for name in pair)
@@ -437,11 +472,12 @@ class _Build:
         self._summary.alone = [name for name in photos.names if database.images[name] not in paired]
 
     def _map(self, database: Database, photos: Photos) -> list[pycolmap.Reconstruction]:
-        colmap, options = need_pycolmap(), self._options
+        options = self._options
         sparse = self._folder / "sparse"
-        before = [] if options.afresh else model_folders(sparse)
+        afresh = options.afresh or self._anew()
+        before = [] if afresh else model_folders(sparse)
         if before and not self._unmapped.exists():
-            return [colmap.Reconstruction(str(path)) for path in before]
+            return [read_model(path) for path in before]
         refine = options.refine_cameras
         if refine is None:
             refine = options.camera_params is None
@@ -456,7 +492,7 @@ class _Build:
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)
-            models += [colmap.Reconstruction(str(path)) for path in before[1:]]
+            models += [read_model(path) for path in before[1:]]
         if options.refine_keypoints:
             with self._timed("keypoints"):
                 for model in models:
@@ -469,6 +505,10 @@ class _Build:
         write_models(models, sparse)
         self._unmapped.unlink(missing_ok=True)
         return models
+
+    def _anew(self) -> bool:
+        """Whether matches wait to be mapped, and none of before are left."""
+        return self._unmapped.exists() and self._unmapped.read_text() == ANEW
 
     def _posed_names(self) -> frozenset[str]:
         images = self._known.images.values() if self._known is not None else ()
@@ -517,22 +557,28 @@ class _Build:
                     keypoints[places] = positions
                     database.write_keypoints(name, keypoints)
 
-    def _describe(self, models: Sequence[pycolmap.Reconstruction], photos: Photos) -> None:
+    def _describe(
+        self, database: Database, models: Sequence[pycolmap.Reconstruction], photos: Photos
+    ) -> None:
         summary = self._summary
         summary.models = [model.num_reg_images() for model in models]
-        if not models:
-            summary.unplaced = [name for name in photos.names if name not in summary.alone]
-            return
-        largest = models[0]
-        placed = {
+        placed = Counter(
             image.name for model in models for image in model.images.values() if image.has_pose
-        }
-        summary.registered, summary.points = largest.num_reg_images(), largest.num_points3D()
-        summary.error = largest.compute_mean_reprojection_error()
-        summary.track_length = largest.compute_mean_track_length()
+        )
+        summary.shared = sorted(name for name, count in placed.items() if count > 1)
         summary.unplaced = [
             name for name in photos.names if name not in placed and name not in summary.alone
         ]
+        if summary.unplaced:
+            summary.flat = count_flat(database)
+        if summary.unplaced or summary.alone:
+            every_pair = summary.pairs >= math.comb(len(photos), 2)
+            summary.untried = untried(self._settings, every_pair)
+        if models:
+            largest = models[0]
+            summary.registered, summary.points = largest.num_reg_images(), largest.num_points3D()
+            summary.error = largest.compute_mean_reprojection_error()
+            summary.track_length = largest.compute_mean_track_length()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
 from covis.messages import not_there
-from covis.sfm.map import need_pycolmap
+from covis.sfm.map import COLMAP_ERRORS, need_pycolmap
 from covis.sfm.two_view_verification import Verified
 from covis.types import FloatArray, Matrix
 
@@ -37,7 +37,7 @@ class Database:
         self._colmap = need_pycolmap()
         try:
             self._open()
-        except (RuntimeError, ValueError, OSError) as error:
+        except COLMAP_ERRORS as error:
             reason = (str(error).splitlines() or ["unknown"])[0]
             raise CovisError(f"{path}: not a COLMAP database ({reason[:200]}).") from None
 
@@ -180,6 +180,14 @@ class Database:
         for pair, indices in zip(*self._rows.read_all_matches(), strict=True):
             image0, image1 = self._colmap.pair_id_to_image_pair(pair)
             yield (names[image0], names[image1]), np.array(indices)
+
+    def verified_matches(self) -> Iterator[tuple[tuple[str, str], NDArray[np.uint32]]]:
+        """The photos of each verified pair and its matches (K, 2) that agree with the geometry."""
+        names = {image: name for name, image in self.images.items()}
+        for pair, geometry in zip(*self._rows.read_two_view_geometries(), strict=True):
+            if len(geometry.inlier_matches) >= MIN_INLIERS:
+                image0, image1 = self._images_of(pair)
+                yield (names[image0], names[image1]), np.array(geometry.inlier_matches)
 
     def write_matches(self, pair: tuple[str, str], indices: NDArray[np.int64]) -> None:
         """The matches of a pair (K, 2), in the place of those that are there and their geometry."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import replacing
 from covis.messages import counted
+from covis.sfm.map import Map
 from covis.types import Matrix
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ _NERFSTUDIO_MODELS = {
     "OPENCV_FISHEYE": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4")),
 }
 """By COLMAP's model: Nerfstudio's, and the names of the distortion parameters in order."""
+
+
+def export_map(made: Map, kind: ExportName) -> Path:
+    """Write the largest model of a map to its folder export/KIND, see `export_model`."""
+    folder = made.folder / "export" / kind
+    return export_model(made.reconstruction, Path(made.settings.photos), folder, kind)
 
 
 def export_model(

@@ -257,11 +257,15 @@ NEAR = 2.0
 """Pixels between a keypoint and the point of a semi-dense map that it is taken for."""
 
 
+COLMAP_ERRORS = (RuntimeError, ValueError, OSError, LookupError, MemoryError)
+"""What pycolmap raises for files that are damaged or not its own."""
+
+
 def read_model(folder: Path) -> pycolmap.Reconstruction:
     """COLMAP's model in a folder, binary or text. Raises ArgumentError where there is none."""
     try:
         model = need_pycolmap().Reconstruction(str(folder))
-    except (ValueError, RuntimeError, OSError) as error:
+    except COLMAP_ERRORS as error:
         raise ArgumentError(f"{folder}: not a COLMAP model ({_line(error)}).") from None
     if not (folder / "images.bin").exists():
         for number, name in _names_in_text(folder / "images.txt"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable
@@ -13,8 +14,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from covis.errors import CovisError
+from covis.files.atomic import PARTIAL
 from covis.options import thread_count
-from covis.sfm.map import need_pycolmap
+from covis.sfm.map import COLMAP_ERRORS, need_pycolmap, read_model
 
 if TYPE_CHECKING:
     import pycolmap
@@ -23,6 +25,8 @@ MapperName = Literal["incremental", "global"]
 
 LEAST_PHOTOS = 3
 """Models of fewer are not kept."""
+LEAST_POINTS = 15
+"""Models of fewer are not kept: views from one spot give cameras anywhere and hardly a point."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def triangulate(
             known = _posed(colmap, database, colmap.Reconstruction(str(poses)))
             settings = incremental_options(colmap, options)
             return colmap.triangulate_points(known, database, photos, work, True, settings)
-        except (RuntimeError, ValueError, OSError) as error:
+        except COLMAP_ERRORS as error:
             raise CovisError(f"{poses}: this model cannot be extended ({_line(error)}).") from error
 
 
@@ -183,15 +187,68 @@ def _posed(
 
 
 def write_models(models: list[pycolmap.Reconstruction], sparse: Path) -> None:
-    """Write models as sparse/0, sparse/1, ..., in the place of those that are there."""
-    fresh = sparse.with_name(f"{sparse.name}.partial")
+    """Write models as sparse/0, sparse/1, ..., in the place of those that are there.
+
+    Those stay until the new ones were written and read back; see `restore_models`. Raises
+    CovisError where they cannot be written.
+    """
+    fresh, former = _partial(sparse), _former(sparse)
     shutil.rmtree(fresh, ignore_errors=True)
-    for number, model in enumerate(models):
-        (fresh / str(number)).mkdir(parents=True)
-        model.write(str(fresh / str(number)))
-    shutil.rmtree(sparse, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        fresh.rename(sparse)
+    try:
+        for number, model in enumerate(models):
+            _write_model(model, fresh / str(number))
+        restore_models(sparse)
+        with suppress(FileNotFoundError):
+            sparse.rename(former)
+        with suppress(FileNotFoundError):
+            fresh.rename(sparse)
+    except COLMAP_ERRORS as error:
+        raise CovisError(
+            f"{sparse}: the models cannot be written ({_line(error)}); is the disk full? Those of "
+            "before are as they were."
+        ) from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def restore_models(sparse: Path) -> None:
+    """Put the former models back where a killed process had only moved them aside."""
+    former = _former(sparse)
+    if former.exists() and not sparse.exists():
+        former.rename(sparse)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _partial(sparse: Path) -> Path:
+    return sparse.with_name(f"{sparse.name}{PARTIAL}")
+
+
+def _former(sparse: Path) -> Path:
+    return sparse.with_name(f"{sparse.name}.former{PARTIAL}")
+
+
+def _write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Write a model and read it back: COLMAP does not say when a disk is full. Raises OSError,
+    or what pycolmap raises for a file that is cut."""
+    folder.mkdir(parents=True)
+    model.write(str(folder))
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    with quiet(need_pycolmap()):
+        again = need_pycolmap().Reconstruction(str(folder))
+    if _counts(again) != _counts(model):
+        raise OSError("parts of it are missing")
+
+
+def _counts(model: pycolmap.Reconstruction) -> tuple[int, ...]:
+    return (
+        model.num_cameras(),
+        model.num_reg_images(),  # Others are not written.
+        model.num_points3D(),
+        model.compute_num_observations(),
+    )
 
 
 def model_folders(sparse: Path) -> list[Path]:
@@ -204,11 +261,10 @@ def update_models(sparse: Path, images: dict[str, int]) -> None:
 
     images: the ids of the database's photos by name. Models that are left with too few photos go.
     """
-    colmap = need_pycolmap()
     names = {number: name for name, number in images.items()}
     models, changed = [], False
     for folder in model_folders(sparse):
-        model = colmap.Reconstruction(str(folder))
+        model = read_model(folder)
         for image in list(model.images.values()):
             name = names.get(image.image_id)
             changed |= name != image.name
@@ -223,20 +279,31 @@ def update_models(sparse: Path, images: dict[str, int]) -> None:
 
 
 def largest_first(models: Iterable[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
-    """Models that are worth keeping, the one with the most photos first."""
-    kept = [model for model in models if model.num_reg_images() >= LEAST_PHOTOS]
-    return sorted(kept, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    """Models that are worth keeping, the one with the most photos first.
+
+    One whose photos another has as well is not.
+    """
+    order = sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    kept: list[pycolmap.Reconstruction] = []
+    placed: list[set[int]] = []
+    for model in order:
+        mine = {number for number, image in model.images.items() if image.has_pose}
+        enough = len(mine) >= LEAST_PHOTOS and model.num_points3D() >= LEAST_POINTS
+        if enough and not any(mine <= others for others in placed):
+            kept.append(model)
+            placed.append(mine)
+    return kept
 
 
 class quiet:
-    """COLMAP's log goes to the terminal; in a `with` block of this only its errors do."""
+    """COLMAP's log goes to the terminal; in a `with` block of this it does not."""
 
     def __init__(self, colmap: ModuleType) -> None:
         self._logging = colmap.logging
 
     def __enter__(self) -> None:
         self._level = self._logging.minloglevel
-        self._logging.minloglevel = self._logging.Level.ERROR.value
+        self._logging.minloglevel = self._logging.Level.FATAL.value
 
     def __exit__(self, *args: object) -> None:
         self._logging.minloglevel = self._level

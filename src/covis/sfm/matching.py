@@ -23,7 +23,8 @@ from covis.matching.semi_dense import SemiDense as SemiDenseMatcher
 from covis.options import thread_count
 from covis.search.index import Index
 from covis.sfm.map import Photos, Settings
-from covis.sfm.photo_cameras import map_from_upright, read_mask
+from covis.sfm.masks import read_mask
+from covis.sfm.photo_cameras import map_from_upright
 from covis.sfm.two_view_verification import Verified, verify_pair
 from covis.types import BoolArray, Features, Matches, Matrix
 
@@ -43,7 +44,8 @@ class Task:
     """What a worker has to know to match pairs of a map's photos.
 
     folder: the map's. cameras: by id. camera_of: the id by photo.
-    least: pairs with fewer verified matches have no geometry. threads: of a matcher.
+    least: pairs with fewer verified matches have no geometry. masks: by photo.
+    threads: of a matcher.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Task:
     camera_of: Mapping[str, int]
     least: int
     seed: int
+    masks: Mapping[str, Path]
     threads: int = 1
 
 
@@ -88,7 +91,7 @@ class Worker:
         features are."""
         features = self.photos.features([name])[0]
         points = map_keypoints(self.photos, name, features)
-        kept = np.flatnonzero(unmasked(self._task.settings, self.photos, name, features))
+        kept = np.flatnonzero(unmasked(self._task.masks, self.photos, name, features))
         if len(kept) < len(features):
             features = features.take(kept)
         return features, points, kept
@@ -101,15 +104,14 @@ def map_keypoints(photos: Photos, name: str, features: Features) -> Matrix:
     return turned.of_points(keypoints, (features.width, features.height))
 
 
-def unmasked(settings: Settings, photos: Photos, name: str, features: Features) -> BoolArray:
+def unmasked(masks: Mapping[str, Path], photos: Photos, name: str, features: Features) -> BoolArray:
     """(N,): which features a photo's mask lets through; all where it has none."""
-    mask = Path(settings.masks) / f"{name}.png"
-    if not settings.masks or not mask.is_file():
+    if name not in masks:
         return np.ones(len(features), bool)
     file_from_upright = Orientation.from_exif(photos.orientations[name]).inverse
     size = features.width, features.height
     points = file_from_upright.of_points(features.keypoints.astype(np.float64), size)
-    return read_mask(mask, points, file_from_upright.of_size(size))
+    return read_mask(masks[name], points, file_from_upright.of_size(size))
 
 
 def match_here(
@@ -238,5 +240,5 @@ class SemiDense:
             photo = Path(self._task.settings.photos) / name
             features = self._extract(load_image(photo, max_size=self._task.settings.max_size))
             features.save(path)
-        kept = unmasked(self._task.settings, self._photos, name, features)
+        kept = unmasked(self._task.masks, self._photos, name, features)
         return features if kept.all() else features.take(kept)

@@ -42,8 +42,9 @@ class MapOptions(Options):
         closures by retrieval; "retrieval", each with its `neighbours` most similar ones; "gps",
         each with its `neighbours` nearest ones within `distance` metres; "auto", exhaustive for
         few photos and retrieval for many; or a file that lists them.
-    sharing: which photos have a camera in common: "shared", all of one size; "per-image", none;
-        "auto", those of one body, size and focal length.
+    sharing: which photos have a camera in common: "shared", all of one size; "per-folder", those
+        of one folder and size; "per-image", none; "auto", those of one body, size and focal
+        length, without EXIF of one folder and size.
     camera_model, camera_params: COLMAP's name, and its parameters in COLMAP's order, in pixels of
         the file; with these all photos share that camera.
     refine_cameras: whether the mapper adjusts cameras; None for yes unless there are params.
@@ -129,6 +130,10 @@ class MapSummary:
     new_pairs: matched in this run. remade: whether those of before were matched again, and mapped
     anew, as semi-dense ones must be. failed: files that cannot be used, and why. alone: photos that
     no verified pair has. unplaced: those that have one, but a pose in no model.
+    masks: how many photos have one. loose_masks: pictures in the folder of masks that are of none.
+    shared: photos that several models have. flat: where photos are unplaced, how many verified
+    pairs show one plane or were taken from one spot. untried: options that may place more, where
+    not all are placed.
     gone: photos of before whose files are no longer there; they were dropped. changed: those whose
     files show something else now; they were made anew. renamed: new names by former ones.
     left_out: photos of the database or model to start from that are not in the folder.
@@ -148,6 +153,11 @@ class MapSummary:
     failed: dict[str, str] = field(default_factory=dict)
     alone: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
+    masks: int = 0
+    loose_masks: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+    flat: int = 0
+    untried: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -155,7 +165,7 @@ class MapSummary:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def changes(self) -> list[str]:
-        """What became of photos of before, a line each; empty where all are as they were."""
+        """What became of photos of before, and of masks, a line each."""
         lines = []
         if self.gone:
             lines.append(f"{counted(len(self.gone), 'photo')} gone, dropped: {some(self.gone)}.")
@@ -166,6 +176,11 @@ class MapSummary:
         if self.renamed:
             pairs = [f"{old} is {new}" for old, new in self.renamed.items()]
             lines.append(f"{counted(len(pairs), 'photo')} renamed: {some(pairs)}.")
+        if self.masks or self.loose_masks:
+            some_loose = f"; of no photo: {some(self.loose_masks)}" if self.loose_masks else ""
+            lines.append(
+                f"{self.masks} of {counted(self.photos, 'photo')} have a mask{some_loose}."
+            )
         if self.left_out:
             lines.append(
                 f"{counted(len(self.left_out), 'photo')} of the database or model not in the "
@@ -176,24 +191,37 @@ class MapSummary:
     def advice(self) -> list[str]:
         """What to try where photos have no pose; empty where all have."""
         lines = []
+        tries = ", or ".join(self.untried)
         if self.alone:
+            more = f"; or try {tries}" if tries else ""
             lines.append(
                 f"{counted(len(self.alone), 'photo')} with no partner: {some(self.alone)}. Take "
-                "more photos between them and the others; or try --pairs exhaustive, "
-                "--matcher lightglue (a new folder)."
+                f"more photos between them and the others{more}."
             )
         if self.unplaced:
+            why = "Too few matches with the others"
+            remedy = f"try {tries}" if tries else "take more photos between them and the others"
+            if 2 * self.flat > self.verified:
+                why = (
+                    f"{self.flat} of {counted(self.verified, 'verified pair')} were taken from one "
+                    "spot, or show one plane: nothing tells depth"
+                )
+                remedy = "take photos from places further apart"
             lines.append(
                 f"{counted(len(self.unplaced), 'photo')} matched but not placed: "
-                f"{some(self.unplaced)}. Too few matches, or views from one spot; try "
-                "--matcher lightglue, "
-                "--max-keypoints 8192 (a new folder)."
+                f"{some(self.unplaced)}. {why}; {remedy}."
             )
         if len(self.models) > 1:
             sizes = ", ".join(map(str, self.models[1:]))
+            joins = "nothing joins them; photos in between would"
+            if self.shared:
+                joins = (
+                    f"they share {counted(len(self.shared), 'photo')} ({some(self.shared)}), too "
+                    "little to join them; more photos around these would"
+                )
             lines.append(
                 f"the photos fall into {len(self.models)} models (others of {sizes} photos): "
-                "nothing joins them; photos in between would."
+                f"{joins}."
             )
         return lines
 

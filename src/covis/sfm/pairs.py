@@ -6,14 +6,14 @@ int64, the smaller place first, each pair once, in order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covis.errors import ArgumentError
-from covis.images.exif import PhotoInfo
+from covis.images.exif import PhotoInfo, Place
 from covis.images.picture_files import read_pairs
 from covis.sfm.map import Photos
 from covis.sfm.options import MapOptions
@@ -31,11 +31,16 @@ _EARTH_AXES = 6378137.0, 6356752.314245
 
 
 def choose_pairs(
-    photos: Photos, infos: Sequence[PhotoInfo], root: Path, options: MapOptions
+    photos: Photos,
+    infos: Sequence[PhotoInfo],
+    root: Path,
+    options: MapOptions,
+    failed: Collection[str] = (),
 ) -> list[tuple[str, str]]:
     """The names of the photos to match with each other, as the options have it.
 
     infos: of the photos, in their order. root: the folder that names are relative to.
+    failed: names of files that cannot be used; a list may have them, their pairs are left out.
 
     Raises ArgumentError where a list names other photos, or GPS positions bring no pair.
     """
@@ -43,7 +48,9 @@ def choose_pairs(
     if kind == "auto":
         kind = "exhaustive" if count <= EXHAUSTIVE_UP_TO else "retrieval"
     if isinstance(kind, Path):
-        found = listed(kind, root, {name: place for place, name in enumerate(photos.names)})
+        places: dict[str, int | None] = dict.fromkeys(failed)
+        places |= {name: place for place, name in enumerate(photos.names)}
+        found = listed(kind, root, places)
     elif kind == "exhaustive":
         found = exhaustive(count)
     elif kind == "retrieval":
@@ -129,15 +136,22 @@ def near(positions: ArrayLike, distance: float, neighbours: int) -> Pairs:
     return unique(known[np.concatenate(found)])
 
 
-def earth_centred(places: Sequence[tuple[float, float, float] | None]) -> Matrix:
+def earth_centred(places: Sequence[Place | None]) -> Matrix:
     """(N, 3) metres from the middle of the earth, NaN for None.
 
-    places: latitude and longitude in degrees, altitude in metres (WGS 84).
+    places: latitude and longitude in degrees, altitude in metres (WGS 84); where that is not
+    known, the photo is taken to be as high as the nearest one of which it is.
     """
     unknown = (np.nan, np.nan, np.nan)
     table = np.array([unknown if place is None else place for place in places], np.float64)
     latitude, longitude = np.radians(table.reshape(-1, 3)[:, :2]).T
     altitude = table.reshape(-1, 3)[:, 2]
+    known = np.flatnonzero(np.isfinite(altitude))
+    for place in np.flatnonzero(np.isnan(altitude) & np.isfinite(latitude)):
+        north = latitude[known] - latitude[place]
+        east = (longitude[known] - longitude[place]) * np.cos(latitude[place])
+        nearest = known[np.hypot(north, east).argmin()] if len(known) else None
+        altitude[place] = 0.0 if nearest is None else altitude[nearest]
     a, b = _EARTH_AXES
     normal = a**2 / np.sqrt((a * np.cos(latitude)) ** 2 + (b * np.sin(latitude)) ** 2)
     return np.column_stack(
@@ -149,23 +163,25 @@ def earth_centred(places: Sequence[tuple[float, float, float] | None]) -> Matrix
     )
 
 
-def listed(path: Path, root: Path, places: Mapping[str, int]) -> Pairs:
+def listed(path: Path, root: Path, places: Mapping[str, int | None]) -> Pairs:
     """The pairs in a text file, see `covis.images.picture_files.read_pairs`.
 
     The names are those of the photos (COLMAP's), or paths from the list's folder.
-    root: the folder of the photos. places: of the photos by name.
+    root: the folder of the photos. places: of the photos by name; pairs of those with None are
+    left out.
 
     Raises ArgumentError for a name that is no photo of the map.
     """
 
-    def place(name: Path) -> int:
+    def place(name: Path) -> int | None:
         candidates = [name.relative_to(path.parent), *_below(name, root)]
         for candidate in candidates:
             if candidate.as_posix() in places:
                 return places[candidate.as_posix()]
         raise ArgumentError(f"{path}: '{candidates[0]}' is no photo in {root}.")
 
-    return unique([(place(first), place(second)) for first, second in read_pairs(path)])
+    found = [(place(first), place(second)) for first, second in read_pairs(path)]
+    return unique([(a, b) for a, b in found if a is not None and b is not None])
 
 
 def _below(name: Path, root: Path) -> list[Path]:

@@ -10,23 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from covis.errors import ArgumentError, ImageError
+from covis.errors import ArgumentError
 from covis.geometry.camera import FOCAL_PER_SIDE
-from covis.images.decode import read_samples
 from covis.images.exif import PhotoInfo
 from covis.images.orientation import UPRIGHT, Orientation
 from covis.sfm.map import need_pycolmap
-from covis.types import BoolArray, Matrix
 
 if TYPE_CHECKING:
     import pycolmap
 
-Sharing = Literal["auto", "shared", "per-image"]
+Sharing = Literal["auto", "shared", "per-folder", "per-image"]
 
 
 def map_from_upright(orientation: int) -> Orientation:
@@ -44,24 +39,29 @@ def as_in_map(shot: PhotoInfo) -> PhotoInfo:
     return replace(shot, size=map_from_upright(shot.orientation.exif).of_size(upright))
 
 
-def share_cameras(photos: Sequence[PhotoInfo], sharing: Sharing) -> list[int]:
+def share_cameras(photos: Sequence[PhotoInfo], names: Sequence[str], sharing: Sharing) -> list[int]:
     """For each photo which camera took it, counted from 0 in the order they occur.
 
-    "shared": one for each size. "per-image": one for each photo. "auto": one for each body, size
-    and focal length; photos whose EXIF tells nothing share one if all of these are of one size,
-    as those of a video are, and have one each if not.
+    names: of the photos, with slashes between folders.
+    "shared": one for each size. "per-folder": one for each folder and size. "per-image": one for
+    each photo. "auto": one for each body, size and focal length; photos whose EXIF names no body
+    share one where folder, size and focal length are the same.
     """
-    silent = {photo.size for photo in photos if not photo.body}
     cameras: dict[Any, int] = {}
 
-    def key(place: int, photo: PhotoInfo) -> Any:
+    def key(photo: PhotoInfo, name: str) -> Any:
+        folder = name.rpartition("/")[0]
         if sharing == "shared":
             return photo.size
-        if sharing == "per-image" or (not photo.body and len(silent) > 1):
-            return place
-        return photo.body, photo.size, photo.focal and round(photo.focal, 3)
+        if sharing == "per-folder":
+            return folder, photo.size
+        if sharing == "per-image":
+            return name
+        focal = photo.focal and round(photo.focal, 3)
+        return photo.body, "" if photo.body else folder, photo.size, focal
 
-    return [cameras.setdefault(key(*each), len(cameras)) for each in enumerate(photos)]
+    keys = [key(photo, name) for photo, name in zip(photos, names, strict=True)]
+    return [cameras.setdefault(each, len(cameras)) for each in keys]
 
 
 def make_camera(photo: PhotoInfo, model: str, params: Sequence[float] | None) -> pycolmap.Camera:
@@ -96,20 +96,3 @@ def check_camera(model: str, params: Sequence[float] | None) -> None:
             f"the camera model {model} has {len(camera.params)} parameters "
             f"({camera.params_info}), not {len(params)}."
         )
-
-
-def read_mask(path: Path, keypoints: Matrix, size: tuple[int, int]) -> BoolArray:
-    """(N,) bool: which keypoints COLMAP's mask lets through: it is black where to ignore.
-
-    keypoints: (N, 2), in the file's frame. size: (width, height) of the photo; the mask may have
-    another, of the same aspect. Raises ImageError for a file that is no picture.
-    """
-    try:
-        samples = read_samples(path)
-    except ImageError as error:
-        raise ImageError(f"{path} is no mask covis can read ({error})") from None
-    mask: BoolArray = np.atleast_3d(samples)[:, :, :3].max(axis=2) > 0
-    scale = np.array([mask.shape[1] / size[0], mask.shape[0] / size[1]])
-    at = np.floor(keypoints * scale).astype(int)
-    columns, rows = (np.clip(at[:, i], 0, mask.shape[1 - i] - 1) for i in (0, 1))
-    return mask[rows, columns]
