@@ -56,6 +56,15 @@ def drawing(of: str) -> Any:
     return typer.Option("--output", "-o", metavar="FILE", help=f"Draw {of} into this picture.")
 
 
+def intrinsics(of: str) -> Any:
+    """The option for a pinhole camera's intrinsics."""
+    return typer.Option(
+        metavar="f|fx,fy,cx,cy",
+        help=f"Intrinsics of {of} in pixels, for --geometry essential.",
+        show_default="focal length from EXIF, or 1.2 longer sides",
+    )
+
+
 def max_keypoints(default: str | bool = True) -> Any:
     """The option of that name; see `name`."""
     return number("Features an image at most.", default)

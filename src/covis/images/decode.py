@@ -136,13 +136,15 @@ def _upright_image(
 ) -> Image:
     """pixels, size: as stored, the latter of the full picture."""
     width, height = turned.of_size(size)
+    focal, ignored = focal_length(exif, size)
     return Image(
         pixels=turned.of_image(pixels),
         width=width,
         height=height,
         name=name,
-        focal_length=focal_length(exif, size),
+        focal_length=focal,
         orientation=turned.exif,
+        focal_ignored=ignored,
     )
 
 

@@ -316,6 +316,11 @@ class _Build:
             as_in_map(read_photo_info(root / name, photos.focal_lengths[name]))
             for name in photos.names
         ]
+        self._summary.focal_ignored = {
+            name: info.ignored
+            for name, info in zip(photos.names, infos, strict=True)
+            if info.ignored
+        }
         sharing = "shared" if options.camera_params is not None else options.sharing
         groups = share_cameras(infos, sharing)
         sizes = {info.size for info in infos}

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import replacing
+from covis.geometry.camera import CalibratedCamera
 from covis.messages import extra
 from covis.search.index import Index
 from covis.search.store import fixed, reported
@@ -186,6 +187,12 @@ class Map:
             )
         reconstruction = read_model(model)
         return cls(folder, settings, Index(folder / "features.covis"), reconstruction)
+
+    def camera(self, number: int) -> CalibratedCamera:
+        """A camera of the model, by its id."""
+        camera = self.reconstruction.camera(number)
+        params = tuple(map(float, camera.params))
+        return CalibratedCamera(camera.model_name, camera.width, camera.height, params)
 
     @cached_property
     def photos(self) -> Photos:

@@ -132,6 +132,7 @@ class MapSummary:
     gone: photos of before whose files are no longer there; they were dropped. changed: those whose
     files show something else now; they were made anew. renamed: new names by former ones.
     left_out: photos of the database or model to start from that are not in the folder.
+    focal_ignored: photos with a focal length in EXIF that cannot be used, and why.
     seconds: by stage.
     """
 
@@ -152,6 +153,7 @@ class MapSummary:
     changed: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    focal_ignored: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def changes(self) -> list[str]:
@@ -170,6 +172,12 @@ class MapSummary:
             lines.append(
                 f"{counted(len(self.left_out), 'photo')} of the database or model not in the "
                 f"folder, left out: {some(self.left_out)}."
+            )
+        if self.focal_ignored:
+            name, why = next(iter(self.focal_ignored.items()))
+            lines.append(
+                f"{counted(len(self.focal_ignored), 'photo')} with a focal length in EXIF that is "
+                f"not used, such as {name}: {why}."
             )
         return lines
 
