@@ -446,7 +446,7 @@ def room_places(out: Path, number: int, threads: int | None) -> dict[str, Any]:
     """Locate photos in one room: by distortion and EXIF, normalised squared errors and errors."""
     from covis.sfm.localise import Locator
 
-    rng, room = np.random.default_rng(number), Room.furnished(number)
+    rng, room = np.random.default_rng(10 + number), Room.furnished(10 + number)
     photos = out / "photos"
     photos.mkdir(parents=True, exist_ok=True)
     lens = CalibratedCamera("SIMPLE_RADIAL", 640, 480, (450.0, 320.0, 240.0, -0.1))

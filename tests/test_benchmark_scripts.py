@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-PARTS = {"common", "rendered_walls"}
+PARTS = {"common", "rendered_room", "rendered_walls"}
 """What scripts import."""
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in PARTS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -179,6 +180,9 @@ def test_exceptions(mapped, place, tmp_path):
     with pytest.raises(ArgumentError, match=r"9\.png"):
         find.camera_of("9.png")
     with pytest.raises(ArgumentError, match="covis map"):
+        locate("x.jpg", tmp_path)
+    with pytest.raises(ArgumentError, match=r"has a COLMAP model, .* --model .*sparse/0"):
+        shutil.copytree(mapped[0] / "sparse", tmp_path / "sparse")
         locate("x.jpg", tmp_path)
     with pytest.raises((ArgumentError, BundleError)):
         Locator(find.map, matcher="no such thing")

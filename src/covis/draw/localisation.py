@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from covis.draw.canvas import FONT, GAP, TEXT, Colour, Pixels, blank, draw_dot, draw_path
+from covis.draw.canvas import FONT, GAP, TEXT, WIDEST, Colour, Pixels, blank, draw_dot, draw_path
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
 from covis.sfm.exports import coloured_points
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from covis.sfm.localise import Localisation
     from covis.sfm.map import Map
 
-WIDEST = 1.5
-"""How wide cameras are drawn at most, half of it, in lengths of their pyramids."""
 _RIGHT: Colour = (88, 214, 141)
 _WRONG: Colour = (120, 124, 132)
 _OTHER: Colour = (130, 136, 146)

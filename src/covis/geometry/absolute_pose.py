@@ -23,7 +23,12 @@ from covis.errors import ArgumentError
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.checks import best_first, checked_threshold, number_rows, ransac_options
 from covis.geometry.pose import Pose
-from covis.geometry.pose_confidence import POSE_CONFIDENCE, PoseConfidence, surprise
+from covis.geometry.pose_confidence import (
+    POSE_CONFIDENCE,
+    PoseConfidence,
+    surprise,
+    surprise_of_points,
+)
 from covis.geometry.pose_fit import CameraPrior, PoseFit, reprojection_errors
 from covis.geometry.ray_ransac import pose_from_rays
 from covis.types import BoolArray, Matrix
@@ -237,11 +242,11 @@ def _judged(
     if covariance is None:
         return replace(none, note="cannot say: the points that agree leave the pose undetermined")
     if confidence < trust.believed:
-        return replace(
-            none,
-            note=f"cannot say: {count} of {len(x)} points agree, no more than unrelated pictures "
-            "bring, or too close together",
-        )
+        apart = surprise_of_points(len(x), count, size, threshold, _sample(fit.prior))
+        why = "no more than unrelated pictures bring"
+        if trust.confidence(apart) >= trust.believed:
+            why = "but they lie too close together in the picture"
+        return replace(none, note=f"cannot say: {count} of {len(x)} points agree, {why}")
     deviation = math.sqrt(covariance[6, 6]) if fit.prior.focal_deviation else 0.0
     return replace(none, pose=fit.pose, covariance=covariance[:6, :6], focal_deviation=deviation)
 

@@ -36,6 +36,9 @@ BENDING = {"SIMPLE_PINHOLE": 3, "SIMPLE_RADIAL": 3, "OPENCV_FISHEYE": 4}
 """Models whose first radial term can be adjusted, and its place among the parameters; one of
 SIMPLE_PINHOLE becomes SIMPLE_RADIAL."""
 
+FISHEYES = (*(name for name in MODELS if "FISHEYE" in name), "FOV", "EUCM")
+"""Models of lenses that see far more than 90 degrees."""
+
 _NO_FOCAL = ("EQUIRECTANGULAR",)
 _ONE_FOCAL = (
     "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_FISHEYE", "SIMPLE_RADIAL_FISHEYE",

@@ -34,6 +34,8 @@ from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matr
 
 SECOND_TRY = 5
 """Of those, the most similar ones that "auto" matches by LightGlue, a second each."""
+SECOND_KEYPOINTS = 2048
+"""Of each photo then, the best ones: LightGlue's time grows with their square."""
 KEPT_IN_MEMORY = 128
 """Photos of the map whose features stay in memory."""
 DEFAULT_MATCHER = "auto"
@@ -182,10 +184,12 @@ class Locator:
         wanted = Matcher(
             matcher, features=self._extract.source, full_depth=full_depth, threads=threads
         )
-        self._tries = [(wanted, neighbours)]
+        everything = settings.max_keypoints
+        self._tries = [(wanted, neighbours, everything)]
         if wanted.bundle(self._extract.model) is not None and matcher == "auto":
             nearest = Matcher("nearest", threads=threads)
-            self._tries = [(nearest, neighbours), (wanted, min(neighbours, SECOND_TRY))]
+            second = wanted, min(neighbours, SECOND_TRY), SECOND_KEYPOINTS
+            self._tries = [(nearest, neighbours, everything), second]
         self._known = lru_cache(KEPT_IN_MEMORY)(self._read)
 
     def camera_of(self, name: str) -> CalibratedCamera:
@@ -235,8 +239,8 @@ class Locator:
         if guesses[0].source != "given":
             guesses = [*camera_in_map(query, image, self.map, names), *guesses]
         passed("retrieve")
-        for match, count in self._tries:
-            shared = self._match(features, names[:count], match)
+        for match, count, keypoints in self._tries:
+            shared = self._match(features, names[:count], match, keypoints)
             passed("match")
             estimate, taken = choose_absolute_pose(
                 map_from_upright(image.orientation).of_points(
@@ -267,13 +271,15 @@ class Locator:
             licence=licence,
         )
 
-    def _match(self, features: Features, names: Sequence[str], match: Matcher) -> _Shared:
+    def _match(
+        self, features: Features, names: Sequence[str], match: Matcher, keypoints: int
+    ) -> _Shared:
         votes: dict[tuple[int, int], float] = defaultdict(float)
         told: list[tuple[str, int, NDArray[np.int64]]] = []
         model, licence = features.model, ""
         for name in names:
             theirs, points = self._known(name)
-            found = match(features, theirs)
+            found = match(features.take(slice(keypoints)), theirs.take(slice(keypoints)))
             model, licence = found.model, found.licence
             assert found.indices is not None
             shown = points[found.indices[:, 1]]

@@ -178,7 +178,7 @@ class Map:
         folder = Path(folder)
         settings = Settings.find(folder)
         if settings is None:
-            raise ArgumentError(f"{folder}: no map there; make one: covis map PHOTOS -o {folder}.")
+            raise ArgumentError(_no_map(folder))
         need_pycolmap()
         model = folder / "sparse" / "0"
         if not model.is_dir():
@@ -190,9 +190,7 @@ class Map:
 
     def camera(self, number: int) -> CalibratedCamera:
         """A camera of the model, by its id."""
-        camera = self.reconstruction.camera(number)
-        params = tuple(map(float, camera.params))
-        return CalibratedCamera(camera.model_name, camera.width, camera.height, params)
+        return calibrated(self.reconstruction.camera(number))
 
     @cached_property
     def photos(self) -> Photos:
@@ -260,6 +258,23 @@ class Map:
 
 NEAR = 2.0
 """Pixels between a keypoint and the point of a semi-dense map that it is taken for."""
+
+
+def _no_map(folder: Path) -> str:
+    """What is said of a folder without a map, such as a model of COLMAP's or hloc's."""
+    for model in (folder, folder / "sparse" / "0", folder / "sparse"):
+        if any((model / f"images.{kind}").is_file() for kind in ("bin", "txt")):
+            return (
+                f"{folder} has a COLMAP model, but no features of covis to find places by; make "
+                f"them, keeping its poses: covis map PHOTOS -o NEW --model {model}."
+            )
+    return f"{folder}: no map there; make one: covis map PHOTOS -o {folder}."
+
+
+def calibrated(camera: pycolmap.Camera) -> CalibratedCamera:
+    """A camera of a `pycolmap.Reconstruction` as covis has it."""
+    params = tuple(map(float, camera.params))
+    return CalibratedCamera(camera.model_name, camera.width, camera.height, params)
 
 
 def read_model(folder: Path) -> pycolmap.Reconstruction:

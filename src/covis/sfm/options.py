@@ -132,6 +132,7 @@ class MapSummary:
     gone: photos of before whose files are no longer there; they were dropped. changed: those whose
     files show something else now; they were made anew. renamed: new names by former ones.
     left_out: photos of the database or model to start from that are not in the folder.
+    fisheye_unknown: whether the cameras are fisheyes of which nothing is known.
     focal_ignored: photos with a focal length in EXIF that cannot be used, and why.
     seconds: by stage.
     """
@@ -154,6 +155,7 @@ class MapSummary:
     renamed: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     focal_ignored: dict[str, str] = field(default_factory=dict)
+    fisheye_unknown: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def changes(self) -> list[str]:
@@ -184,6 +186,11 @@ class MapSummary:
     def advice(self) -> list[str]:
         """What to try where photos have no pose; empty where all have."""
         lines = []
+        if self.fisheye_unknown and self.registered < self.photos:
+            lines.append(
+                "a fisheye needs to be known roughly beforehand: give its focal length and "
+                "distortion as --camera-params, with --refine-cameras to have them adjusted."
+            )
         if self.alone:
             lines.append(
                 f"{counted(len(self.alone), 'photo')} with no partner: {some(self.alone)}. Take "

@@ -64,7 +64,9 @@ def verify_pair(
     x0, x1 = keypoints0[indices[:, 0]], keypoints1[indices[:, 1]]
     sizes = (camera0.width, camera0.height), (camera1.width, camera1.height)
     threshold = SIDE_SHARE * min(max(size) for size in sizes)
-    calibrated = camera0.has_prior_focal_length and camera1.has_prior_focal_length
+    calibrated = all(
+        camera.has_prior_focal_length and not camera.is_spherical for camera in (camera0, camera1)
+    )
     kind: Literal["fundamental", "essential"] = "essential" if calibrated else "fundamental"
     pinhole0 = pinhole1 = None
     if calibrated:
