@@ -35,6 +35,8 @@ from covis.types import BoolArray, Matrix
 
 EXIF_DEVIATION = 0.03
 """How far off EXIF's focal length commonly is, as a share."""
+NEAR = 0.015
+"""A focal length that is off by no more need not be searched."""
 LADDER = np.geomspace(0.45, 3.2, 11)
 """Focal lengths tried for an unknown one, in longer sides: 96 to 18 degrees along that side."""
 DISTORTION_DEVIATION = 0.1
@@ -254,7 +256,7 @@ def _judged(
 def _ladder(prior: CameraPrior) -> list[CalibratedCamera]:
     """The cameras to try, the most likely first."""
     camera, deviation = prior.camera, prior.focal_deviation
-    if deviation == 0:
+    if deviation <= NEAR:
         return [camera]
     if math.isinf(deviation):
         side = max(camera.width, camera.height)

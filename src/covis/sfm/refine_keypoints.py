@@ -396,6 +396,7 @@ def _adjust(model: pycolmap.Reconstruction, seen: _Seen, sure: BoolArray, option
 def _bundle(colmap: ModuleType, model: pycolmap.Reconstruction, options: Mapping) -> None:
     settings = colmap.BundleAdjustmentOptions()
     settings.refine_focal_length = settings.refine_extra_params = options.refine
+    settings.refine_sensor_from_rig = not options.fixed
     settings.ceres.loss_function_type = colmap.LossFunctionType.SOFT_L1
     settings.ceres.loss_function_scale = SCATTER * options.typical_coarseness
     solver = settings.ceres.solver_options
