@@ -99,7 +99,7 @@ def test_exif_of_the_photo_before_it_was_cropped_does_not_count(place, query, tm
     found = find(tmp_path / "crop.jpg")
     assert found.focal_source == "estimated"
     assert found.estimate.camera.focal == pytest.approx(420, rel=0.06)
-    assert any("was the picture cropped?" in note for note in found.notes)
+    assert any("perhaps the picture was cropped" in note for note in found.notes)
     check(found, metres, query[1], 0.2, 1.5)
 
 

@@ -49,6 +49,8 @@ STARTS = 4
 """Focal lengths, the likeliest, with which cameras of another kind than the first are tried."""
 WIDER = 5.0
 """Thresholds within which points pull at a camera of another kind than the one that found them."""
+HOPELESS = 0.1
+"""The confidence below which no camera of another kind is tried."""
 CONTRADICTED = 16.0
 """By how much less likely than the best what was known beforehand may make the points: in squared
 deviations, so by four deviations."""
@@ -178,18 +180,21 @@ def choose_absolute_pose(
         return replace(none, note=f"cannot say: {words}"), 0
     fits: dict[int, PoseFit] = {}
     searched: list[PoseFit] = []
-    surest = x[order], places[order]
+    hopeless, surest = False, (x[order], places[order])
     for number, prior in enumerate(priors):
         if searched and math.isinf(prior.focal_deviation):
+            if hopeless:
+                continue
             start = _widened(searched, prior, surest, threshold)
         else:
             found = _ransac(*surest, _ladder(prior), options)
             if not found:
                 continue
             start = PoseFit(*found[0], prior)
-            if math.isinf(prior.focal_deviation):
-                searched = [PoseFit(*each, prior) for each in found[:STARTS]]
         fits[number] = start.refined_with_its_inliers(x, places, threshold, _sample(prior))
+        if math.isinf(prior.focal_deviation) and not searched:
+            searched = [PoseFit(*each, prior) for each in found[:STARTS]]
+            hopeless = _confidence(fits[number], x, places, threshold, trust) < HOPELESS
     if not fits:
         return replace(none, note="cannot say: no pose that the points agree with"), 0
     number = _uncontradicted(fits, x, places, threshold)
@@ -227,6 +232,14 @@ def _sample(prior: CameraPrior) -> int:
     return SAMPLE + (not prior.known) + (prior.distortion_deviation > 0)
 
 
+def _confidence(
+    fit: PoseFit, x: Matrix, places: Matrix, threshold: float, trust: PoseConfidence
+) -> float:
+    size = fit.camera.width, fit.camera.height
+    inliers = fit.errors(x, places) <= threshold
+    return trust.confidence(surprise(x, inliers, size, threshold, _sample(fit.prior)))
+
+
 def _judged(
     fit: PoseFit, x: Matrix, places: Matrix, threshold: float, trust: PoseConfidence
 ) -> AbsolutePose:
@@ -234,7 +247,7 @@ def _judged(
     inliers = fit.errors(x, places) <= threshold
     count = int(inliers.sum())
     size = fit.camera.width, fit.camera.height
-    confidence = trust.confidence(surprise(x, inliers, size, threshold, _sample(fit.prior)))
+    confidence = _confidence(fit, x, places, threshold, trust)
     none = AbsolutePose(None, fit.camera, inliers, confidence)
     if count < trust.least:
         return replace(
@@ -247,7 +260,7 @@ def _judged(
         apart = surprise_of_points(len(x), count, size, threshold, _sample(fit.prior))
         why = "no more than unrelated pictures bring"
         if trust.confidence(apart) >= trust.believed:
-            why = "but they lie too close together in the picture"
+            why = "but in too few places of the picture"
         return replace(none, note=f"cannot say: {count} of {len(x)} points agree, {why}")
     deviation = math.sqrt(covariance[6, 6]) if fit.prior.focal_deviation else 0.0
     return replace(none, pose=fit.pose, covariance=covariance[:6, :6], focal_deviation=deviation)

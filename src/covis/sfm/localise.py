@@ -352,8 +352,8 @@ def _notes(
     notes = [image.focal_ignored] if image.focal_ignored else []
     if "EXIF" in sources[:taken] and estimate.pose is not None:
         notes.append(
-            f"EXIF's focal length ({image.focal_length:.0f} px) does not agree with the points; "
-            "was the picture cropped?"
+            f"EXIF's focal length ({image.focal_length:.0f} px) does not agree with the points: "
+            "perhaps the picture was cropped"
         )
     return tuple(notes)
 

@@ -65,7 +65,7 @@ def verify_pair(
     sizes = (camera0.width, camera0.height), (camera1.width, camera1.height)
     threshold = SIDE_SHARE * min(max(size) for size in sizes)
     calibrated = all(
-        camera.has_prior_focal_length and not camera.is_spherical for camera in (camera0, camera1)
+        camera.has_prior_focal_length and not camera.is_spherical() for camera in (camera0, camera1)
     )
     kind: Literal["fundamental", "essential"] = "essential" if calibrated else "fundamental"
     pinhole0 = pinhole1 = None
