@@ -18,8 +18,8 @@ from covis.sfm.photo_cameras import as_in_map, map_from_upright
 from covis.types import Image, Source
 
 ALIKE_DEVIATION = 0.01
-"""How far off the map's camera may be for a query of its size of which EXIF tells nothing: its
-focal length as a share, and its distortion; a tenth of it for the principal point."""
+"""How far off the map's camera may be for a query of its size of which EXIF tells no body or focal
+length: its focal length as a share, and its distortion; a tenth of it for the principal point."""
 CROPPED_DEVIATION = 0.25
 """Of a cropped photo, how far the principal point may be from the middle, in longer sides."""
 
@@ -100,7 +100,7 @@ def camera_in_map(query: Source, image: Image, model: Map, names: Sequence[str])
     if not alike or (not mine.body and len(alike) > 1):
         return []
     camera = model.camera(next(iter(alike)))
-    if mine.body:
+    if mine.body and mine.focal is not None:
         return [Guess("map", CameraPrior(camera))]
     bends = ALIKE_DEVIATION if camera.model in BENDING else 0.0
     focal = 0.0 if camera.model == "EQUIRECTANGULAR" else ALIKE_DEVIATION
