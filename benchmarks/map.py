@@ -19,6 +19,10 @@ places: fountain and Herz-Jesus in one folder, at several sizes, as they are, wi
 with a logo on all: the photos of each model, verified pairs of photos of different places and of
 one, photos placed, and the position error of each model. Two models are right, and no pair across.
 kills: kill -9 at --kills random moments while a map is made or takes up more photos; each goes on.
+locate: rendered rooms (`rendered_room.py`) with exact poses, photos of other cameras than the map's
+located in them, with EXIF that is right, wrong or absent and lenses of several distortions: squared
+errors of the position, normalised by the promised covariance, and the errors. The cameras'
+principal points are off the middle by as much as common lenses' are.
 many: as many photos of 2 megapixels as --count says, the fountain's seen by cameras turned about
 their centres; no side knows the intrinsics.
 
@@ -48,6 +52,7 @@ import map_kills
 import map_places
 import numpy as np
 from common import DATA
+from rendered_room import Room, save, standing
 from rendered_walls import LENS, make_relief
 
 from covis.evaluation.benchmarks.localisation import link_photos, write_poses
@@ -63,8 +68,9 @@ from covis.evaluation.tables import markdown
 from covis.geometry import Camera
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
+from covis.geometry.pose_fit import CENTRE_DEVIATION
 
-PARTS = ("strecha", "relief", "scenes", "places", "kills", "many")
+PARTS = ("strecha", "relief", "scenes", "places", "kills", "locate", "many")
 HALVES = 5
 MEGAPIXELS = 2.0
 SIDES = {
@@ -457,6 +463,76 @@ def places(out: Path, sizes: Sequence[int], ways: Sequence[str], threads: int | 
     print("\nTarget: two models and no pair across; no photo lost.\n")
 
 
+ROOMS, QUERIES = 2, 6
+DISTORTIONS = (0.0, -0.05, -0.1, -0.2)
+EXIF = {"right": 1.0, "of the photo before it was cropped": 0.6, "absent": None}
+"""What EXIF says of the focal length, in true ones."""
+
+
+def room_places(out: Path, number: int, threads: int | None) -> dict[str, Any]:
+    """Locate photos in one room: by distortion and EXIF, normalised squared errors and errors."""
+    from covis.sfm.localise import Locator
+
+    rng, room = np.random.default_rng(10 + number), Room.furnished(10 + number)
+    photos = out / "photos"
+    photos.mkdir(parents=True, exist_ok=True)
+    lens = CalibratedCamera("SIMPLE_RADIAL", 640, 480, (450.0, 320.0, 240.0, -0.1))
+    truth = {f"{at:02}.jpg": standing(rng) for at in range(10)}
+    for at, (name, pose) in enumerate(truth.items()):
+        save(room.seen_by(lens, pose), photos / name, at)
+    covis_map(photos, out / "map", None, {"threads": threads})
+    locate = Locator(out / "map", matcher="nearest", threads=threads)
+    own = poses_of(locate.map.reconstruction)
+    to_metres = umeyama(
+        np.array([pose.position for pose in own.values()]),
+        np.array([truth[name].position for name in own]),
+    )
+    found: dict[str, list[list[float] | None]] = {}
+    for k, at in itertools.product(DISTORTIONS, range(QUERIES)):
+        focal, pose = rng.uniform(380, 650), standing(rng)
+        middle = np.array([320, 240]) + rng.normal(0, CENTRE_DEVIATION * 640, 2)
+        lens = CalibratedCamera("SIMPLE_RADIAL", 640, 480, (focal, *middle, k))
+        pixels = room.seen_by(lens, pose)
+        for exif, share in EXIF.items():
+            path = out / f"query {k} {at} {exif}.jpg"
+            save(pixels, path, 100 + at, None if share is None else share * focal)
+            located = locate(path).estimate
+            missed = None
+            if located.pose is not None and located.covariance is not None:
+                there = to_metres.pose(located.pose)
+                miss = there.rotation @ (there.position - pose.position)
+                spread = located.covariance[3:, 3:] * to_metres.scale**2
+                normalised = float(miss @ np.linalg.solve(spread, miss)) / 3
+                missed = [normalised, float(np.linalg.norm(miss))]
+            found.setdefault(f"{k}/{exif}", []).append(missed)
+    return {"found": found}
+
+
+def locate_part(out: Path, threads: int | None) -> None:
+    results = []
+    for number in range(ROOMS):
+        stem = f"locate room {number}"
+        result = kept(out / f"{stem}.json", room_places, out / stem, number, threads)
+        results.append(result["found"])
+    rows = []
+    for k, exif in itertools.product(DISTORTIONS, EXIF):
+        each = [missed for found in results for missed in found[f"{k}/{exif}"]]
+        told = np.array([missed for missed in each if missed is not None]).reshape(-1, 2)
+        rows.append(
+            [
+                f"{k:g}",
+                exif,
+                f"{len(told)} of {len(each)}",
+                f"{told[:, 0].mean():.2f}" if len(told) else "",
+                f"{1000 * np.median(told[:, 1]):.0f} mm" if len(told) else "",
+                f"{1000 * told[:, 1].max():.0f} mm" if len(told) else "",
+            ]
+        )
+    header = ["distortion k", "EXIF's focal length", "located", "normalised squared error"]
+    print(markdown([*header, "median error", "largest"], rows))
+    print("\nTargets: normalised squared errors of 0.5 to 2 on average, or not located.\n")
+
+
 def make_photos(folder: Path, count: int) -> None:
     """The fountain's photos as cameras see it that are turned about their centres."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -535,13 +611,15 @@ def run(arguments: argparse.Namespace) -> None:
         if "kills" in arguments.parts:
             photos = sorted((DATA / "pose" / "fountain-P11").glob("*.jpg"))[:6]
             map_kills.kill_maps(photos, out / "kills", arguments.kills)
+        if "locate" in arguments.parts:
+            locate_part(out, arguments.threads)
         if "many" in arguments.parts:
             many(out, arguments.sides, arguments.count, arguments.threads)
 
 
 def main() -> int:
     options = common.parser(__doc__, "--threads")
-    options.add_argument("--parts", type=common.names, default=list(PARTS[:3]), help="of the above")
+    options.add_argument("--parts", type=common.names, default=list(PARTS[:4]), help="of the above")
     options.add_argument(
         "--sides",
         type=common.names,

@@ -57,6 +57,14 @@ def test_nothing_in_common_is_an_answer(geometry):
     assert found.geometry.matrix is None
 
 
+def test_intrinsics_are_checked(known_pair):
+    first, second, _ = known_pair
+    with pytest.raises(ArgumentError, match="camera1: a focal length of 9 pixels"):
+        match(first, second, geometry="essential", camera1=np.diag([9, 9, 1]))
+    with pytest.raises(ArgumentError, match="3 x 3"):
+        match(first, second, geometry="essential", camera0=[1, 2])
+
+
 def test_masks(known_pair):
     first, second, _ = known_pair
     left = np.zeros(first.shape[:2], bool)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import get_args
 
+from numpy.typing import ArrayLike
+
 from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.agreement import View
+from covis.geometry.camera import as_camera, check_focal
 from covis.geometry.page_verdict import doubt_pages
 from covis.geometry.verdict import judge
 from covis.images.decode import enlarged, load_image
@@ -26,7 +29,7 @@ from covis.options import (
     RuntimeOptions,
     choice,
 )
-from covis.types import Features, MaskSource, Matches, Source
+from covis.types import Features, Image, MaskSource, Matches, Source
 
 
 def match(
@@ -42,8 +45,8 @@ def match(
     full_depth: bool = False,
     mask0: MaskSource | None = None,
     mask1: MaskSource | None = None,
-    camera0: Camera | None = None,
-    camera1: Camera | None = None,
+    camera0: Camera | ArrayLike | None = None,
+    camera1: Camera | ArrayLike | None = None,
     seed: int = DEFAULT_SEED,
     threads: int | None = None,
 ) -> Matches:
@@ -62,8 +65,8 @@ def match(
         not "same"; `Matches.turn` says which turn was best.
     full_depth: let LightGlue run all its layers on all points.
     mask0, mask1: where to find nothing, True or nonzero.
-    camera0, camera1: for "essential"; without them the focal length comes from EXIF or is
-        guessed, and `Matches.geometry.note` says so.
+    camera0, camera1: for "essential": a `Camera`, or its 3 x 3 matrix; without them the focal
+        length comes from EXIF or is guessed, and `Matches.geometry.note` says so.
     seed: of the robust estimation. threads: processor threads, all by default.
 
     Returns Matches: points (N, 2) float32 in full-size pixels, the top-left pixel's centre at
@@ -83,7 +86,7 @@ def match(
         seed=seed,
     )
     runtime = RuntimeOptions(threads=threads)
-    masks, cameras = (mask0, mask1), (camera0, camera1)
+    masks, cameras = (mask0, mask1), (as_camera(camera0), as_camera(camera1))
     return _match_images((image0, image1), options, runtime, masks, cameras)
 
 
@@ -103,6 +106,9 @@ def _match_images(
             load_image(image, max_size=extract.max_size, mask=mask)
             for image, mask in zip(images, masks, strict=True)
         )
+    for number, (camera, loaded) in enumerate(zip(cameras, (loaded0, loaded1), strict=True)):
+        if camera is not None:
+            check_focal(camera, (loaded.width, loaded.height), f"camera{number}")
     with _timed(seconds, "extract"):
         features0, features1 = extract.batch([enlarged(loaded0), enlarged(loaded1)])
 
@@ -133,6 +139,8 @@ def _match_images(
     )
     with _timed(seconds, "geometry"):
         found = doubt_pages(found, View.of(loaded0), View.of(loaded1))
+    if options.geometry == "essential":
+        found = _with_notes(found, [loaded0, loaded1], cameras)
     return replace(found, seconds=seconds, licence=joint_licence(extract, found))
 
 
@@ -221,6 +229,22 @@ def verify(
     )
     found = replace(matches, geometry=model)
     return replace(found, verdict=judge(found, features0, features1))
+
+
+def _with_notes(
+    found: Matches, images: Sequence[Image], cameras: Sequence[Camera | None]
+) -> Matches:
+    """The matches, their geometry's note with why focal lengths in EXIF were ignored."""
+    ignored = [
+        f"image {number}: {image.focal_ignored}"
+        for number, (image, camera) in enumerate(zip(images, cameras, strict=True))
+        if image.focal_ignored and camera is None
+    ]
+    geometry = found.geometry
+    if geometry is None or not ignored:
+        return found
+    note = "; ".join(filter(None, [*ignored, geometry.note]))
+    return replace(found, geometry=replace(geometry, note=note))
 
 
 @contextmanager

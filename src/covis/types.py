@@ -48,6 +48,7 @@ class Image:
     name: the path, or a word for an array, for messages.
     focal_length: in pixels of the full size, from EXIF; None where the file does not say.
     orientation: EXIF's word for how the file's pixels were turned to get here, 1 for not at all.
+    focal_ignored: why a focal length in EXIF was not used, in words; empty where there is none.
     """
 
     pixels: NDArray[np.uint8]
@@ -57,6 +58,7 @@ class Image:
     name: str = "array"
     focal_length: float | None = None
     orientation: int = 1
+    focal_ignored: str = ""
 
     def __repr__(self) -> str:
         rows, columns = self.pixels.shape[:2]

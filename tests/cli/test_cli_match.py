@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import Result
 
@@ -167,3 +168,44 @@ def test_demo_knows_how_many_are_right(covis: Run, monkeypatch: pytest.MonkeyPat
     assert "Right within 3 pixels of the truth: " in result.stdout
     assert sorted(path.name for path in Path("kept").iterdir()) == ["a.png", "b.png"]
     assert Path("d.png").is_file()
+
+
+def test_match_takes_intrinsics(covis: Run, pair: tuple[Path, Path]) -> None:
+    given = ("--features", "sift", "--geometry", "essential")
+    found = covis("match", *pair, *given, "--camera0", "300", "--camera1", "300,310,160,120")
+    assert found.exit_code == 0
+    assert "focal length" not in found.stdout
+    one = covis("match", *pair, *given, "--camera1", "300")
+    assert "image 0: focal length assumed" in one.stdout
+    assert "image 1" not in one.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--camera0", "300"), "is for --geometry essential"),
+        (("--geometry", "essential", "--camera0", "1,2"), "no intrinsics; give f, or fx,fy,cx,cy"),
+        (("--geometry", "essential", "--camera1", "wide"), "'wide' are no intrinsics"),
+        (("--geometry", "essential", "--camera1", "9"), "--camera1: a focal length of 9 pixels"),
+        (("--geometry", "essential", "--camera1", "-9"), "must be positive"),
+    ],
+)
+def test_match_refuses_odd_intrinsics(
+    covis: Run, pair: tuple[Path, Path], arguments: tuple[str, ...], words: str
+) -> None:
+    run = covis("match", *pair, *arguments)
+    assert run.exit_code == 2
+    assert words in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_match_says_that_a_focal_length_in_exif_is_ignored(
+    covis: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    exif = PIL.Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 65535
+    with PIL.Image.open(pair[0]) as picture:
+        picture.convert("RGB").save(tmp_path / "action.jpg", exif=exif)
+    found = covis("match", tmp_path / "action.jpg", pair[1], "--geometry", "essential")
+    assert "image 0: EXIF's focal length (65535 mm of 35 mm film) cannot be" in found.stdout
+    assert "image 0: focal length assumed as 1.2" in found.stdout

@@ -10,13 +10,15 @@ import pytest
 from covis.errors import ArgumentError
 from covis.geometry import Camera
 from covis.geometry.absolute_pose import (
-    CENTRE_DEVIATION,
+    EXIF_DEVIATION,
+    choose_absolute_pose,
     default_threshold,
     estimate_absolute_pose,
 )
-from covis.geometry.camera import MODELS, CalibratedCamera
+from covis.geometry.camera import BENDING, MODELS, POSELIB_MODELS, CalibratedCamera
 from covis.geometry.pose import Pose
 from covis.geometry.pose_confidence import POSE_CONFIDENCE, surprise
+from covis.geometry.pose_fit import CENTRE_DEVIATION, CameraPrior
 
 SIZE = (640, 480)
 PINHOLE = CalibratedCamera("PINHOLE", *SIZE, (520.0, 530.0, 322.0, 238.0))
@@ -33,6 +35,23 @@ CAMERAS = [
         "FULL_OPENCV", *SIZE, (520.0, 530.0, 322.0, 238.0, -0.08, 0.01, 1e-3, -1e-3, 0, 0, 0, 0)
     ),
 ]
+COLMAPS = [
+    CalibratedCamera(model, *SIZE, params)
+    for model, params in {
+        "SIMPLE_FISHEYE": (300.0, 320.0, 240.0),
+        "FISHEYE": (300.0, 310.0, 320.0, 240.0),
+        "SIMPLE_RADIAL_FISHEYE": (300.0, 320.0, 240.0, 0.02),
+        "RADIAL_FISHEYE": (300.0, 320.0, 240.0, 0.02, -0.01),
+        "FOV": (400.0, 410.0, 320.0, 240.0, 0.8),
+        "SIMPLE_DIVISION": (450.0, 320.0, 240.0, -0.1),
+        "DIVISION": (450.0, 460.0, 320.0, 240.0, -0.1),
+        "EUCM": (400.0, 410.0, 320.0, 240.0, 0.5, 1.1),
+        "THIN_PRISM_FISHEYE": (300.0, 310.0, 320.0, 240.0, 0.02, 0, 0, 0, 0, 0, 1e-3, 0),
+        "RAD_TAN_THIN_PRISM_FISHEYE": (300.0, 310.0, 320.0, 240.0, 0.02, *[0.0] * 11),
+        "EQUIRECTANGULAR": (640.0, 480.0),
+    }.items()
+]
+"""Cameras that PoseLib does not know."""
 # A quarter turn about z, then two metres back: x_cam = (-y, x, z) + (0.1, -0.2, 2).
 TRUTH = Pose(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([0.1, -0.2, 2.0]))
 
@@ -41,8 +60,10 @@ def make_scene(camera=PINHOLE, count=200, noise=0.5, outliers=0, seed=0, depth=(
     """Pixels (N, 2) and places (N, 3) that TRUTH sees; the last `outliers` are wrong."""
     rng = np.random.default_rng(seed)
     inside = rng.uniform((20, 20), (SIZE[0] - 20, SIZE[1] - 20), (count, 2))
-    flat = np.array(camera.to_poselib().unproject(inside)).reshape(-1, 2)
-    local = np.column_stack([flat, np.ones(count)]) * (2 + rng.uniform(*depth, (count, 1)))
+    rays = camera.rays(inside)
+    if camera.with_poselib:  # Then depths are along the axis.
+        rays /= rays[:, 2:]
+    local = rays * (2 + rng.uniform(*depth, (count, 1)))
     world = (local - TRUTH.translation) @ TRUTH.rotation
     pixels = inside + rng.normal(0, noise, (count, 2))
     if outliers:
@@ -68,8 +89,44 @@ def test_finds_the_pose_of_every_camera_model(camera):
     assert found.camera == camera
 
 
+@pytest.mark.parametrize("camera", COLMAPS, ids=lambda camera: camera.model)
+def test_finds_the_pose_of_every_model_of_colmap(camera):
+    pytest.importorskip("pycolmap", reason="these cameras need pycolmap")
+    pixels, world = make_scene(camera, noise=0.3, outliers=40)
+    found = estimate_absolute_pose(pixels, world, camera)
+    assert found.pose is not None
+    assert angle(found.pose) < 0.15
+    np.testing.assert_allclose(found.pose.position, TRUTH.position, atol=0.01)
+    assert found.inliers[:160].all()
+    assert found.confidence > 0.99
+
+
 def test_every_model_of_the_list_is_tried():
-    assert {camera.model for camera in CAMERAS} == set(MODELS)
+    assert {camera.model for camera in CAMERAS} == set(POSELIB_MODELS)
+    assert {camera.model for camera in CAMERAS + COLMAPS} == set(MODELS)
+
+
+def test_the_list_is_colmaps():
+    colmap = pytest.importorskip("pycolmap", reason="the list is pycolmap's")
+    theirs = {}
+    for name in colmap.CameraModelId.__members__:
+        if name != "INVALID":
+            theirs[name] = len(colmap.Camera.create_from_model_name(0, name, 1.0, 2, 2).params)
+    assert theirs == MODELS
+
+
+@pytest.mark.parametrize("camera", [CAMERAS[2], CAMERAS[5], *COLMAPS], ids=lambda c: c.model)
+def test_derivatives_are_those_of_pixels(camera):
+    if not camera.with_poselib:
+        pytest.importorskip("pycolmap", reason="these cameras need pycolmap")
+    local = np.random.default_rng(0).uniform([-1, -1, 2], [1, 1, 4], (20, 3))
+    found, step = camera.derivatives(local), 1e-5
+    for axis in range(3):
+        moved = [camera.pixels(local + sign * step * np.eye(3)[axis]) for sign in (-1, 1)]
+        np.testing.assert_allclose((moved[1] - moved[0]) / (2 * step), found[:, :, axis], atol=1e-2)
+    if camera.model in BENDING:
+        more = (camera.bent(step).pixels(local) - camera.bent(-step).pixels(local)) / (2 * step)
+        np.testing.assert_allclose(more, camera.by_distortion(local), rtol=1e-3, atol=1e-3)
 
 
 def test_same_input_same_output_whatever_the_order():
@@ -140,6 +197,61 @@ def test_deviations_when_some_keypoints_are_far_off():
     np.testing.assert_allclose(positions.std(axis=0), promised, rtol=0.3)
 
 
+def squared_error(found):
+    """Of the position, normalised by the covariance: 1 on average if that is right."""
+    miss = found.pose.rotation @ (found.pose.position - TRUTH.position)
+    return miss @ np.linalg.solve(found.covariance[3:, 3:], miss) / 3
+
+
+@pytest.mark.parametrize("k", [0.0, -0.1, -0.2])
+def test_an_unknown_distortion_is_found_and_its_uncertainty_told(k):
+    guess, squares = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (700.0, 320.0, 240.0)), []
+    for seed in range(12):
+        camera = CalibratedCamera("SIMPLE_RADIAL", *SIZE, (480.0, 320.0, 240.0, k))
+        pixels, world = make_scene(camera, count=150, noise=1.0, outliers=20, seed=seed)
+        found = estimate_absolute_pose(
+            pixels, world, guess, focal_deviation=math.inf, distortion_deviation=0.1
+        )
+        assert found.camera.distortion == pytest.approx(k, abs=0.04)
+        assert found.camera.focal == pytest.approx(480, rel=0.1)
+        squares.append(squared_error(found))
+    assert 0.4 < np.mean(squares) < 2
+
+
+LENS = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (700.0, 320.0, 240.0))
+UNKNOWN = CameraPrior(LENS, math.inf, 0.1)
+
+
+@pytest.mark.parametrize(("said", "taken"), [(480.0, 0), (490.0, 0), (290.0, 1), (700.0, 1)])
+def test_a_focal_length_that_the_points_contradict_is_not_taken(said, taken):
+    """As EXIF's is after a photo was cropped."""
+    camera = CalibratedCamera("SIMPLE_RADIAL", *SIZE, (480.0, 320.0, 240.0, -0.05))
+    pixels, world = make_scene(camera, outliers=40)
+    exif = CameraPrior(LENS.scaled(said / 700), EXIF_DEVIATION, 0.1)
+    found, place = choose_absolute_pose(pixels, world, [exif, UNKNOWN])
+    assert place == taken
+    assert found.camera.focal == pytest.approx(480, rel=0.03)
+    assert squared_error(found) < 4
+
+
+def test_a_photo_cropped_aside_is_placed():
+    camera = CalibratedCamera("SIMPLE_RADIAL", *SIZE, (480.0, 460.0, 160.0, -0.05))
+    pixels, world = make_scene(camera, count=300, outliers=40)
+    cropped = CameraPrior(LENS, math.inf, 0.1, 0.25)
+    found, place = choose_absolute_pose(pixels, world, [UNKNOWN, cropped])
+    assert place == 1
+    np.testing.assert_allclose(found.camera.centre, (460, 160), atol=15)
+    assert squared_error(found) < 4
+
+
+def test_a_known_camera_is_taken_where_it_fits():
+    pixels, world = make_scene(outliers=40)
+    found, place = choose_absolute_pose(pixels, world, [CameraPrior(PINHOLE), UNKNOWN])
+    assert (place, found.camera) == (0, PINHOLE)
+    found, place = choose_absolute_pose(pixels, world, [CameraPrior(PINHOLE.scaled(1.1)), UNKNOWN])
+    assert place == 1
+
+
 def test_deviations_when_the_principal_point_is_off_the_middle():
     rng = np.random.default_rng(0)
     guess, squares = CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (700.0, 320.0, 240.0)), []
@@ -149,8 +261,7 @@ def test_deviations_when_the_principal_point_is_off_the_middle():
             CalibratedCamera("SIMPLE_PINHOLE", *SIZE, (525.0, *middle)), seed=seed
         )
         found = estimate_absolute_pose(pixels, world, guess, focal_deviation=math.inf)
-        miss = found.pose.rotation @ (found.pose.position - TRUTH.position)
-        squares.append(miss @ np.linalg.solve(found.covariance[3:, 3:], miss) / 3)
+        squares.append(squared_error(found))
     assert 0.5 < np.mean(squares) < 1.6
 
 
@@ -172,6 +283,7 @@ def test_unrelated_points_give_no_pose(count, deviation):
         found = estimate_absolute_pose(pixels, world, PINHOLE, focal_deviation=deviation)
         assert found.pose is None
         assert found.note.startswith("cannot say")
+        assert "few places" not in found.note
         assert found.inliers.shape == (count,)
         assert np.isinf(found.position_deviation).all()
 
@@ -186,6 +298,7 @@ def test_inliers_in_one_spot_are_not_believed():
     wrong = rng.uniform((0, 0), SIZE, (120, 2))
     found = estimate_absolute_pose(np.r_[spot, wrong], np.r_[right, world], camera)
     assert found.pose is None
+    assert found.note.endswith("but in too few places of the picture")
     wide = estimate_absolute_pose(np.r_[pixels[:30], wrong], np.r_[world[:30], world], camera)
     assert wide.pose is not None
 
@@ -262,6 +375,7 @@ def test_exception_arguments():
         {"world": np.full((20, 3), np.nan)},
         {"focal_deviation": -1.0},
         {"focal_deviation": math.nan},
+        {"distortion_deviation": 0.1},
         {"threshold": 0.0},
         {"seed": -1},
         {"max_iterations": 0},

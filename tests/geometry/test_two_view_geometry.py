@@ -318,3 +318,22 @@ def test_exception_arguments(kind, change, message):
     }
     with pytest.raises(ArgumentError, match=message):
         estimate_geometry(**(arguments | change))
+
+
+def test_intrinsics_may_be_a_matrix():
+    points0, points1, *_ = scene()
+    given = {"camera0": CAMERA0.matrix, "camera1": CAMERA1.matrix.tolist()}
+    assert_same(
+        estimate(points0, points1, "essential", **given), estimate(points0, points1, "essential")
+    )
+    with pytest.raises(ArgumentError, match="3 x 3"):
+        estimate(points0, points1, "essential", camera0="wide")
+
+
+@pytest.mark.parametrize("focal", [1.0, 65535.0])
+def test_a_focal_length_that_no_lens_has_is_ignored(focal):
+    points0, points1, *_ = scene()
+    unknown = estimate(points0, points1, "essential", camera0=None)
+    found = estimate(points0, points1, "essential", camera0=None, focal0=focal)
+    np.testing.assert_array_equal(found.matrix, unknown.matrix)
+    assert found.note == f"image 0: {focal:.0f} px cannot be; {unknown.note}"

@@ -321,6 +321,32 @@ def test_focal_length_unknown(tmp_path, tags):
     assert load_image(path).focal_length is None
 
 
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"FocalLengthIn35mmFilm": 1}, "cannot be"),
+        ({"FocalLengthIn35mmFilm": 65535}, "cannot be"),
+        ({"FocalLength": 20.0, "FocalPlaneXResolution": 2.0}, "cannot be"),
+        (
+            {"FocalLengthIn35mmFilm": 50, "ExifImageWidth": 4000, "ExifImageHeight": 2000},
+            "is of a picture of 4000x2000, not 400x300",
+        ),
+    ],
+)
+def test_focal_length_that_is_none(tmp_path, tags, words):
+    image = load_image(saved(tmp_path / "a.jpg", scene(300, 400), exif=with_exif(**tags)))
+    assert image.focal_length is None
+    assert words in image.focal_ignored
+
+
+@pytest.mark.parametrize("taken", [{}, {"ExifImageHeight": 300}])
+def test_focal_length_of_a_picture_that_a_viewer_turned(tmp_path, taken):
+    """The file has 300x400 pixels, the camera wrote 400x300."""
+    tags = {"FocalLength": 20.0, "FocalPlaneXResolution": 508.0, "ExifImageWidth": 400}
+    path = saved(tmp_path / "a.jpg", scene(400, 300), exif=with_exif(**tags, **taken))
+    assert load_image(path).focal_length == pytest.approx(400)
+
+
 # Sizes
 
 

@@ -20,8 +20,8 @@ def test_shots_say_what_exif_says(tmp_path: Path) -> None:
     gps.update({1: "S", 2: (48.0, 30.0, 36.0), 3: "W", 4: (11.0, 0.0, 0.0), 5: b"\x00", 6: 520.5})
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "b.jpg")
-    shot = read_photo_info(tmp_path / "a.jpg", 900.0)
-    assert (shot.size, shot.body, shot.focal) == ((8, 6), "Maker Model X", 900.0)
+    shot = read_photo_info(tmp_path / "a.jpg", 9.0)
+    assert (shot.size, shot.body, shot.focal) == ((8, 6), "Maker Model X", 9.0)
     assert shot.place == pytest.approx((-48.51, -11.0, 520.5))
     assert read_photo_info(tmp_path / "b.jpg", None) == PhotoInfo((8, 6))
     with pytest.raises(ImageError, match="was it moved"):

@@ -342,6 +342,62 @@ def test_a_known_model_keeps_its_poses(mapped, scene, known, tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-9)
 
 
+def write_rig(colmap, source, names, folder):
+    """A model and a database, whose first two photos two cameras of one rig took together."""
+    images = [source.find_image_with_name(name) for name in names]
+    camera, made = images[0].camera, colmap.Reconstruction()
+    size = {"width": camera.width, "height": camera.height}
+    database = colmap.Database.open(str(folder / "rig.db"))
+    for number in (1, 2):
+        made.add_camera(
+            colmap.Camera(camera_id=number, model="PINHOLE", params=(420, 420, 240, 180), **size)
+        )
+        database.write_camera(made.camera(number), use_camera_id=True)
+    poses = [image.cam_from_world() for image in images]
+    rig = colmap.Rig(rig_id=1)
+    rig.add_ref_sensor(made.camera(1).sensor_id)
+    rig.add_sensor(made.camera(2).sensor_id, poses[1] * poses[0].inverse())
+    made.add_rig(rig)
+    database.write_rig(rig, use_rig_id=True)
+    for number, taken in enumerate([(0, 1), *((at,) for at in range(2, len(names)))], 1):
+        frame, empty = (colmap.Frame(frame_id=number, rig_id=1) for _ in range(2))
+        frame.rig_from_world = poses[taken[0]]
+        rows = [
+            colmap.Image(name=names[at], camera_id=1 + place, image_id=at + 1)
+            for place, at in enumerate(taken)
+        ]
+        for row in rows:
+            frame.add_data_id(row.data_id)
+            empty.add_data_id(row.data_id)
+            database.write_image(row, use_image_id=True)
+            row.frame_id = number
+        database.write_frame(empty, use_frame_id=True)
+        made.add_frame(frame)
+        for row in rows:
+            made.add_image(row)
+        made.register_frame(number)
+    database.close()
+    (folder / "rig").mkdir()
+    made.write(str(folder / "rig"))
+
+
+@pytest.mark.parametrize("with_database", [True, False])
+def test_a_model_with_a_rig_of_two_cameras_can_be_extended(
+    colmap, mapped, scene, known, tmp_path, with_database
+):
+    before, names = Map.open(mapped[0]).reconstruction, ["1.png", "2.png", "3.png", "4.png"]
+    write_rig(colmap, before, names, tmp_path)
+    photos = some_photos(scene, tmp_path / "photos", [*names, "5.png"])
+    given = {"database": tmp_path / "rig.db"} if with_database else {}
+    options = MapOptions(max_keypoints=500, model=tmp_path / "rig", **given, **known)
+    assert build_map(photos, tmp_path / "model", options=options).registered == 5
+    after = Map.open(tmp_path / "model").reconstruction
+    for name in names:
+        one, other = (m.find_image_with_name(name).projection_center() for m in (before, after))
+        np.testing.assert_allclose(one, other, atol=1e-9)
+    assert scene.error(after) < 0.01
+
+
 def test_a_database_without_rigs_and_frames_can_be_extended(mapped, scene, known, tmp_path):
     """As COLMAP 3.11 wrote them."""
     given = tmp_path / "given.db"

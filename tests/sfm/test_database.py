@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from covis.errors import CovisError
+from covis.geometry.camera import MODELS
 from covis.images.exif import PhotoInfo
 from covis.sfm.database import Database
 from covis.sfm.photo_cameras import make_camera
@@ -36,6 +37,21 @@ def two_views(colmap):
     keypoints = [np.concatenate([x, w]) for x, w in zip((x0, x1), wrong, strict=True)]
     indices = np.column_stack([np.arange(500), np.arange(500)])
     return cameras, keypoints, indices[rng.permutation(500)], rotation, translation
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_pairs_of_every_camera_model_are_verified(colmap, model):
+    rng, (width, height) = np.random.default_rng(0), (800, 400)
+    camera = colmap.Camera.create_from_model_name(0, model, 500.0, width, height)
+    camera.has_prior_focal_length = True
+    points = rng.uniform((-1.5, -0.7, 4), (1.5, 0.7, 8), (200, 3))
+    x0, x1 = (camera.img_from_cam(points + shift) for shift in (np.zeros(3), [-0.8, 0.1, 0.2]))
+    indices = np.column_stack([np.arange(200), np.arange(200)])
+    found = verify_pair(x0, x1, indices, camera, camera, least=15)
+    # A panorama has no plane to see its epipolar lines in; near its middle it nearly has one.
+    panorama = model == "EQUIRECTANGULAR"
+    assert found.kind == ("fundamental" if panorama else "essential")
+    assert found.inliers.sum() > (30 if panorama else 190)
 
 
 def test_calibrated_pairs_give_the_pose(two_views):

@@ -14,6 +14,8 @@ from covis.errors import ArgumentError
 from covis.sfm import Map
 from covis.sfm.exports import export_model
 from covis.sfm.map import read_model
+from covis.sfm.mapper import Mapping
+from covis.sfm.refine_keypoints import _jacobians, _observations
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,36 @@ def test_nerfstudio_names_distortions(model, scene, colmap, tmp_path):
     camera = colmap.Camera(model="FOV", width=40, height=30, params=[20, 21, 19, 16, 0.1])
     with pytest.raises(ArgumentError, match="Nerfstudio has no camera model FOV"):
         _intrinsics(camera)
+
+
+def test_nerfstudio_is_refused_before_the_work(tmp_path):
+    from typer.testing import CliRunner
+
+    from covis.cli import app
+
+    arguments = ["map", str(tmp_path), "-o", str(tmp_path / "m"), "--export", "nerfstudio"]
+    run = CliRunner().invoke(app, [*arguments, "--camera-model", "EUCM"])
+    assert run.exit_code == 2
+    assert "Nerfstudio has no camera model EUCM; map with one of: SIMPLE_PINHOLE" in run.stderr
+    assert not (tmp_path / "m").exists()
+
+
+def test_panoramas_are_drawn_and_aligned(mapped, scene, colmap):
+    """They have no focal length."""
+    model = Map.open(mapped[0]).reconstruction
+    for number, camera in model.cameras.items():
+        size = {"width": camera.width, "height": camera.height}
+        panorama = colmap.Camera(model="EQUIRECTANGULAR", params=list(size.values()), **size)
+        panorama.camera_id = number
+        model.cameras[number].model = panorama.model
+        model.cameras[number].params = panorama.params
+    assert draw_map(model).any()
+    seen = _observations(model, Mapping())
+    found = _jacobians(seen)
+    place = int(seen.image[0])
+    image, point = seen.images[place], seen.positions[seen.point[0]]
+    moved = [image.project_point(point + step * np.eye(3)[0]) for step in (-1e-4, 1e-4)]
+    np.testing.assert_allclose(found[0, :, 0], (moved[1] - moved[0]) / 2e-4, rtol=1e-2, atol=1e-2)
 
 
 def test_ply_has_all_points_and_colours(model, scene, colmap, tmp_path):

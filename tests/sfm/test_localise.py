@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import replace
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 from covis.errors import ArgumentError, BundleError
 from covis.evaluation.metrics.localisation import umeyama
 from covis.evaluation.metrics.pose import rotation_error
-from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
 from covis.images.decode import load_image
-from covis.sfm.localise import Locator, _camera, _elected, locate
-from covis.types import Image
+from covis.sfm.localise import Locator, _elected, locate
 
 
 def test_the_point_with_most_votes_is_taken():
@@ -29,40 +27,6 @@ def test_the_point_with_most_votes_is_taken():
     assert _elected(tied)[1].tolist() == [4]
     assert _elected(dict(reversed(tied.items())))[1].tolist() == [4]
     assert len(_elected({})[0]) == 0
-
-
-PICTURE = Image(np.zeros((48, 64, 3), np.uint8), 640, 480, name="q.jpg")
-
-
-def test_a_focal_length_is_given_from_exif_or_estimated():
-    camera, deviation, source = _camera(PICTURE, None, None)
-    assert (math.isinf(deviation), source) == (True, "estimated")
-    assert camera.params[1:] == (320, 240)
-    exif = replace(PICTURE, focal_length=500.0)
-    camera, deviation, source = _camera(exif, None, None)
-    assert (camera.focal, source) == (500, "EXIF")
-    assert 0 < deviation < 0.1
-    camera, deviation, source = _camera(exif, None, 600.0)
-    assert (camera.focal, deviation, source) == (600, 0, "given")
-    given = CalibratedCamera("PINHOLE", 640, 480, (1.0, 1.0, 1.0, 1.0))
-    assert _camera(exif, given, None) == (given, 0, "given")
-
-
-def test_convention_the_camera_is_of_the_files_pixels():
-    turned = replace(PICTURE, orientation=6)
-    camera, _, _ = _camera(turned, None, 500.0)
-    assert (camera.width, camera.height) == (480, 640)
-
-
-def test_exception_cameras_that_are_not_its():
-    camera = CalibratedCamera("PINHOLE", 480, 640, (1.0, 1.0, 1.0, 1.0))
-    with pytest.raises(ArgumentError, match="640x480"):
-        _camera(PICTURE, camera, None)
-    with pytest.raises(ArgumentError, match="not both"):
-        _camera(PICTURE, camera, 500.0)
-    for focal in (0.0, -1.0, math.nan):
-        with pytest.raises(ArgumentError, match="focal length"):
-            _camera(PICTURE, None, focal)
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +68,39 @@ def test_a_photo_is_placed(place, query):
 
 def test_a_photo_is_placed_without_its_focal_length(place, query):
     find, metres = place
-    found = find(query[0])
+    found = find(load_image(query[0]).pixels[:, 30:])  # Of a size that the map has no camera of.
     check(found, metres, query[1], 0.3, 2.0)
-    assert found.focal_source == "estimated"
+    assert found.focal_source in ("estimated", "cropped")
     assert found.estimate.camera.focal == pytest.approx(420, rel=0.06)
     assert found.estimate.focal_deviation > 0
+
+
+def test_the_maps_camera_is_taken_where_it_fits(place, query, tmp_path):
+    find, metres = place
+    found = find(query[0])
+    assert found.focal_source == "map"
+    check(found, metres, query[1], 0.03, 0.6)
+    assert found.estimate.camera.focal == pytest.approx(420, rel=0.01)
+    # The middle of the picture, enlarged to its former size: the map's camera does not fit.
+    pixels = load_image(query[0]).pixels[90:270, 120:360]
+    zoomed = find(cv2.resize(pixels, (480, 360), interpolation=cv2.INTER_CUBIC))
+    assert zoomed.focal_source != "map"
+    assert zoomed.estimate.camera.focal == pytest.approx(840, rel=0.06)
+    check(zoomed, metres, query[1], 0.3, 2.0)
+
+
+def test_exif_of_the_photo_before_it_was_cropped_does_not_count(place, query, tmp_path):
+    from PIL import Image as Pillow
+
+    find, metres = place
+    exif = Pillow.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 30  # mm of 35 mm film: 420 of 480 pixels, 327 of 373.
+    Pillow.open(query[0]).crop((53, 40, 427, 320)).save(tmp_path / "crop.jpg", exif=exif)
+    found = find(tmp_path / "crop.jpg")
+    assert found.focal_source == "estimated"
+    assert found.estimate.camera.focal == pytest.approx(420, rel=0.06)
+    assert any("perhaps the picture was cropped" in note for note in found.notes)
+    check(found, metres, query[1], 0.2, 1.5)
 
 
 def test_a_turned_photo_has_its_pose_in_the_files_pixels(place, query, tmp_path):
@@ -162,7 +154,9 @@ def test_json_follows_colmap(place, query):
     np.testing.assert_allclose(pose.rotation, found.estimate.pose.rotation, atol=1e-12)
     np.testing.assert_allclose(told["position"], pose.position)
     assert told["inliers"] == found.estimate.inliers.sum()
-    assert told["camera"]["params"] == [420, 240, 180]
+    assert told["camera"]["model"] == "SIMPLE_RADIAL"
+    assert told["camera"]["params"][0] == 420
+    assert told["camera"]["params"][1:] == pytest.approx([240, 180, 0], abs=5)
     assert set(told["seconds"]) == {"decode", "extract", "retrieve", "match", "pose"}
 
 
@@ -186,6 +180,9 @@ def test_exceptions(mapped, place, tmp_path):
     with pytest.raises(ArgumentError, match=r"9\.png"):
         find.camera_of("9.png")
     with pytest.raises(ArgumentError, match="covis map"):
+        locate("x.jpg", tmp_path)
+    with pytest.raises(ArgumentError, match=r"has a COLMAP model, .* --model .*sparse/0"):
+        shutil.copytree(mapped[0] / "sparse", tmp_path / "sparse")
         locate("x.jpg", tmp_path)
     with pytest.raises((ArgumentError, BundleError)):
         Locator(find.map, matcher="no such thing")

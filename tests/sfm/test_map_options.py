@@ -63,3 +63,17 @@ def test_changes_are_told_in_a_line_each():
         "1 photo changed, made anew: a.jpg.",
         "1 photo renamed: b.jpg is c.jpg.",
     ]
+
+
+def test_advice_on_fisheyes_of_which_nothing_is_known():
+    advised = MapSummary(photos=4, fisheye_unknown=True).advice()
+    assert advised[0].startswith("a fisheye needs to be known roughly beforehand")
+    assert not MapSummary(photos=4, registered=4, fisheye_unknown=True).advice()
+
+
+def test_focal_lengths_that_are_not_used_are_told():
+    summary = MapSummary(focal_ignored={"a.jpg": "EXIF's focal length cannot be, and is ignored"})
+    assert summary.changes() == [
+        "1 photo with a focal length in EXIF that is not used, such as a.jpg: EXIF's focal length "
+        "cannot be, and is ignored."
+    ]

@@ -53,6 +53,17 @@ Output = Annotated[Path | None, options.drawing("the place of one query")]
 AsJson = Annotated[bool, options.flag("--json", "Print one JSON object a query and nothing else.")]
 
 
+_SOURCES = {
+    "given": "given",
+    "map": "as photos of the map have it",
+    "EXIF": "EXIF's, adjusted",
+    "panorama": "of a panorama all around",
+    "fisheye": "of a fisheye, estimated",
+    "cropped": "of a cropped photo, estimated",
+    "estimated": "estimated",
+}
+
+
 def command(
     queries: Queries,
     model: Model,
@@ -140,10 +151,13 @@ def describe(found: Localisation) -> list[str]:
             f"degrees; translation {shift}.",
             f"{inliers} of {points} points agree, confidence {estimate.confidence:.3f}.",
         ]
-        focal = f"Focal length {estimate.camera.focal:.1f} px, {found.focal_source}"
+        focal = f"Focal length {estimate.camera.focal:.1f} px, {_SOURCES[found.focal_source]}"
         if estimate.focal_deviation:
             focal += f", give or take {100 * estimate.focal_deviation:.1g} %"
+        if estimate.camera.model == "SIMPLE_RADIAL":
+            focal += f"; distortion {estimate.camera.distortion:.3f}"
         lines.append(f"{focal}.")
+    lines += [f"{note[0].upper()}{note[1:]}." for note in found.notes]
     seen = [neighbour for neighbour in found.neighbours if neighbour.inliers]
     seen.sort(key=lambda neighbour: -neighbour.inliers)
     if seen and estimate.pose is not None:

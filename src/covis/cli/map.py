@@ -175,7 +175,7 @@ def command(
         seed=seed,
         threads=threads,
     )
-    exports = export_kinds(export or [])
+    exports = export_kinds(export or [], camera_model)
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)
     _print(out, summary, _write(out, summary, exports, draw), as_json)
@@ -185,14 +185,17 @@ def command(
         raise typer.Exit(NOT_SO)
 
 
-def export_kinds(kinds: list[str]) -> list[ExportName]:
-    """The kinds, each once. Raises ArgumentError for one that there is not."""
-    from covis.sfm.exports import ExportName
+def export_kinds(kinds: list[str], camera_model: str = "") -> list[ExportName]:
+    """The kinds, each once. Raises ArgumentError for one that there is not, or not of cameras of
+    a model; "" where each has its own."""
+    from covis.sfm.exports import ExportName, check_export
 
     known: dict[str, ExportName] = {kind: kind for kind in get_args(ExportName)}
     for kind in kinds:
         if kind not in known:
             raise ArgumentError(f"no export '{kind}'; there are: {', '.join(known)}.")
+        if camera_model:
+            check_export(known[kind], camera_model)
     return [known[kind] for kind in dict.fromkeys(kinds)]
 
 

@@ -14,6 +14,7 @@ from covis.cli.outputs import check_drawing
 from covis.messages import counted
 
 if TYPE_CHECKING:
+    from covis.geometry.camera import Camera
     from covis.types import Matches
 
 _MODEL_NAMES = {
@@ -39,6 +40,8 @@ def command(
         Path | None, options.file("Find nothing in image 0 where this picture is not black.")
     ] = None,
     mask1: Annotated[Path | None, options.file("The same for image 1.")] = None,
+    camera0: Annotated[str | None, options.intrinsics("image 0")] = None,
+    camera1: Annotated[str | None, options.intrinsics("image 1")] = None,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
@@ -52,6 +55,10 @@ def command(
     for picture in (image0, image1):
         check_picture(picture)
     check_drawing(output, image0, image1, mask0, mask1)
+    cameras = [
+        _camera(number, path, text, geometry)
+        for number, (path, text) in enumerate([(image0, camera0), (image1, camera1)])
+    ]
 
     from covis.api import match
 
@@ -67,6 +74,8 @@ def command(
         full_depth=full_depth,
         mask0=mask0,
         mask1=mask1,
+        camera0=cameras[0],
+        camera1=cameras[1],
         seed=seed,
         threads=threads,
     )
@@ -81,6 +90,22 @@ def command(
             typer.echo(f"Drawn in {output}.")
     if found.verdict is not None and found.verdict.label != "same":
         raise typer.Exit(NOT_SO)
+
+
+def _camera(number: int, picture: Path, text: str | None, geometry: str) -> Camera | None:
+    """The camera that --camera0 or --camera1 says. Raises ArgumentError for what is none."""
+    if text is None:
+        return None
+    from covis.errors import ArgumentError
+    from covis.geometry.camera import Camera, check_focal
+    from covis.images.exif import read_size
+
+    if geometry != "essential":
+        raise ArgumentError(f"--camera{number} is for --geometry essential.")
+    size = read_size(picture)
+    camera = Camera.parse(text, size)
+    check_focal(camera, size, f"--camera{number}")
+    return camera
 
 
 def describe(found: Matches) -> list[str]:

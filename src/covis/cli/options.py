@@ -61,6 +61,15 @@ def drawings(of: str) -> Any:
     return typer.Option("--drawings", "--draw", help=f"Draw each {of} as well, into drawings/.")
 
 
+def intrinsics(of: str) -> Any:
+    """The option for a pinhole camera's intrinsics."""
+    return typer.Option(
+        metavar="f|fx,fy,cx,cy",
+        help=f"Intrinsics of {of} in pixels, for --geometry essential.",
+        show_default="focal length from EXIF, or 1.2 longer sides",
+    )
+
+
 def max_keypoints(default: str | bool = True) -> Any:
     """The option of that name; see `name`."""
     return number("Features an image at most.", default)

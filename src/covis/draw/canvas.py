@@ -32,6 +32,8 @@ WHITE: Colour = (255, 255, 255)
 SHADOW: Colour = (18, 18, 20)
 GAP = 6
 """Pixels between two pictures."""
+WIDEST = 1.5
+"""How far to a side cameras are drawn to see at most, in lengths of their pyramids."""
 FONT = cv2.FONT_HERSHEY_DUPLEX
 SHIFT = 4
 """Bits behind the point of the coordinates that OpenCV draws at."""

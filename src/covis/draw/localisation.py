@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from covis.draw.canvas import FONT, GAP, TEXT, Colour, Pixels, blank, draw_dot, draw_path
+from covis.draw.canvas import FONT, GAP, TEXT, WIDEST, Colour, Pixels, blank, draw_dot, draw_path
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
 from covis.sfm.exports import coloured_points
@@ -53,7 +53,7 @@ def draw_localisation(
 
 def _draw_map(canvas: Pixels, model: Map, located: Localisation) -> None:
     reconstruction = model.reconstruction
-    cameras = {name: _camera(reconstruction, number) for name, number in model.names.items()}
+    cameras = {name: _camera(model, number) for name, number in model.names.items()}
     near = {neighbour.name for neighbour in located.neighbours if neighbour.inliers}
     own = located.estimate.pose
     axes = _from_above(np.array([pose.rotation for pose, _ in cameras.values()]), own)
@@ -98,15 +98,11 @@ def _draw_map(canvas: Pixels, model: Map, located: Localisation) -> None:
     draw_path(canvas, place(_outline(own, located.estimate.camera, 1.6 * reach)), _QUERY, 2)
 
 
-def _camera(reconstruction: Any, number: int) -> tuple[Pose, CalibratedCamera]:
-    image = reconstruction.image(number)
+def _camera(model: Map, number: int) -> tuple[Pose, CalibratedCamera]:
+    image = model.reconstruction.image(number)
     rigid = image.cam_from_world()
-    camera = reconstruction.camera(image.camera_id)
-    focal = camera.mean_focal_length()
-    params = (focal, camera.width / 2, camera.height / 2)
-    return Pose(rigid.rotation.matrix(), np.array(rigid.translation)), CalibratedCamera(
-        "SIMPLE_PINHOLE", camera.width, camera.height, params
-    )
+    pose = Pose(rigid.rotation.matrix(), np.array(rigid.translation))
+    return pose, model.camera(image.camera_id)
 
 
 def _from_above(rotations: Matrix, own: Pose | None) -> Matrix:
@@ -126,7 +122,7 @@ def _from_above(rotations: Matrix, own: Pose | None) -> Matrix:
 
 def _outline(pose: Pose, lens: CalibratedCamera, reach: float) -> Matrix:
     """(5, 3): the camera, the ends of its view, and a line the way it looks, in the world."""
-    half = lens.width / 2 / lens.focal
+    half = min(lens.width / 2 / lens.focal, WIDEST)
     local = np.array([[0, 0, 0], [-half, 0, 1], [half, 0, 1], [0, 0, 0], [0, 0, 1.7]]) * reach
     outline: Matrix = (local - pose.translation) @ pose.rotation
     return outline

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from covis.draw.canvas import Colour, Pixels, blank, draw_path
+from covis.draw.canvas import WIDEST, Colour, Pixels, blank, draw_path
 from covis.sfm.exports import coloured_points
+from covis.sfm.map import calibrated
 from covis.types import Matrix
 
 ELEVATION = 40.0
@@ -73,9 +74,8 @@ def _frustums(
     depth = 0.06 * float(np.linalg.norm(high - low))
     frustums = []
     for image, rotation, centre in zip(images, rotations, centres, strict=True):
-        camera = image.camera
-        x = camera.width / 2 / camera.mean_focal_length()
-        y = camera.height / 2 / camera.mean_focal_length()
+        camera = calibrated(image.camera)
+        x, y = (min(side / 2 / camera.focal, WIDEST) for side in (camera.width, camera.height))
         corners = np.array([[-x, -y, 1], [x, -y, 1], [x, y, 1], [-x, y, 1], [0, 0, 0]])
         frustums.append(np.roll(corners * depth @ rotation + centre, 1, axis=0))
     return np.array(frustums)

@@ -67,3 +67,11 @@ def surprise(
     alone = min(math.pi * threshold**2 / math.prod(size), 1.0)
     chance = 1 - (1 - alone) ** (len(points) / max(there, 1))
     return max(-log10_expected_models(sample, 4, there, agreeing, chance), 0.0)
+
+
+def surprise_of_points(
+    count: int, inliers: int, size: tuple[int, int], threshold: float, sample: int = 3
+) -> float:
+    """`surprise` as it would be if every point were a witness of its own."""
+    alone = min(math.pi * threshold**2 / math.prod(size), 1.0)
+    return max(-log10_expected_models(sample, 4, count, inliers, alone), 0.0)

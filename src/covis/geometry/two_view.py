@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from covis.errors import ArgumentError
 from covis.geometry.a_contrario import log10_expected_models
-from covis.geometry.camera import FOCAL_PER_SIDE, Camera
+from covis.geometry.camera import FOCAL_PER_SIDE, Camera, as_camera
 from covis.geometry.checks import (
     best_first,
     checked_threshold,
@@ -34,6 +34,7 @@ from covis.geometry.checks import (
     ransac_options,
     whole,
 )
+from covis.images.exif import plausible_focal
 from covis.types import Geometry, GeometryKind, Matrix
 
 
@@ -82,8 +83,8 @@ def estimate_geometry(
     size0: tuple[int, int],
     size1: tuple[int, int],
     threshold: float | None = None,
-    camera0: Camera | None = None,
-    camera1: Camera | None = None,
+    camera0: Camera | ArrayLike | None = None,
+    camera1: Camera | ArrayLike | None = None,
     focal0: float | None = None,
     focal1: float | None = None,
     scores: ArrayLike | None = None,
@@ -103,9 +104,10 @@ def estimate_geometry(
     threshold: in full-size pixels: the distance in image 1 for a homography, the Sampson
         distance otherwise (for an essential matrix, taken to camera coordinates by the mean of
         both inverse focal lengths). None for `default_threshold`.
-    camera0, camera1: for an essential matrix only. Where one is None, the principal point is
-        taken as the middle, and the focal length from focal0 / focal1 (pixels, as EXIF tells),
-        else as 1.2 longer sides; the note says so.
+    camera0, camera1: for an essential matrix only; a `Camera`, or its 3 x 3 matrix. Where one is
+        None, the principal point is taken as the middle, and the focal length from focal0 /
+        focal1 (pixels, as EXIF tells, if a lens can have it), else as 1.2 longer sides; the note
+        says so.
     scores: (N,), larger is better; then the better matches are tried first, which finds models
         of few matches sooner. None: all alike.
     seed: 0 .. 2**64 - 1. max_iterations: the most samples tried, at least 1. min_iterations: how
@@ -114,7 +116,10 @@ def estimate_geometry(
     Raises ArgumentError for anything else.
     """
     x0, x1 = number_rows(points0, 2, "points0"), number_rows(points1, 2, "points1")
-    views = _View(0, size0, camera0, focal0), _View(1, size1, camera1, focal1)
+    views = (
+        _View(0, size0, as_camera(camera0), focal0),
+        _View(1, size1, as_camera(camera1), focal1),
+    )
     _check(kind, x0, x1, views)
     threshold = checked_threshold(threshold, default_threshold(kind, size0, size1))
     options = ransac_options(threshold, seed, max_iterations, min_iterations)
@@ -181,13 +186,14 @@ class _View(NamedTuple):
         """The camera, and where it was not given, in words what was taken for it."""
         if self.camera is not None:
             return self.camera, ""
-        camera, focal = Camera.from_size(self.size, self.focal), self.focal
-        if focal is None:
-            return camera, (
-                f"image {self.number}: focal length assumed as {FOCAL_PER_SIDE} times the longer "
-                f"side, {FOCAL_PER_SIDE * max(self.size):.0f} px"
+        focal = self.focal
+        if focal is None or not plausible_focal(focal, self.size):
+            unused = "" if focal is None else f"image {self.number}: {focal:.0f} px cannot be; "
+            return Camera.from_size(self.size), (
+                f"{unused}image {self.number}: focal length assumed as {FOCAL_PER_SIDE} times the "
+                f"longer side, {FOCAL_PER_SIDE * max(self.size):.0f} px"
             )
-        return camera, (
+        return Camera.from_size(self.size, focal), (
             f"image {self.number}: focal length {focal:.0f} px as given, principal point in the "
             "middle"
         )

@@ -183,7 +183,7 @@ def _upright_image(
         picture.draft(None, target)
     with decoding(picture, name, buffered=buffered), quiet(picture.format == "TIFF"):
         exif = exif_with(picture)
-        turned, focal = orientation(exif), focal_length(exif, size)
+        turned, (focal, ignored) = orientation(exif), focal_length(exif, size)
         picture.load()
         by_pillow = turned.then(orientation(exif_of(picture)).inverse)
         factor = max(1, room // scale // 2) if picture.width * picture.height > _LARGE else 1
@@ -204,6 +204,7 @@ def _upright_image(
         name=name,
         focal_length=focal,
         orientation=turned.exif,
+        focal_ignored=ignored,
     )
 
 

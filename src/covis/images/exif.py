@@ -17,6 +17,8 @@ from covis.images.opened import opened
 from covis.images.orientation import UPRIGHT, Orientation
 
 _FULL_FRAME_DIAGONAL = math.hypot(36, 24)
+ASPECT_ROOM = 0.01
+"""By what share of the longer side the shorter one may differ from the aspect in EXIF."""
 _UNITS_IN_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 
 
@@ -28,7 +30,8 @@ class PhotoInfo:
     """What a photo's file says of how it was taken.
 
     size: (width, height) of the file's pixels. body: make, model and lens; empty where EXIF does
-    not tell. focal: in pixels, None where it does not tell. place: latitude and longitude in
+    not tell. focal: in pixels, None where it does not tell, or nothing that can be; ignored: why,
+    in words, where it tells something that is not used. place: latitude and longitude in
     degrees, altitude in metres or None where it is not known. orientation: what makes the file's
     pixels upright.
     """
@@ -38,10 +41,11 @@ class PhotoInfo:
     focal: float | None = None
     place: Place | None = None
     orientation: Orientation = UPRIGHT
+    ignored: str = ""
 
 
 def read_photo_info(path: str | os.PathLike[str], focal: float | None) -> PhotoInfo:
-    """Read a photo's header. focal: as `load_image` found it. Raises ImageError."""
+    """Read a photo's header. focal: as `load_image` found it, in pixels. Raises ImageError."""
     try:
         with opened(path) as (_, picture):
             size, exif = stored_size(picture), _exif_of_file(picture, path)
@@ -52,7 +56,10 @@ def read_photo_info(path: str | os.PathLike[str], focal: float | None) -> PhotoI
         raise ImageError(f"{os.fspath(path)} cannot be read any more; was it moved?") from None
     named = (exif.get(Base.Make), exif.get(Base.Model), tags.get(Base.LensModel))
     body = " ".join(str(name).strip("\0 ") for name in named if name)
-    return PhotoInfo(size, body, focal, _place(gps), orientation(exif))
+    if focal is not None and not plausible_focal(focal, size):  # As older stores have it.
+        focal = None
+    ignored = focal_length(exif, size)[1] if focal is None else ""
+    return PhotoInfo(size, body, focal, _place(gps), orientation(exif), ignored)
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -98,24 +105,62 @@ def orientation(exif: PIL.Image.Exif) -> Orientation:
     return Orientation.from_exif(exif.get(Base.Orientation))
 
 
-def focal_length(exif: PIL.Image.Exif, size: tuple[int, int]) -> float | None:
-    """In pixels of the full size; `size` is (width, height) as stored.
+def plausible_focal(focal: float, size: tuple[int, int]) -> bool:
+    """Whether a lens can have that focal length in pixels, in a picture of (width, height)."""
+    return 0.1 * max(size) <= focal <= 10 * max(size)
+
+
+def focal_length(exif: PIL.Image.Exif, size: tuple[int, int]) -> tuple[float | None, str]:
+    """In pixels of the full size, None where EXIF does not tell; and why it was ignored, in words.
+
+    size: (width, height) as stored.
 
     The 35 mm equivalent is taken as the standard (CIPA DCG-001) defines it: the same angle of
     view along the diagonal. Without it, the length in millimetres and the sensor's resolution
-    are used, scaled where the picture no longer has the width the camera wrote.
+    are used, scaled where the picture no longer has the size the camera wrote, turned or not.
+    Ignored are lengths that no lens has, and those of a picture of another aspect: it was cropped.
     """
     tags = _block(exif, IFD.Exif)
+    taken = _positive(tags.get(Base.ExifImageWidth)), _positive(tags.get(Base.ExifImageHeight))
     equivalent = _positive(tags.get(Base.FocalLengthIn35mmFilm))
-    if equivalent is not None:
-        return equivalent / _FULL_FRAME_DIAGONAL * math.hypot(*size)
     length = _positive(tags.get(Base.FocalLength))
     resolution = _positive(tags.get(Base.FocalPlaneXResolution))
     unit = _UNITS_IN_MM.get(tags.get(Base.FocalPlaneResolutionUnit, 2))
-    if length is None or resolution is None or unit is None:
-        return None
-    camera_width = _positive(tags.get(Base.ExifImageWidth)) or size[0]
-    return length * resolution / unit * size[0] / camera_width
+    if equivalent is not None:
+        focal = equivalent / _FULL_FRAME_DIAGONAL * math.hypot(*size)
+        words = f"EXIF's focal length ({equivalent:g} mm of 35 mm film)"
+    elif length is not None and resolution is not None and unit is not None:
+        focal = length * resolution / unit * _scale(size, taken)
+        words = f"EXIF's focal length ({length:g} mm, {resolution:g} pixels in {unit:g} mm)"
+    else:
+        return None, ""
+    if not plausible_focal(focal, size):
+        return None, f"{words} cannot be, and is ignored"
+    if not _same_aspect(size, taken):
+        of = f"{taken[0]:g}x{taken[1]:g}"
+        return None, f"{words} is of a picture of {of}, not {size[0]}x{size[1]}, and is ignored"
+    return focal, ""
+
+
+def _scale(size: tuple[int, int], taken: tuple[float | None, float | None]) -> float:
+    """How many times as large a picture is as it was taken, turned or not."""
+    width, height = taken
+    if width is None:
+        return 1.0
+    if height is not None:
+        return max(size) / max(width, height)
+    return 1.0 if width in size else size[0] / width
+
+
+def _same_aspect(size: tuple[int, int], taken: tuple[float | None, float | None]) -> bool:
+    """Whether a picture may be all of what was taken, turned or not, at any scale."""
+    width, height = taken
+    if width is None or height is None:
+        return True
+    long, short = max(width, height), min(width, height)
+    # Sides are whole numbers; some cameras write the sensor's, a few pixels larger.
+    room = max(size) * ASPECT_ROOM + 1
+    return abs(max(size) * short / long - min(size)) <= room
 
 
 def stored_size(picture: PIL.Image.Image) -> tuple[int, int]:

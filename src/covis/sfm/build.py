@@ -21,6 +21,7 @@ from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features import Extractor
 from covis.files.atomic import PARTIAL
 from covis.files.run_folder import differences, locked
+from covis.geometry.camera import FISHEYES
 from covis.images.exif import PhotoInfo, read_photo_info
 from covis.images.picture_files import walk_pictures
 from covis.matching import Matcher
@@ -349,6 +350,16 @@ class _Build:
             as_in_map(read_photo_info(root / name, photos.focal_lengths[name]))
             for name in photos.names
         ]
+        self._summary.focal_ignored = {
+            name: info.ignored
+            for name, info in zip(photos.names, infos, strict=True)
+            if info.ignored
+        }
+        self._summary.fisheye_unknown = (
+            options.camera_params is None
+            and options.camera_model in FISHEYES
+            and not any(info.focal for info in infos)
+        )
         sharing = "shared" if options.camera_params is not None else options.sharing
         groups = share_cameras(infos, photos.names, sharing)
         sizes = {info.size for info in infos}

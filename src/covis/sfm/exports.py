@@ -35,6 +35,8 @@ _NERFSTUDIO_MODELS = {
     "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", ("k1",)),
     "RADIAL_FISHEYE": ("OPENCV_FISHEYE", ("k1", "k2")),
     "OPENCV_FISHEYE": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4")),
+    "SIMPLE_FISHEYE": ("OPENCV_FISHEYE", ()),
+    "FISHEYE": ("OPENCV_FISHEYE", ()),
 }
 """By COLMAP's model: Nerfstudio's, and the names of the distortion parameters in order."""
 
@@ -121,13 +123,18 @@ def nerfstudio(model: pycolmap.Reconstruction, photos: Path, folder: Path) -> di
     }
 
 
-def _intrinsics(camera: pycolmap.Camera) -> dict[str, Any]:
-    name = camera.model_name
-    if name not in _NERFSTUDIO_MODELS:
+def check_export(kind: ExportName, camera_model: str) -> None:
+    """Raise ArgumentError where the format does not have a camera model of COLMAP's."""
+    if kind == "nerfstudio" and camera_model not in _NERFSTUDIO_MODELS:
         raise ArgumentError(
-            f"Nerfstudio has no camera model {name}; map with one of: "
+            f"Nerfstudio has no camera model {camera_model}; map with one of: "
             f"{', '.join(_NERFSTUDIO_MODELS)}."
         )
+
+
+def _intrinsics(camera: pycolmap.Camera) -> dict[str, Any]:
+    name = camera.model_name
+    check_export("nerfstudio", name)
     kind, distortions = _NERFSTUDIO_MODELS[name]
     extra = [float(camera.params[index]) for index in camera.extra_params_idxs()]
     return {

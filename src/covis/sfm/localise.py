@@ -8,7 +8,6 @@ there is none; see `covis.geometry.absolute_pose`.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import defaultdict
@@ -22,22 +21,21 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.features import Extractor
-from covis.geometry.absolute_pose import (
-    EXIF_DEVIATION,
-    AbsolutePose,
-    estimate_absolute_pose,
-)
-from covis.geometry.camera import CalibratedCamera, Camera
+from covis.geometry.absolute_pose import AbsolutePose, choose_absolute_pose
+from covis.geometry.camera import CalibratedCamera
 from covis.images.decode import load_image
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import LOCATE_NEIGHBOURS
 from covis.search.pooling import global_vector
 from covis.sfm.map import Map
 from covis.sfm.photo_cameras import map_from_upright
+from covis.sfm.query_cameras import camera_in_map, given_or_guessed
 from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix, Source
 
 SECOND_TRY = 5
 """Of those, the most similar ones that "auto" matches by LightGlue, a second each."""
+SECOND_KEYPOINTS = 2048
+"""Of each photo then, the best ones: LightGlue's time grows with their square."""
 KEPT_IN_MEMORY = 128
 """Photos of the map whose features stay in memory."""
 DEFAULT_MATCHER = "auto"
@@ -66,7 +64,10 @@ class Localisation:
     neighbours: the photos of the map it was matched with, the most similar first.
     keypoints: (N, 2), upright pixels, of the query's features that show a 3D point; point_ids (N,)
         which, places (N, 3) where those lie. `estimate.inliers` belongs to them.
-    focal_source: where the focal length came from: "given", "EXIF" or "estimated".
+    focal_source: where the camera came from: "given"; "map", a camera of the map; "EXIF", its focal
+        length; or it was estimated from the points: "estimated", a lens with one radial term;
+        "fisheye"; "cropped", with the principal point somewhere else; "panorama", all around.
+    notes: what else is to be known of it, a sentence each.
     seconds: wall time by stage. model, licence: what made the matches, and under which terms.
     """
 
@@ -80,6 +81,7 @@ class Localisation:
     seconds: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     licence: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def found(self) -> bool:
@@ -93,6 +95,7 @@ class Localisation:
             "query": self.name,
             "located": self.found,
             "note": estimate.note,
+            "notes": list(self.notes),
             "cam_from_world": None
             if pose is None
             else {"quaternion_wxyz": pose.quaternion, "translation": pose.translation.tolist()},
@@ -181,10 +184,12 @@ class Locator:
         wanted = Matcher(
             matcher, features=self._extract.source, full_depth=full_depth, threads=threads
         )
-        self._tries = [(wanted, neighbours)]
+        everything = settings.max_keypoints
+        self._tries = [(wanted, neighbours, everything)]
         if wanted.bundle(self._extract.model) is not None and matcher == "auto":
             nearest = Matcher("nearest", threads=threads)
-            self._tries = [(nearest, neighbours), (wanted, min(neighbours, SECOND_TRY))]
+            second = wanted, min(neighbours, SECOND_TRY), SECOND_KEYPOINTS
+            self._tries = [(nearest, neighbours, everything), second]
         self._known = lru_cache(KEPT_IN_MEMORY)(self._read)
 
     def camera_of(self, name: str) -> CalibratedCamera:
@@ -194,10 +199,8 @@ class Locator:
         """
         if name not in self.map.names:
             raise ArgumentError(f"{self.map.folder}: no photo '{name}' with a pose in the map.")
-        model = self.map.reconstruction
-        camera = model.camera(model.image(self.map.names[name]).camera_id)
-        params = tuple(map(float, camera.params))
-        return CalibratedCamera(camera.model.name, camera.width, camera.height, params)
+        camera_id = self.map.reconstruction.image(self.map.names[name]).camera_id
+        return self.map.camera(camera_id)
 
     def __call__(
         self,
@@ -210,8 +213,10 @@ class Locator:
         """Where a photo was taken.
 
         query: what `load_image` takes. camera: its camera, of the file's pixels. focal: or only its
-        focal length in pixels. Without both, that of EXIF is taken, and adjusted a little; where
-        there is none it is estimated. seed: of the robust estimation.
+        focal length in pixels. Without both, the camera of the map's photos of the same body, size
+        and focal length is taken, else EXIF's focal length, each unless the points clearly
+        contradict it; then focal length and distortion are estimated. seed: of the robust
+        estimation.
 
         Not to be found is an answer, no error: `Localisation.estimate.note` says why. Raises
         ImageError for a query that cannot be used, ArgumentError for a camera that is not its.
@@ -226,22 +231,23 @@ class Locator:
             began = now
 
         image = load_image(query, max_size=self._extract.max_size)
-        chosen, deviation, source = _camera(image, camera, focal)
+        guesses = given_or_guessed(image, camera, focal)
         passed("decode")
         features = self._extract(image)
         passed("extract")
         names = self.map.neighbours(global_vector(features), self._neighbours)
+        if guesses[0].source != "given":
+            guesses = [*camera_in_map(query, image, self.map, names), *guesses]
         passed("retrieve")
-        for match, count in self._tries:
-            shared = self._match(features, names[:count], match)
+        for match, count, keypoints in self._tries:
+            shared = self._match(features, names[:count], match, keypoints)
             passed("match")
-            estimate = estimate_absolute_pose(
+            estimate, taken = choose_absolute_pose(
                 map_from_upright(image.orientation).of_points(
                     shared.keypoints.astype(np.float64), (image.width, image.height)
                 ),
                 shared.places,
-                chosen,
-                focal_deviation=deviation,
+                [guess.prior for guess in guesses],
                 scores=shared.scores,
                 seed=seed,
             )
@@ -258,19 +264,22 @@ class Locator:
             keypoints=shared.keypoints,
             point_ids=shared.ids,
             places=shared.places,
-            focal_source=source,
+            focal_source=guesses[taken].source,
+            notes=_notes(image, [guess.source for guess in guesses], taken, estimate),
             seconds=seconds,
             model=shared.model,
             licence=licence,
         )
 
-    def _match(self, features: Features, names: Sequence[str], match: Matcher) -> _Shared:
+    def _match(
+        self, features: Features, names: Sequence[str], match: Matcher, keypoints: int
+    ) -> _Shared:
         votes: dict[tuple[int, int], float] = defaultdict(float)
         told: list[tuple[str, int, NDArray[np.int64]]] = []
         model, licence = features.model, ""
         for name in names:
             theirs, points = self._known(name)
-            found = match(features, theirs)
+            found = match(features.take(slice(keypoints)), theirs.take(slice(keypoints)))
             model, licence = found.model, found.licence
             assert found.indices is not None
             shown = points[found.indices[:, 1]]
@@ -336,32 +345,17 @@ def locate(
     return find(query, camera=camera, focal=focal, seed=seed)
 
 
-def _camera(
-    image: Image, camera: CalibratedCamera | None, focal: float | None
-) -> tuple[CalibratedCamera, float, str]:
-    """The query's camera, how far off its focal length may be, and where that came from."""
-    size = map_from_upright(image.orientation).of_size((image.width, image.height))
-    if camera is not None and focal is not None:
-        raise ArgumentError("give a query's whole camera or its focal length, not both.")
-    if camera is not None:
-        if (camera.width, camera.height) != size:
-            raise ArgumentError(
-                f"{image.name} is {size[0]}x{size[1]}, but the camera given for it takes "
-                f"{camera.width}x{camera.height}."
-            )
-        return camera, 0.0, "given"
-    known = focal if focal is not None else image.focal_length
-    if known is not None and not (math.isfinite(known) and known > 0):
-        raise ArgumentError(f"a focal length must be a positive number of pixels, not {known}.")
-    guess = Camera.from_size(size, known)
-    simple = CalibratedCamera(
-        "SIMPLE_PINHOLE", *size, (guess.focal_x, guess.centre_x, guess.centre_y)
-    )
-    if focal is not None:
-        return simple, 0.0, "given"
-    if image.focal_length is not None:
-        return simple, EXIF_DEVIATION, "EXIF"
-    return simple, math.inf, "estimated"
+def _notes(
+    image: Image, sources: Sequence[str], taken: int, estimate: AbsolutePose
+) -> tuple[str, ...]:
+    """What is to be said of the camera that was taken, among those of these sources."""
+    notes = [image.focal_ignored] if image.focal_ignored else []
+    if "EXIF" in sources[:taken] and estimate.pose is not None:
+        notes.append(
+            f"EXIF's focal length ({image.focal_length:.0f} px) does not agree with the points: "
+            "perhaps the picture was cropped"
+        )
+    return tuple(notes)
 
 
 def _elected(

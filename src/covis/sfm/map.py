@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import replacing
+from covis.geometry.camera import CalibratedCamera
 from covis.messages import extra
 from covis.search.index import Index
 from covis.search.store import fixed, reported
@@ -179,7 +180,7 @@ class Map:
         folder = Path(folder)
         settings = Settings.find(folder)
         if settings is None:
-            raise ArgumentError(f"{folder}: no map there; make one: covis map PHOTOS -o {folder}.")
+            raise ArgumentError(_no_map(folder))
         need_pycolmap()
         model = folder / "sparse" / "0"
         if not model.is_dir():
@@ -188,6 +189,10 @@ class Map:
             )
         reconstruction = read_model(model)
         return cls(folder, settings, Index(folder / "features.covis"), reconstruction)
+
+    def camera(self, number: int) -> CalibratedCamera:
+        """A camera of the model, by its id."""
+        return calibrated(self.reconstruction.camera(number))
 
     @cached_property
     def photos(self) -> Photos:
@@ -259,6 +264,23 @@ NEAR = 2.0
 
 COLMAP_ERRORS = (RuntimeError, ValueError, OSError, LookupError, MemoryError)
 """What pycolmap raises for files that are damaged or not its own."""
+
+
+def _no_map(folder: Path) -> str:
+    """What is said of a folder without a map, such as a model of COLMAP's or hloc's."""
+    for model in (folder, folder / "sparse" / "0", folder / "sparse"):
+        if any((model / f"images.{kind}").is_file() for kind in ("bin", "txt")):
+            return (
+                f"{folder} has a COLMAP model, but no features of covis to find places by; make "
+                f"them, keeping its poses: covis map PHOTOS -o NEW --model {model}."
+            )
+    return f"{folder}: no map there; make one: covis map PHOTOS -o {folder}."
+
+
+def calibrated(camera: pycolmap.Camera) -> CalibratedCamera:
+    """A camera of a `pycolmap.Reconstruction` as covis has it."""
+    params = tuple(map(float, camera.params))
+    return CalibratedCamera(camera.model_name, camera.width, camera.height, params)
 
 
 def read_model(folder: Path) -> pycolmap.Reconstruction:

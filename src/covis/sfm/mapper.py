@@ -111,6 +111,7 @@ def incremental_options(
     settings.ba_global_frames_ratio = settings.ba_global_points_ratio = 1.3
     settings.ba_global_max_refinements = 2
     settings.fix_existing_frames = bool(options.fixed)
+    settings.ba_refine_sensor_from_rig = not options.fixed
     mapper = settings.mapper
     mapper.random_seed = options.seed
     mapper.num_threads = thread_count(options.threads)
@@ -172,18 +173,35 @@ def _posed(
     rows = colmap.Database.open(str(database))
     for camera in rows.read_all_cameras():
         posed.add_camera(camera)
-    for rig in rows.read_all_rigs():
+    rigs = {rig.rig_id: rig for rig in rows.read_all_rigs()}
+    for rig in rigs.values():
         posed.add_rig(rig)
     frames = {frame.frame_id: frame for frame in rows.read_all_frames()}
+    registered: list[int] = []
     for image in rows.read_all_images():
         if image.name in poses:
             frame = frames[image.frame_id]
-            frame.rig_from_world = poses[image.name]
-            posed.add_frame(frame)
+            if not posed.exists_frame(frame.frame_id):
+                camera_from_rig = _from_rig(rigs[frame.rig_id], image)
+                frame.rig_from_world = camera_from_rig.inverse() * poses[image.name]
+                posed.add_frame(frame)
+                registered.append(frame.frame_id)
             posed.add_image(image)
-            posed.register_frame(frame.frame_id)
+    for number in registered:
+        posed.register_frame(number)
     rows.close()
     return posed
+
+
+def _from_rig(rig: pycolmap.Rig, image: pycolmap.Image) -> pycolmap.Rigid3d:
+    """How a photo's camera stands in its rig. Raises ValueError where that is not known."""
+    sensor = image.data_id.sensor_id
+    if rig.is_ref_sensor(sensor):
+        return need_pycolmap().Rigid3d()
+    found = rig.sensor_from_rig(sensor)
+    if found is None:
+        raise ValueError(f"its database has a rig whose camera {sensor.id} has no place in it")
+    return found
 
 
 def write_models(models: list[pycolmap.Reconstruction], sparse: Path) -> None:

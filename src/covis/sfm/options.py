@@ -137,6 +137,8 @@ class MapSummary:
     gone: photos of before whose files are no longer there; they were dropped. changed: those whose
     files show something else now; they were made anew. renamed: new names by former ones.
     left_out: photos of the database or model to start from that are not in the folder.
+    fisheye_unknown: whether the cameras are fisheyes of which nothing is known.
+    focal_ignored: photos with a focal length in EXIF that cannot be used, and why.
     seconds: by stage.
     """
 
@@ -162,6 +164,8 @@ class MapSummary:
     changed: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    focal_ignored: dict[str, str] = field(default_factory=dict)
+    fisheye_unknown: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def changes(self) -> list[str]:
@@ -186,12 +190,23 @@ class MapSummary:
                 f"{counted(len(self.left_out), 'photo')} of the database or model not in the "
                 f"folder, left out: {some(self.left_out)}."
             )
+        if self.focal_ignored:
+            name, why = next(iter(self.focal_ignored.items()))
+            lines.append(
+                f"{counted(len(self.focal_ignored), 'photo')} with a focal length in EXIF that is "
+                f"not used, such as {name}: {why}."
+            )
         return lines
 
     def advice(self) -> list[str]:
         """What to try where photos have no pose; empty where all have."""
         lines = []
         tries = ", or ".join(self.untried)
+        if self.fisheye_unknown and self.registered < self.photos:
+            lines.append(
+                "a fisheye needs to be known roughly beforehand: give its focal length and "
+                "distortion as --camera-params, with --refine-cameras to have them adjusted."
+            )
         if self.alone:
             more = f"; or try {tries}" if tries else ""
             lines.append(

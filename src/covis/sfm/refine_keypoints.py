@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from covis.errors import ImageError
 from covis.images.decode import load_image
 from covis.options import thread_count
-from covis.sfm.map import need_pycolmap
+from covis.sfm.map import calibrated, need_pycolmap
 from covis.sfm.mapper import Mapping, quiet
 from covis.sfm.photo_cameras import map_from_upright
 from covis.types import BoolArray, FloatArray, Matrix
@@ -278,18 +278,13 @@ def _planes(seen: _Seen, first: BoolArray) -> Matrix:
 
 
 def _jacobians(seen: _Seen) -> Matrix:
-    """(N, 2, 3): how an observation moves in its photo when the point moves; no distortion."""
+    """(N, 2, 3): how an observation moves in its photo when the point moves."""
     found = np.empty((len(seen.point), 2, 3))
     for place, image in enumerate(seen.images):
         mine = seen.image == place
         rotation = image.cam_from_world().rotation.matrix()
-        position = seen.positions[seen.point[mine]] @ rotation.T
-        position += image.cam_from_world().translation
-        depth = position[:, 2, None]
-        focal = image.camera.focal_length_x, image.camera.focal_length_y
-        for axis in (0, 1):
-            ray = position[:, axis, None] / depth
-            found[mine, axis] = focal[axis] * (rotation[axis] - ray * rotation[2]) / depth
+        local = seen.positions[seen.point[mine]] @ rotation.T + image.cam_from_world().translation
+        found[mine] = calibrated(image.camera).derivatives(local) @ rotation
     return found
 
 
@@ -401,6 +396,7 @@ def _adjust(model: pycolmap.Reconstruction, seen: _Seen, sure: BoolArray, option
 def _bundle(colmap: ModuleType, model: pycolmap.Reconstruction, options: Mapping) -> None:
     settings = colmap.BundleAdjustmentOptions()
     settings.refine_focal_length = settings.refine_extra_params = options.refine
+    settings.refine_sensor_from_rig = not options.fixed
     settings.ceres.loss_function_type = colmap.LossFunctionType.SOFT_L1
     settings.ceres.loss_function_scale = SCATTER * options.typical_coarseness
     solver = settings.ceres.solver_options

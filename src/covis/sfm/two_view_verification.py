@@ -78,7 +78,9 @@ def verify_pair(
     sizes = (camera0.width, camera0.height), (camera1.width, camera1.height)
     threshold = max(LEAST_THRESHOLD, SIDE_SHARE * min(max(size) for size in sizes))
     printed = _printed_over(keypoints0, x0, x1, sizes, threshold)
-    calibrated = camera0.has_prior_focal_length and camera1.has_prior_focal_length
+    calibrated = all(
+        camera.has_prior_focal_length and not camera.is_spherical() for camera in (camera0, camera1)
+    )
     kind: Literal["fundamental", "essential"] = "essential" if calibrated else "fundamental"
     pinhole0 = pinhole1 = None
     if calibrated:
