@@ -134,7 +134,7 @@ def test_exception_for_options_that_mean_nothing(
 def test_nothing_the_same_is_said(covis: Run, tmp_path: Path, store: Path) -> None:
     cv2.imwrite(str(tmp_path / "new.png"), soft_noise(30, 40, seed=77))
     result = covis("search", tmp_path / "new.png", "--in", store, "--budget", "none")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"Nothing in {store} is sure to show the same")
     assert not any("different" in line or ", same" in line for line in lines)

@@ -176,10 +176,13 @@ def test_replaces_a_bundle(monkeypatch, tmp_path):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     folder = tmp_path / "deep" / "er"
     export_nothing(monkeypatch, folder)
-    (folder / "old").write_text("of the first export")
+    graphs = [path for path in folder.iterdir() if path.suffix == ".onnx"]
+    for path in graphs:
+        path.write_bytes(b"of the first export")
     bundle = export_nothing(monkeypatch, folder)
     assert bundle == Bundle.read(folder)
-    assert not (folder / "old").exists()
+    assert graphs
+    assert {path.read_bytes() for path in graphs} == {b"graph"}
     assert [path.name for path in folder.parent.iterdir()] == ["er"]
 
 

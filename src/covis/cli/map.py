@@ -146,6 +146,7 @@ def command(
     folder: python -m pip install '.[map]'. Exits with 1 if not all photos could be placed.
     """
     from covis.images.passed_over import passed_over
+    from covis.images.picture_files import walk_pictures
     from covis.sfm import MapOptions, build_map
     from covis.sfm.map import need_pycolmap
 
@@ -179,8 +180,11 @@ def command(
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)
     _print(out, summary, _write(out, summary, exports, draw), as_json)
-    if unread := passed_over([photos]):
-        typer.echo(f"covis: {unread}", err=True)
+    told = [passed_over([photos])]
+    for _ in walk_pictures([photos], told.append):
+        pass
+    for line in filter(None, told):
+        typer.echo(f"covis: {line}", err=True)
     if summary.registered < summary.photos or summary.failed:
         raise typer.Exit(NOT_SO)
 

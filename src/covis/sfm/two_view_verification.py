@@ -78,9 +78,8 @@ def verify_pair(
     sizes = (camera0.width, camera0.height), (camera1.width, camera1.height)
     threshold = max(LEAST_THRESHOLD, SIDE_SHARE * min(max(size) for size in sizes))
     printed = _printed_over(keypoints0, x0, x1, sizes, threshold)
-    calibrated = all(
-        camera.has_prior_focal_length and not camera.is_spherical() for camera in (camera0, camera1)
-    )
+    spherical = camera0.is_spherical() or camera1.is_spherical()
+    calibrated = camera0.has_prior_focal_length and camera1.has_prior_focal_length and not spherical
     kind: Literal["fundamental", "essential"] = "essential" if calibrated else "fundamental"
     pinhole0 = pinhole1 = None
     if calibrated:
@@ -112,7 +111,8 @@ def verify_pair(
         return none
     seen = keypoints0[indices[known, 0]], keypoints1[indices[known, 1]]
     evidence = covered_surprise(kind, *seen, inliers[known], threshold, *sizes)
-    if evidence < LEAST_EVIDENCE:
+    # A fundamental matrix holds in a part of a panorama alone, which says too little of the rest.
+    if evidence < LEAST_EVIDENCE and not spherical:
         return none
     return Verified(
         indices, inliers, kind, found.matrix, found.rotation_1from0, found.translation_1from0

@@ -18,7 +18,7 @@ from safetensors.torch import load_file  # noqa: E402
 from covis.errors import TrainingError  # noqa: E402
 from covis.nets.edgepoint import CONFIGURATIONS, EdgePoint, load_official  # noqa: E402
 from covis.training import loop  # noqa: E402
-from covis.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from covis.training.checkpoint import save_checkpoint  # noqa: E402
 from covis.training.data.photos import load_photos, photos_below  # noqa: E402
 from covis.training.distributed import Workers  # noqa: E402
 from covis.training.recipes import edgepoint  # noqa: E402
@@ -111,21 +111,6 @@ def test_a_killed_run_ends_as_one_that_was_not(photos, teacher, tmp_path, monkey
         assert [row["step"] for row in rows] == ["3", "6"]
         assert all(row["teacher score"] == row["xfeat score"] == "0.5" for row in rows)
     load_official(best)
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_checkpoint_of_before_the_common_loop_goes_on(photos, teacher, tmp_path):
-    run(photos, tmp_path / "now", teacher)
-    run(photos, tmp_path / "before", teacher, steps=3)
-    path = tmp_path / "before" / "checkpoint.pt"
-    now = load_checkpoint(path)
-    peers = now["run"].pop("peers")
-    recipe = now.pop("began_with").removeprefix("(").removesuffix(",)")
-    save_checkpoint({**now, "recipe": recipe, "peers": peers}, path)
-    run(photos, tmp_path / "before", teacher, resume=True)
-    rows = [(tmp_path / which / "curve.csv").read_text() for which in ("now", "before")]
-    assert rows[0] == rows[1]
-    assert {"step", "score", "teacher score"} <= set(rows[0].splitlines()[0].split(","))
 
 
 def test_every_process_draws_pairs_of_its_own(photos, teacher, tiny):
