@@ -61,6 +61,7 @@ def test_nerfstudio_names_distortions(model, scene, colmap, tmp_path):
         _intrinsics(camera)
 
 
+@pytest.mark.usefixtures("colmap")
 def test_nerfstudio_is_refused_before_the_work(tmp_path):
     from typer.testing import CliRunner
 
