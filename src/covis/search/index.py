@@ -81,7 +81,7 @@ class Removed:
 
 
 class Index:
-    """Photos in a store, to be searched. Threads may share one; a forked child opens it anew.
+    """Photos in a store, to be searched. Threads may share one; forked children may use none.
 
     >>> index = Index("photos.covis")  # doctest: +SKIP
     >>> index.add(["photos/"])  # doctest: +SKIP
@@ -122,27 +122,14 @@ class Index:
         if needs_semi_dense(matcher):
             raise ArgumentError(f"a store holds sparse features; '{matcher}' needs others.")
         self._matcher = MatcherOptions(matcher=matcher).matcher
-        self._open()
-
-    def _open(self) -> None:
         auto = self._matcher in (None, DEFAULT_MATCHER)
         self._match = Matcher("nearest" if auto else self._matcher, threads=1)
         self._finer = Matcher(DEFAULT_MATCHER, threads=1) if auto else None
         self._store = Store.find(self.uri)
-        self._process = os.getpid()
-
-    def _open_after_fork(self) -> None:
-        """Open all anew in a forked child, where what the parent had opened would hang."""
-        if self._process != os.getpid():
-            self._lock = threading.RLock()
-            for name in ("_extractor", "_ranker"):
-                self.__dict__.pop(name, None)
-            self._open()
 
     @property
     def store(self) -> Store:
         """Its tables. Raises ArgumentError where there are none yet."""
-        self._open_after_fork()
         if self._store is None:
             self._store = Store.open(self.uri)
         return self._store
@@ -311,7 +298,6 @@ class Index:
         return Extractor.from_options(options, self._runtime)
 
     def _searcher(self) -> Ranker:
-        self._open_after_fork()
         with self._lock:
             return self._ranker
 
@@ -346,7 +332,6 @@ class Index:
         )
 
     def _make(self) -> None:
-        self._open_after_fork()
         self._store = Store.make(self.uri, self._identity)
 
     def _check_model(self) -> None:

@@ -126,7 +126,6 @@ class Store:
         that threads can share them. `refresh` puts newer ones in their place."""
         self.uri, self.identity = uri, identity
         self.images, self.files = images, files
-        self._process = os.getpid()
 
     @staticmethod
     def open(uri: str | os.PathLike[str]) -> Store:
@@ -184,7 +183,6 @@ class Store:
         """Take up what was committed, here and elsewhere."""
         with reported(self.uri):
             self.images, self.files = self._latest("images"), self._latest("files")
-        self._process = os.getpid()
 
     def snapshot(self) -> Store:
         """The tables as they are here now; no refresh of this one changes them."""
@@ -193,8 +191,6 @@ class Store:
     def _latest(self, name: str) -> Any:
         """A table as it is now, an object of its own."""
         table = getattr(self, name)
-        if self._process != os.getpid():  # What was opened before a fork hangs after it.
-            return lance.dataset(f"{self.uri}/{name}.lance")
         return table.checkout_version(table.latest_version)
 
     def commit(self, described: Sequence[ImageRecord], files: Sequence[File]) -> set[str]:
@@ -480,9 +476,29 @@ def fixed(column: pa.ChunkedArray, dtype: DTypeLike) -> NDArray[Any]:
     return values
 
 
+_opened_by: int | None = None
+"""The process that used Lance first."""
+
+
+def _check_not_forked(uri: str) -> None:
+    """Raise CovisError in a process that was forked after its parent had opened a store.
+
+    Lance's threads do not live on in it, and what is opened anew there hangs for ever, too.
+    """
+    global _opened_by
+    if _opened_by is None:
+        _opened_by = os.getpid()
+    elif _opened_by != os.getpid():
+        raise CovisError(
+            f"{uri}: this process was forked after its parent had opened a store, and cannot use "
+            "any. Start it by 'spawn' (multiprocessing.get_context), or open stores in it alone."
+        )
+
+
 @contextmanager
 def reported(uri: str) -> Iterator[None]:
     """Turn what Lance raises into CovisError, one line."""
+    _check_not_forked(uri)
     try:
         yield
     except CovisError:
