@@ -194,10 +194,9 @@ def test_what_shares_nothing_is_different(upright: Index, scene: Scene) -> None:
     assert found.certain == []
 
 
-def test_turning_never_costs_what_is_found_upright(
-    large: Index, monkeypatch: pytest.MonkeyPatch, scene: Scene
-) -> None:
-    """Each check takes a second; the turned picture has as long again."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which is what it says: each check takes a second of it."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     check = Ranker._check
@@ -208,21 +207,28 @@ def test_turning_never_costs_what_is_found_upright(
 
     monkeypatch.setattr(Ranker, "_check", slow)
     monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
+    return now
+
+
+def test_turning_never_costs_what_is_found_upright(
+    large: Index, clock: list[float], scene: Scene
+) -> None:
+    """The turned picture has as long again."""
     index = Index(large.uri)
     query = rgb(scene(77, 240, 320))
     plain = index.search(query, 8, budget=3.5)
-    now[0] = 0.0
+    clock[0] = 0.0
     turned = index.search(query, 8, budget=3.5, rotate="auto")
     assert (plain.checked, plain.untried_turns) == (3, ())
     assert turned.checked >= plain.checked
     assert turned.untried_turns == ()
-    now[0] = 0.0
+    clock[0] = 0.0
     turned = index.search(query, 8, budget=0.01, rotate="auto")
     assert (turned.checked, turned.untried_turns) == (1, (90, 180, 270))
-    now[0] = 0.0
+    clock[0] = 0.0
     copy = np.ascontiguousarray(rgb(scene(4, 240, 320))[:, ::-1])
     assert index.search(copy, 8, budget=3.5).untried_copies == 0
-    now[0] = 0.0
+    clock[0] = 0.0
     assert index.search(copy, 8, budget=0.01).untried_copies == 1
 
 
@@ -273,25 +279,14 @@ def test_certain_hits_come_first_and_the_rest_by_similarity(large: Index, scene:
     assert rest == sorted(rest, reverse=True)
 
 
-def test_the_budget_stops_the_checking(large: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time is what the clock says: each check takes a second of it."""
-    now = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    check = Ranker._check
-
-    def slow(self, *arguments):
-        now[0] += 1.0
-        return check(self, *arguments)
-
-    monkeypatch.setattr(Ranker, "_check", slow)
-    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
+def test_the_budget_stops_the_checking(large: Index, clock: list[float]) -> None:
     index = Index(large.uri)
     query = Path(large.uri).parent / "photos" / "4.png"
     found = index.search(query, 8, budget=3.5)
     assert (found.checked, found.candidates, len(found.hits)) == (3, 8, 8)
     assert names(found)[0] == "4.png"
     assert [hit.matches is None for hit in found.hits].count(True) == 5
-    now[0] = 0.0
+    clock[0] = 0.0
     found = index.search(query, 8, budget=0.01)
     assert (found.checked, names(found)[0]) == (1, "4.png")
     assert found.hits[0].certain

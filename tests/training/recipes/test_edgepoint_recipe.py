@@ -20,6 +20,7 @@ from covis.nets.edgepoint import CONFIGURATIONS, EdgePoint, load_official  # noq
 from covis.training import loop  # noqa: E402
 from covis.training.checkpoint import save_checkpoint  # noqa: E402
 from covis.training.data.photos import load_photos, photos_below  # noqa: E402
+from covis.training.data.synthetic import Pair  # noqa: E402
 from covis.training.distributed import Workers  # noqa: E402
 from covis.training.recipes import edgepoint  # noqa: E402
 from covis.training.recipes.edgepoint import edgepoint_features, sample, score_peaks  # noqa: E402
@@ -111,6 +112,29 @@ def test_a_killed_run_ends_as_one_that_was_not(photos, teacher, tmp_path, monkey
         assert [row["step"] for row in rows] == ["3", "6"]
         assert all(row["teacher score"] == row["xfeat score"] == "0.5" for row in rows)
     load_official(best)
+
+
+def test_pairs_with_real_depth_are_among_those_learnt(photos, teacher, tiny):
+    class Places:
+        """Every pair of theirs is black."""
+
+        def pair(self, size, light, turn, rng):
+            cells = size // 8
+            return Pair(
+                np.zeros((2, size, size), np.uint8),
+                np.zeros((cells, cells, 2), np.float32),
+                np.zeros((cells, cells), bool),
+            )
+
+    pictures, net = load_photos(photos_below(photos)), load_official(teacher)
+    learnt = {}
+    for places in (None, Places()):
+        run = edgepoint.Run(pictures, tiny("T32", STEPS), net, torch.device("cpu"), None, places)
+        scenes = [pair for step in range(STEPS) for pair in run.batch(step).scenes]
+        learnt[places is None] = [not pair.views.any() for pair in scenes]
+    assert len(learnt[True]) == len(learnt[False]) > 1
+    assert not any(learnt[True])
+    assert any(learnt[False])
 
 
 def test_every_process_draws_pairs_of_its_own(photos, teacher, tiny):

@@ -111,9 +111,7 @@ class Scenes:
 
         Raises TrainingError when an image or its depth cannot be read.
         """
-        cameras = [
-            self.cameras[i] for i in rng.permutation(self.pairs[rng.integers(len(self.pairs))])
-        ]
+        cameras = self._any_pair(rng)
         found = [extract(camera.image) for camera in cameras]
         count = min(keypoints, *(len(features) for features in found))
         points = np.stack([f.keypoints[:count] for f in found])
@@ -136,9 +134,7 @@ class Scenes:
 
         Raises TrainingError when an image or its depth cannot be read.
         """
-        cameras = [
-            self.cameras[i] for i in rng.permutation(self.pairs[rng.integers(len(self.pairs))])
-        ]
+        cameras = self._any_pair(rng)
         photos = [_read_photo(camera.image) for camera in cameras]
         depths = [_read_depth(camera.depth) for camera in cameras]
         cuts = [
@@ -157,6 +153,11 @@ class Scenes:
             points0=points.reshape(cells, cells, 2).astype(np.float32),
             visible=(seen.known & ~seen.hidden & inside).reshape(cells, cells),
         )
+
+    def _any_pair(self, rng: np.random.Generator) -> list[Camera]:
+        """Two cameras of a pair, either first."""
+        chosen = rng.permutation(self.pairs[rng.integers(len(self.pairs))])
+        return [self.cameras[i] for i in chosen]
 
 
 def _cut(
