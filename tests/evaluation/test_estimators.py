@@ -60,6 +60,18 @@ def test_a_pose_among_wrong_matches(estimator):
     assert found.inliers[:40].sum() < 8
 
 
+def test_magsac_takes_all_inliers_of_noisy_points():
+    # With points divided by the focal length it took 9 in 10 of those that it should.
+    rng = np.random.default_rng(3)
+    *points, scores = space_points()
+    noisy = [each + rng.normal(0, 0.5, each.shape).astype(np.float32) for each in points]
+    found, all_inliers = (
+        estimate(estimator, SPACE, *noisy, scores, 1.0, 0).inliers[40:].sum()
+        for estimator in ("opencv-magsac", "poselib")
+    )
+    assert found >= 0.97 * all_inliers
+
+
 @pytest.mark.parametrize("estimator", ["opencv", "opencv-magsac"])
 def test_a_seed_draws_other_samples_the_same_seed_the_same(estimator):
     points0, points1, scores = plane_points()

@@ -128,19 +128,22 @@ def _pose(pair: PosePair, x0: Matrix, x1: Matrix, method: int, threshold: float)
     if len(x0) < 5:
         return _none("essential", len(x0))
     cameras = pair.camera0, pair.camera1
-    rays = [
-        (x - (camera.centre_x, camera.centre_y)) / (camera.focal_x, camera.focal_y)
-        for x, camera in zip((x0, x1), cameras, strict=True)
-    ]
     focal = np.mean([value for camera in cameras for value in (camera.focal_x, camera.focal_y)])
+    # As if one camera had taken both; in pixels, for MAGSAC++ is four times worse with a focal
+    # length of 1.
+    rays0, rays1 = (
+        focal * (x - (camera.centre_x, camera.centre_y)) / (camera.focal_x, camera.focal_y)
+        for x, camera in zip((x0, x1), cameras, strict=True)
+    )
+    intrinsics = np.diag([focal, focal, 1.0])
     try:
         stacked, mask = cv2.findEssentialMat(
-            rays[0],
-            rays[1],
-            np.eye(3),
+            rays0,
+            rays1,
+            intrinsics,
             method=method,
             prob=CONFIDENCE,
-            threshold=threshold / float(focal),
+            threshold=threshold,
             maxIters=POSE_ITERATIONS,
         )
     except cv2.error:
@@ -150,7 +153,7 @@ def _pose(pair: PosePair, x0: Matrix, x1: Matrix, method: int, threshold: float)
     count, best = -1, _none("essential", len(x0))
     for matrix in stacked.astype(np.float64).reshape(-1, 3, 3):
         agree, rotation, translation, _, _ = cv2.recoverPose(
-            matrix, rays[0], rays[1], np.eye(3), distanceThresh=FAR, mask=mask.copy()
+            matrix, rays0, rays1, intrinsics, distanceThresh=FAR, mask=mask.copy()
         )
         if agree > count:
             inliers = mask.ravel().astype(bool)
