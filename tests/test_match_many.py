@@ -205,7 +205,7 @@ def test_turned_pictures_are_extracted_once(
         "__call__",
         lambda self, image: seen.append((image.width, image.height)) or extract(self, image),
     )
-    settings = MatchOptions(features="sift", max_keypoints=50, rotate="auto")
+    settings = MatchOptions(features="sift", max_keypoints=50, rotate="auto", effort="fast")
     summary = run(pictures, tmp_path / "out", settings)
     assert (summary.done, summary.extracted) == (6, 4)
     assert sorted(seen) == [(120, 160)] * 6 + [(160, 120)] * 7

@@ -44,8 +44,6 @@ ZOOMED: tuple[Views, ...] = tuple(
 """How images 0 and 1 are seen in one attempt each."""
 PROMISING = 0.2
 """The probability from which on a geometry is worth to be looked at again."""
-AGAIN = 3
-"""How often that is done at most, of one pair."""
 LIKELY = 2
 """How many turns and zooms are tried of those that look likely."""
 
@@ -72,12 +70,14 @@ class Escalation:
         self._began, self._looked = self.clock(), set[int]()
         self._try(partial(attempt, self.pictures, self.plan.cheap, self.check))
         stopped = self._escalate()
-        best, seen = self.best, [self.pictures.seen(n, self.plan.cheap.features) for n in (0, 1)]
-        one, two = (each.features for each in seen)
+        best = self.best
+        one, two = (self.pictures.seen(n, self.plan.cheap.features).features for n in (0, 1))
         sizes = (one.width, one.height), (two.width, two.height)
-        found = put_together(
-            self.candidates, best, sizes, lambda union: self.check(union, one, two)
-        )
+        found = best.found
+        if self.plan.persistent:
+            found = put_together(
+                self.candidates, best, sizes, lambda union: self.check(union, one, two)
+            )
         tried = tuple(self.attempts)
         return replace(found, verdict=self._verdict(), attempts=tried, stopped=stopped)
 
@@ -129,8 +129,7 @@ class Escalation:
         promising = best.sure or best.probability >= least
         if promising and best.view != WHAT_BOTH_SHOW and id(best) not in self._looked:
             self._looked.add(id(best))
-            if len(self._looked) <= AGAIN:
-                yield partial(look_again, self.pictures, best, self.plan.cheap, self.check)
+            yield partial(look_again, self.pictures, best, self.plan.cheap, self.check)
 
     def _likely_views(self) -> list[Views]:
         """The turns and zooms in which the best neighbours are more alike than in the others."""
@@ -144,6 +143,8 @@ class Escalation:
             ).scores
             for views in (AS_THEY_ARE, *TURNED, *ZOOMED)
         }
+        if not any(map(len, likeness.values())):
+            return []
         usual = np.median(np.concatenate(list(likeness.values())))
         above = {views: np.maximum(s - usual, 0).sum() for views, s in likeness.items()}
         order = sorted(above, key=lambda views: -above[views])

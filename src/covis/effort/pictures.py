@@ -184,17 +184,19 @@ def _warped(image: Image, view_from_full: Matrix, size: tuple[int, int]) -> Imag
     full_from_pixels = np.diag([image.width / width, image.height / height, 1.0])
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     matrix = np.linalg.inv(half) @ view_from_full @ full_from_pixels @ half
-    pixels, scale = image.pixels, _scale(matrix, size)
-    if scale < 0.75:  # Pixels that are left out would alias.
-        deviation = 0.45 * np.sqrt(scale**-2 - 1)
+    pixels = image.pixels
+    left_out = scale_at(np.linalg.inv(matrix), size[0] / 2, size[1] / 2) or 1.0
+    if left_out > 1.3:  # They would alias.
+        deviation = 0.45 * np.sqrt(left_out**2 - 1)
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), deviation), np.uint8)
     drawn = cv2.warpPerspective(
         pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    inside = np.zeros((height, width), np.uint8) if image.mask is None else ~image.mask * 1
-    if image.mask is None:
-        inside[MARGIN:-MARGIN, MARGIN:-MARGIN] = 1
-    seen = cv2.warpPerspective(inside.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST)
+    inside = np.zeros((height, width), np.uint8)
+    inside[MARGIN:-MARGIN, MARGIN:-MARGIN] = 1
+    if image.mask is not None:
+        inside[image.mask] = 0
+    seen = cv2.warpPerspective(inside, matrix, size, flags=cv2.INTER_NEAREST)
     return replace(
         image,
         pixels=np.asarray(drawn, np.uint8),
@@ -204,11 +206,10 @@ def _warped(image: Image, view_from_full: Matrix, size: tuple[int, int]) -> Imag
     )
 
 
-def _scale(matrix: Matrix, size: tuple[int, int]) -> float:
-    """How many pixels of the view a pixel of the picture becomes, in the view's middle."""
-    back = np.linalg.inv(matrix)
-    x, y = size[0] / 2, size[1] / 2
+def scale_at(matrix: Matrix, x: float, y: float) -> float | None:
+    """How many times larger a homography makes what lies at a point; None where it tears it."""
     corner = np.array([[[x, y], [x + 1, y], [x, y + 1]]], np.float64)
-    origin, right, down = cv2.perspectiveTransform(corner, back)[0]
-    area = abs(np.cross(right - origin, down - origin))
-    return float(1 / np.sqrt(area)) if area > 0 else 1.0
+    origin, right, down = cv2.perspectiveTransform(corner, matrix)[0]
+    (a, b), (c, d) = right - origin, down - origin
+    area = abs(a * d - b * c)
+    return float(np.sqrt(area)) if 1e-4 < area < 1e4 else None

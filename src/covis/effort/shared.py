@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 
 from covis.effort.attempts import WHAT_BOTH_SHOW, Candidate, Check, match_seen, weigh
-from covis.effort.pictures import Pictures
+from covis.effort.pictures import Pictures, scale_at
 from covis.effort.plan import Way
 from covis.geometry.two_view import default_threshold, log10_false_alarms
-from covis.types import BoolArray, FloatArray, Geometry, Image, Matches, Matrix
+from covis.types import BoolArray, Geometry, Image, Matches, Matrix
 
 LONGEST = 960
 """Of the frame, pixels along its longer side."""
 ENLARGED = 2.0
 """How much larger than the coarser picture's own pixels the frame's may be drawn, at most."""
-ROOM = 0.15
+ROOM = 0.2
 """Around the inliers, of their extent, on each side."""
 SMALLEST = 64
 """Pixels along the frame's shorter side; less is not looked at."""
@@ -75,7 +75,7 @@ def _frame(
 ) -> tuple[Matrix, Matrix, tuple[int, int]] | None:
     """What takes either picture's full-size pixels to the frame, and its (width, height)."""
     points0, points1 = found.points0[found.inliers], found.points1[found.inliers]
-    scale = _scale_at(matrix, points0.mean(axis=0))
+    scale = scale_at(matrix, *points0.mean(axis=0).tolist())
     if scale is None:
         return None
     # Of the pixels that are at hand, which may be fewer than the full size's.
@@ -100,16 +100,6 @@ def _frame(
     except np.linalg.LinAlgError:
         return None
     return (crop, other, size) if finer1 else (other, crop, size)
-
-
-def _scale_at(matrix: Matrix, point: FloatArray) -> float | None:
-    """How many times larger image 1 shows what lies at a point of image 0; None for no such."""
-    x, y = map(float, point)
-    corner = np.array([[[x, y], [x + 1, y], [x, y + 1]]])
-    origin, right, down = cv2.perspectiveTransform(corner, matrix)[0]
-    (a, b), (c, d) = right - origin, down - origin
-    area = abs(a * d - b * c)
-    return float(np.sqrt(area)) if 1e-4 < area < 1e4 else None
 
 
 def put_together(
