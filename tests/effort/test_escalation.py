@@ -38,7 +38,7 @@ def picture() -> np.ndarray:
     return draw_texture(SIZE[1], SIZE[0], seed=4)
 
 
-@pytest.mark.parametrize("degrees, zoom", [(120, 1), (0, 3)], ids=["turned", "zoomed"])
+@pytest.mark.parametrize(("degrees", "zoom"), [(120, 1), (0, 3)], ids=["turned", "zoomed"])
 def test_a_pair_that_the_cheap_attempt_does_not_solve(picture, degrees, zoom):
     matrix = turned(degrees, zoom)
     other = warp_picture(picture, matrix, SIZE)
@@ -110,7 +110,7 @@ def sift_escalation(pictures, **options) -> Escalation:
     return Escalation(Pictures(lambda n: loaded[n], tools), plan, check, **options)
 
 
-@pytest.mark.parametrize("budget, attempts", [(0.5, 1), (4, 2), (100, 3)])
+@pytest.mark.parametrize(("budget", "attempts"), [(0.5, 1), (4, 2), (100, 5)])
 def test_no_attempt_begins_after_the_budget(picture, budget, attempts):
     """Each look at this clock takes a second; an attempt looks twice, the loop once."""
     ticks = iter(range(1000))
@@ -120,7 +120,7 @@ def test_no_attempt_begins_after_the_budget(picture, budget, attempts):
     found = pair.run()
     assert len(found.attempts) == attempts
     used_up = f"the budget of {budget:g} s was used up"
-    assert found.stopped == (used_up if attempts < 3 else "nothing is left to try")
+    assert found.stopped == (used_up if attempts < 5 else "nothing is left to try")
 
 
 def candidate(pair, matrix, seed, number, share=0.8) -> Candidate:
@@ -178,9 +178,10 @@ def test_attempts_are_described():
     )
 
 
-@pytest.mark.parametrize("matcher, full_depth", [("nearest", False), (None, True)])
+@pytest.mark.parametrize(("matcher", "full_depth"), [("nearest", False), (None, True)])
 def test_what_leaves_the_choice_to_covis(matcher, full_depth):
-    assert MatchOptions().escalates and MatchOptions(matcher="auto").escalates
+    assert MatchOptions().escalates
+    assert MatchOptions(matcher="auto").escalates
     assert not MatchOptions(matcher=matcher, full_depth=full_depth).escalates
 
 
@@ -190,7 +191,8 @@ def test_masks_hold_in_every_view(picture):
     matrix = turned(120)
     other = warp_picture(picture, matrix, SIZE)
     found = covis.match(picture, other, geometry="homography", mask0=mask, threads=1)
-    assert len(found.attempts) > 1 and len(found) > 50
+    assert len(found.attempts) > 1
+    assert len(found) > 50
     assert found.points0[:, 0].min() >= 159
 
 

@@ -62,8 +62,8 @@ class Plan:
         careful = [way for source in sources if (way := _lightglue(source))][:1]
         witness = [] if cheap.features == WITNESS else [Way(WITNESS)]
         best = _installed() if effort == "thorough" else []
-        known = {cheap, *careful}
-        return cls(cheap, (*witness, *careful, *(way for way in best if way not in known)))
+        # The strongest first: it leaves least to do for the others.
+        return cls(cheap, tuple(dict.fromkeys([*best, *witness, *careful])))
 
 
 def _lightglue(features: str) -> Way | None:
