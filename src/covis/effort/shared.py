@@ -20,7 +20,7 @@ from covis.geometry.two_view import default_threshold, log10_false_alarms
 from covis.types import BoolArray, Geometry, Image, Matches, Matrix
 
 LONGEST = 960
-"""Of the frame, pixels along its longer side."""
+"""Of the frame, pixels along its longer side, at most, or as many as a picture has."""
 ENLARGED = 2.0
 """How much larger than the coarser picture's own pixels the frame's may be drawn, at most."""
 ROOM = 0.2
@@ -89,7 +89,8 @@ def _frame(
     extent = (high - low) * pixels[coarse]
     if extent.min() < 1:
         return None
-    enlarged = min(LONGEST / extent.max(), ENLARGED)
+    longest = max(LONGEST, *(max(image.pixels.shape[:2]) for image in images))
+    enlarged = min(longest / extent.max(), ENLARGED)
     size = int(np.ceil(extent[0] * enlarged)), int(np.ceil(extent[1] * enlarged))
     if min(size) < SMALLEST:
         return None
