@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from covis.features.extractor import ALIASES
 from covis.features.registry import HANDCRAFTED
 from covis.matching.registry import weights_for
-from covis.options import Effort
+from covis.options import UNKNOWN_LICENCE, Effort
 from covis.runtime.architectures import names
 from covis.runtime.bundle import Bundle, find_bundle, list_bundles, user_models
 
-CHEAP = ("edgepoint-covis", "xfeat-covis")
-"""Features of the package, those whose nearest neighbours are best first."""
+PACKAGE = ("edgepoint-covis", "xfeat-covis")
+"""Features of the package, those whose nearest neighbours are best first; LightGlue matches the
+first that it has weights for."""
 WITNESS = "sift"
 """Of another kind than all networks, and at home at any turn and scale."""
 NETWORK_KEYPOINTS = 2048
 """That LightGlue takes at most: its time grows with their square."""
-STRONG = ("aliked-n16", "aliked-n32", "aliked-n16rot", "edgepoint-e64", "disk", "xfeat")
+STRONG = ("aliked-n16", "aliked-n32", "aliked-n16rot", "edgepoint-e64", "disk", "xfeat-official")
 """Published weights by the names that `covis weights get` gives them, the best first."""
 STRONG_WAYS = 2
 """How many of these are tried, at most."""
@@ -55,10 +57,10 @@ class Plan:
         Raises BundleError where features that were named are not there.
         """
         asked = None if features is None else ALIASES.get(features, features)
-        cheap = Way(asked or CHEAP[0])
+        cheap = Way(asked or PACKAGE[0])
         if effort == "fast":
             return cls(cheap, persistent=False)
-        sources = [asked] if asked else list(CHEAP)
+        sources = [asked] if asked else list(PACKAGE)
         careful = [way for source in sources if (way := _lightglue(source))][:1]
         witness = [] if cheap.features == WITNESS else [Way(WITNESS)]
         best = _installed() if effort == "thorough" else []
@@ -75,11 +77,10 @@ def _lightglue(features: str) -> Way | None:
 
 def _installed() -> list[Way]:
     """Of the weights that the user has, the best ways; none whose terms forbid some uses."""
-    home = user_models()
     there = [
         bundle
         for bundle in list_bundles()
-        if bundle.folder.parent == home
+        if bundle.folder.parent == user_models()
         and bundle.architecture in names("features")
         and _free(bundle)
     ]
@@ -103,5 +104,6 @@ def _free_matcher(way: Way) -> bool:
 
 
 def _free(bundle: Bundle) -> bool:
+    """Whether its terms are known and do not forbid commercial use."""
     words = bundle.licence.lower()
-    return "non-commercial" not in words and "noncommercial" not in words
+    return bundle.licence != UNKNOWN_LICENCE and not re.search("non-? ?commercial", words)
