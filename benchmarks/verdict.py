@@ -25,6 +25,7 @@ verdict.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import sys
@@ -41,15 +42,18 @@ import cv2
 import numpy as np
 from common import DATA
 
-import covis
-from covis import Extractor, Matcher, verify
+from covis import Extractor, Features, Matcher, Matches, verify
+from covis.api import escalate
+from covis.effort.pictures import Pictures, Tools
+from covis.effort.plan import Plan
 from covis.errors import ArgumentError
 from covis.evaluation.datasets.pairs import read_pairs
 from covis.evaluation.metrics.calibration import describe
 from covis.evaluation.tables import markdown
 from covis.geometry.verdict import Calibration
+from covis.images.decode import load_image
 from covis.matching import needs_semi_dense
-from covis.options import Effort
+from covis.options import Effort, MatchOptions, RuntimeOptions
 from covis.runtime.bundle import list_bundles
 from covis.training.recipes.verdict import colours
 from covis.types import GeometryKind, Verdict
@@ -57,6 +61,8 @@ from covis.types import GeometryKind, Verdict
 LIGHT = "lightglue-xfeat-covis"
 UNRELATED, LOOK_ALIKE_PAIRS = 500, 200
 GEOMETRIES: tuple[GeometryKind, ...] = ("homography", "fundamental", "essential")
+KEPT = 2000
+"""Pictures and their features that stay in memory."""
 LOOK_ALIKES = 2
 """Of a query's wrong paintings, how many are those with the most alike colours."""
 FLOOR = "f00"
@@ -181,20 +187,35 @@ class Method:
 
 
 class EffortMethod:
-    """`covis.match` with an effort."""
+    """`covis.match` with an effort; features are found once."""
 
     def __init__(self, effort: Effort, max_keypoints: int, max_size: int) -> None:
-        self._match = functools.partial(
-            covis.match,
-            effort=effort,
-            max_keypoints=max_keypoints,
-            max_size=max_size,
-            threads=1,
+        self.options = MatchOptions(effort=effort, max_keypoints=max_keypoints, max_size=max_size)
+        self.tools = Tools(self.options.extractor, RuntimeOptions(threads=1))
+        self.plan = Plan.of(effort, None)
+        self.picture = functools.lru_cache(KEPT)(
+            lambda path: load_image(path, max_size=self.options.max_size)
+        )
+        self.features = functools.lru_cache(KEPT)(
+            lambda path, features, view: (
+                Pictures(lambda _: self.picture(path), self.tools).seen(0, features, view).features
+            )
         )
 
     def verdicts(self, case: Case, kinds: Sequence[GeometryKind]) -> list[Verdict]:
         """One for each kind of geometry."""
-        found = [self._match(case.path0, case.path1, geometry=kind).verdict for kind in kinds]
+        paths = case.path0, case.path1
+
+        def check(found: Matches, kind: GeometryKind, one: Features, two: Features) -> Matches:
+            return verify(found, one, two, kind)
+
+        pictures = Pictures(
+            lambda number: self.picture(paths[number]),
+            self.tools,
+            lambda number, *seen: self.features(paths[number], *seen),
+        )
+        asked = [dataclasses.replace(self.options, geometry=kind) for kind in kinds]
+        found = [escalate(pictures, self.plan, check, options).verdict for options in asked]
         return [verdict for verdict in found if verdict]
 
 

@@ -140,8 +140,11 @@ class _Run:
             opened = self._match.opened(self._extract.model)
             matcher = opened.name
             weights = "" if opened.bundle is None else opened.bundle.digest()
+        said = asdict(options)
+        if self._plan is None:  # They have no say then.
+            del said["effort"], said["budget"]
         self.identity = {
-            **asdict(options),
+            **said,
             "features": self._extract.model,
             "max_keypoints": self._extract.max_keypoints,
             "max_size": self._extract.max_size or None,
