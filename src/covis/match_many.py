@@ -134,7 +134,7 @@ class _Run:
             self._plan = Plan.of(options.effort, options.features)
             self._tools = Tools(options.extractor, runtime)
             self._extract = self._tools.extractor(self._plan.cheap.features)
-            matcher, weights = options.effort, self._tools.digest(self._plan)
+            matcher, weights = str(options.effort), self._tools.digest(self._plan)
         else:
             self._extract, self._match = open_pipeline(options, runtime)
             opened = self._match.opened(self._extract.model)

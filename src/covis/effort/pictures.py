@@ -153,8 +153,7 @@ class Pictures:
         image, extract = self.image(number), self.tools.extractor(features)
         with timed(self.tools.seconds, "extract"):
             found = extract(_warped(image, view_from_full, size))
-        full_from_view: Matrix = np.linalg.inv(view_from_full)
-        return Seen(found, full_from_view)
+        return Seen(found, np.linalg.inv(view_from_full).astype(np.float64))
 
 
 def _reduced(image: Image, factor: int) -> Image:
