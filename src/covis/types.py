@@ -294,7 +294,8 @@ class Matches:
     points0, points1: (N, 2) float32, full-size pixels of image 0 and image 1.
     scores: (N,) float32, 0..1, the matcher's confidence.
     indices: (N, 2) int64 into the two sets of features; None where points were refined away
-        from them, or found in images that were turned, zoomed or warped, or by several methods.
+        from them, or found in images that were turned, zoomed or drawn anew, by several methods,
+        or with other features than the effort begins with.
     geometry: the model fitted to the matches; None before one was asked for.
     verdict: whether the images show the same thing; None without a geometry.
     turn: by how many degrees clockwise image 1 was turned to be matched; points1 are those of

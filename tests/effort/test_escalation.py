@@ -123,6 +123,18 @@ def test_no_attempt_begins_after_the_budget(picture, budget, attempts):
     assert found.stopped == (used_up if attempts < 5 else "nothing is left to try")
 
 
+def test_indices_are_into_the_features_it_begins_with(picture):
+    """What other features find has none, though it is as good."""
+    loaded = load_image(picture)
+    tools = Tools(ExtractorOptions(max_keypoints=500), RuntimeOptions(threads=1))
+    black = Way("xfeat-covis", keypoints=1)
+    pair = Escalation(Pictures(lambda _: loaded, tools), Plan(black, (Way("sift"),)), check)
+    found = pair.run()
+    assert [each.method for each in found.attempts] == ["xfeat-covis", "sift"]
+    assert found.inliers.sum() > 150
+    assert found.indices is None
+
+
 def candidate(pair, matrix, seed, number, share=0.8) -> Candidate:
     """Matches of which a share agrees with a homography of `SIZE`."""
     rng = np.random.default_rng(seed)

@@ -66,7 +66,11 @@ class Escalation:
     attempts: list[Attempt] = field(default_factory=list)
 
     def run(self) -> Matches:
-        """The best that was found, with what was tried and why it stopped."""
+        """The best that was found, with what was tried and why it stopped.
+
+        Its indices are into the features of the plan's cheap way, as the pictures are; None where
+        the matches are others.
+        """
         self._began, self._looked = self.clock(), set[int]()
         self._try(partial(attempt, self.pictures, self.plan.cheap, self.check))
         stopped = self._escalate()
@@ -78,6 +82,8 @@ class Escalation:
             found = put_together(
                 self.candidates, best, sizes, lambda union: self.check(union, one, two)
             )
+        if best.way.features != self.plan.cheap.features:
+            found = replace(found, indices=None)
         tried = tuple(self.attempts)
         return replace(found, verdict=self._verdict(), attempts=tried, stopped=stopped)
 
