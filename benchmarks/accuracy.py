@@ -5,7 +5,8 @@
     python benchmarks/accuracy.py --sets graf,boat --max-size 640 --json table.json
 
 Methods: xfeat (the bundle in the package), sift (OpenCV, RootSIFT, ratio 0.8), another bundle's
-name or folder, or a weights file with XFeat's official key names. Each takes 4096 features an
+name or folder, or a weights file with XFeat's official key names; "name:matcher" for a matcher of
+its own; or fast, auto, thorough, the efforts of `covis.match`. Each takes 4096 features an
 image and mutual nearest neighbours, or another --matcher and --max-keypoints; with --matcher
 semi-dense, 10,000 semi-dense features, refined. With --scores, RANSAC tries the most similar
 matches first, as `covis.match` does. Errors and thresholds are in pixels of the images as they
@@ -16,23 +17,29 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import common
 from common import DATA, XFEAT
 
+import covis
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Settings
 from covis.evaluation.benchmarks.pairs import figures
-from covis.evaluation.datasets.pairs import PairSet, read_pairs
+from covis.evaluation.datasets.pairs import Pair, PairSet, PosePair, read_pairs
 from covis.evaluation.method import Method
 from covis.evaluation.metrics.two_view import Setup, TwoViewResult, evaluate_setups, pool
 from covis.evaluation.protocol import Protocol, detail_of
 from covis.evaluation.tables import Row, figures_table, rows_json
+from covis.images.decode import load_image
+from covis.options import Effort
+from covis.types import Matches
 
 
 def make_method(
@@ -56,6 +63,32 @@ def make_method(
     return Method(
         Settings(features=name, matcher=matcher, max_keypoints=max_keypoints, full_depth=full_depth)
     )
+
+
+class EffortMethod:
+    """`covis.match` with an effort, on the pictures of pairs at their sizes.
+
+    seconds: that each pair took.
+    """
+
+    def __init__(self, effort: Effort, max_keypoints: int | None, threads: int | None) -> None:
+        self._options = {"effort": effort, "max_keypoints": max_keypoints, "threads": threads}
+        self.seconds: list[float] = []
+
+    def match(self, pair: Pair) -> Matches:
+        """With the geometry that the pair is measured by, and its cameras."""
+        images = [
+            dataclasses.replace(load_image(path, max_size=max(size)), width=size[0], height=size[1])
+            for path, size in ((pair.path0, pair.size0), (pair.path1, pair.size1))
+        ]
+        cameras = {}
+        if isinstance(pair, PosePair):
+            cameras = {"camera0": pair.camera0, "camera1": pair.camera1}
+        geometry = "essential" if cameras else "homography"
+        began = time.perf_counter()
+        found = covis.match(*images, geometry=geometry, max_size=0, **cameras, **self._options)
+        self.seconds.append(time.perf_counter() - began)
+        return found
 
 
 def find_sets(data: Path, names: Sequence[str] | None) -> list[PairSet]:
@@ -99,7 +132,13 @@ def run(arguments: argparse.Namespace) -> None:
     for name in arguments.methods:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            method = make_method(name, arguments.matcher, Path(folder), arguments.max_keypoints)
+            method: Method | EffortMethod
+            if name in get_args(Effort):
+                method = EffortMethod(name, arguments.max_keypoints, arguments.threads)
+            else:
+                features, _, matcher = name.partition(":")
+                matcher = matcher or arguments.matcher
+                method = make_method(features, matcher, Path(folder), arguments.max_keypoints)
             found = [
                 evaluate_setups(method.match, pairs, [setup], seeds=range(arguments.seeds))[setup]
                 for pairs in sets
@@ -110,6 +149,9 @@ def run(arguments: argparse.Namespace) -> None:
                 found.append(pool(of_kind, f"all {kind}"))
         results += [(name, result) for result in found]
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        if isinstance(method, EffortMethod):
+            mean, most = statistics.mean(method.seconds), max(method.seconds)
+            print(f"{name}: {mean:.2f} s a pair, at most {most:.2f}", file=sys.stderr)
     print(table(results))
     size = f"at most {arguments.max_size} px" if arguments.max_size else "at their own size"
     print(f"\nMeans over {arguments.seeds} RANSAC seeds. Images {size}.")
@@ -119,7 +161,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    options = common.parser(__doc__, "--json")
+    options = common.parser(__doc__, "--json", "--threads")
     options.add_argument("--methods", type=common.names, default=["sift", str(XFEAT), "xfeat"])
     options.add_argument("--matcher", default="nearest", help="as covis.Matcher takes it")
     options.add_argument("--max-keypoints", type=int, help="4096, semi-dense 10,000")

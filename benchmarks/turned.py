@@ -3,15 +3,19 @@
     python benchmarks/turned.py --features xfeat,sift,edgepoint-e64 --max-size 480
 
 Each picture of ../shared/data/homography is matched with itself turned by 12 angles and, upright,
-reduced by up to 4. Mutual nearest neighbours of up to 2,048 features; solved is a pair whose
-corners are found within 5 pixels, and its matches' rate is the share that is right within 3.
+reduced by up to 4. Features are names of `covis.Extractor`; fast, auto and thorough the efforts of
+`covis.match`, with all its attempts. Mutual nearest
+neighbours of up to 2,048 features; solved is a pair whose corners are found within 5 pixels, and
+its matches' rate is the share that is right within 3.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import get_args
 
 import common
 import cv2
@@ -19,12 +23,13 @@ import numpy as np
 from common import DATA
 from numpy.typing import NDArray
 
-from covis import Extractor, Matcher
+import covis
+from covis import Extractor, Matcher, Matches
 from covis.evaluation.metrics.pose import corner_error
 from covis.evaluation.tables import markdown
-from covis.geometry import estimate_geometry
 from covis.images.decode import load_image
 from covis.images.picture_files import pictures_below
+from covis.options import Effort
 
 ANGLES = tuple(range(0, 360, 30))
 ZOOMS = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -69,24 +74,39 @@ def measure(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Of features by name, for each of `CASES`: the share of pairs solved and, mean over pairs,
     of matches that are right."""
-    extract = Extractor(name, max_keypoints=2048, threads=threads)
-    match = Matcher("nearest", threads=threads)
+    find = finder(name, threads)
     solved, right = np.zeros(len(CASES)), np.zeros(len(CASES))
     for picture in pictures:
-        features = extract(picture)
         height, width = picture.shape[:2]
         for case, (angle, zoom) in enumerate(CASES):
             other, matrix = turned(picture, angle, zoom)
-            found = match(features, extract(other))
+            found = find(picture, other)
             points = found.points0[:, None].astype(np.float64)
             there = cv2.perspectiveTransform(points, matrix).reshape(-1, 2)
             close = np.linalg.norm(there - found.points1, axis=1) < CORRECT_WITHIN
             right[case] += close.mean() if len(close) else 0
-            sizes = {"size0": (width, height), "size1": (other.shape[1], other.shape[0])}
-            model = estimate_geometry(found.points0, found.points1, "homography", **sizes).matrix
+            model = found.geometry.matrix
             if model is not None:
                 solved[case] += corner_error(model, matrix, (width, height)) < SOLVED_WITHIN
     return solved / len(pictures), right / len(pictures)
+
+
+def finder(
+    name: str, threads: int | None
+) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], Matches]:
+    """What matches two pictures, and fits a homography."""
+    if name in get_args(Effort):
+        return partial(
+            covis.match, effort=name, geometry="homography", max_keypoints=2048, threads=threads
+        )
+    extract = Extractor(name, max_keypoints=2048, threads=threads)
+    match = Matcher("nearest", threads=threads)
+
+    def find(picture: NDArray[np.uint8], other: NDArray[np.uint8]) -> Matches:
+        features = extract(picture), extract(other)
+        return covis.verify(match(*features), *features, "homography")
+
+    return find
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -16,14 +16,16 @@ by default. Right and wrong pairs weigh the same, as in the verdict.
   of two floors of data/retrieval/tower, the most alike in colours,
 - the pairs that show the same, as above.
 
-Methods are features and matcher, "xfeat:nearest"; "nearest" alone is of the default features, and
-lightglue is left out where its weights are not installed. Nothing here was used to calibrate the
+Methods are features and matcher, "xfeat:nearest"; "nearest" alone is of the default features;
+fast, auto and thorough are the efforts of `covis.match`; and lightglue is left out where its
+weights are not installed. Nothing here was used to calibrate the
 verdict.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import sys
@@ -33,19 +35,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import get_args
 
 import common
 import cv2
 import numpy as np
 from common import DATA
 
-from covis import Extractor, Matcher, verify
+from covis import Extractor, Features, Matcher, Matches, verify
+from covis.api import escalate
+from covis.effort.pictures import Pictures, Tools
+from covis.effort.plan import Plan
 from covis.errors import ArgumentError
 from covis.evaluation.datasets.pairs import read_pairs
 from covis.evaluation.metrics.calibration import describe
 from covis.evaluation.tables import markdown
 from covis.geometry.verdict import Calibration
+from covis.images.decode import load_image
 from covis.matching import needs_semi_dense
+from covis.options import Effort, MatchOptions, RuntimeOptions
 from covis.runtime.bundle import list_bundles
 from covis.training.recipes.verdict import colours
 from covis.types import GeometryKind, Verdict
@@ -53,6 +61,8 @@ from covis.types import GeometryKind, Verdict
 LIGHT = "lightglue-xfeat-covis"
 UNRELATED, LOOK_ALIKE_PAIRS = 500, 200
 GEOMETRIES: tuple[GeometryKind, ...] = ("homography", "fundamental", "essential")
+KEPT = 2000
+"""Pictures and their features that stay in memory."""
 LOOK_ALIKES = 2
 """Of a query's wrong paintings, how many are those with the most alike colours."""
 FLOOR = "f00"
@@ -176,6 +186,45 @@ class Method:
         return [verdict for verdict in verdicts if verdict]
 
 
+class EffortMethod:
+    """`covis.match` with an effort; features are found once."""
+
+    def __init__(self, effort: Effort, max_keypoints: int, max_size: int) -> None:
+        self.options = MatchOptions(effort=effort, max_keypoints=max_keypoints, max_size=max_size)
+        self.tools = Tools(self.options.extractor, RuntimeOptions(threads=1))
+        self.plan = Plan.of(effort, None)
+        self.picture = functools.lru_cache(KEPT)(
+            lambda path: load_image(path, max_size=self.options.max_size)
+        )
+        self.features = functools.lru_cache(KEPT)(
+            lambda path, features, view: (
+                Pictures(lambda _: self.picture(path), self.tools).seen(0, features, view).features
+            )
+        )
+
+    def verdicts(self, case: Case, kinds: Sequence[GeometryKind]) -> list[Verdict]:
+        """One for each kind of geometry."""
+        paths = case.path0, case.path1
+
+        def check(found: Matches, kind: GeometryKind, one: Features, two: Features) -> Matches:
+            return verify(found, one, two, kind)
+
+        pictures = Pictures(
+            lambda number: self.picture(paths[number]),
+            self.tools,
+            lambda number, *seen: self.features(paths[number], *seen),
+        )
+        asked = [dataclasses.replace(self.options, geometry=kind) for kind in kinds]
+        found = [escalate(pictures, self.plan, check, options).verdict for options in asked]
+        return [verdict for verdict in found if verdict]
+
+
+def method_of(name: str, max_keypoints: int, max_size: int) -> Method | EffortMethod:
+    """The one of a name on the command line."""
+    kind = EffortMethod if name in get_args(Effort) else Method
+    return kind(name, max_keypoints, max_size)
+
+
 def by_group(cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
     """What was said of each group's pairs."""
     said = Counter((c.group, c.same, v.label) for c, v in zip(cases, verdicts, strict=True))
@@ -198,7 +247,7 @@ def even(arguments: argparse.Namespace) -> None:
     thresholds = [0.5, 0.9, 0.99, Calibration.read().same]
     for name in arguments.methods:
         start = time.perf_counter()
-        method = Method(name, arguments.max_keypoints, arguments.max_size)
+        method = method_of(name, arguments.max_keypoints, arguments.max_size)
         verdicts = [method.verdicts(case, [case.kind])[0] for case in cases]
         print(f"## {name}\n")
         print("\n".join(describe([v.probability for v in verdicts], same, thresholds)))
@@ -225,7 +274,7 @@ def sizes(arguments: argparse.Namespace) -> None:
     rows = []
     for name in arguments.methods:
         for size in arguments.sizes:
-            method = Method(name, arguments.max_keypoints, size)
+            method = method_of(name, arguments.max_keypoints, size)
             said: Counter[tuple[str, str]] = Counter()
             for pool, cases in pools.items():
                 for case in cases:

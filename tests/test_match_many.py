@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -84,6 +85,29 @@ def test_a_pair_is_matched_as_by_itself(pictures: list[Path], tmp_path: Path) ->
     stored = Matches.load(tmp_path / "out" / "matches" / rows(tmp_path / "out")[2]["file"])
     np.testing.assert_array_equal(stored.points1, alone.points1)
     np.testing.assert_array_equal(stored.inliers, alone.inliers)
+
+
+def test_a_doubtful_pair_gets_more_attempts_as_by_itself(tmp_path: Path) -> None:
+    from covis import match
+
+    pair = tmp_path / "a.png", tmp_path / "b.png"
+    for seed, path in enumerate(pair):
+        cv2.imwrite(str(path), soft_noise(40, 60, seed=seed))
+    match_many([pair], tmp_path / "out", SIFT)
+    stored = Matches.load(tmp_path / "out" / "matches" / rows(tmp_path / "out")[0]["file"])
+    alone = match(*pair, features="sift", max_keypoints=200)
+    assert len(stored.attempts) > 1
+    assert stored.attempts == tuple(replace(each, seconds=0.0) for each in alone.attempts)
+    assert (stored.stopped, stored.verdict) == (alone.stopped, alone.verdict)
+
+
+def test_effort_is_a_setting_only_where_no_matcher_is_named(tmp_path: Path) -> None:
+    named = MatchOptions(features="sift", matcher="nearest")
+    match_many([], tmp_path / "named", named)
+    match_many([], tmp_path / "named", replace(named, effort="fast", budget=1.0))
+    match_many([], tmp_path / "left", SIFT)
+    with pytest.raises(ArgumentError, match="effort auto then, fast now"):
+        match_many([], tmp_path / "left", replace(SIFT, effort="fast"))
 
 
 def test_a_second_run_does_nothing_again(
@@ -205,7 +229,7 @@ def test_turned_pictures_are_extracted_once(
         "__call__",
         lambda self, image: seen.append((image.width, image.height)) or extract(self, image),
     )
-    settings = MatchOptions(features="sift", max_keypoints=50, rotate="auto")
+    settings = MatchOptions(features="sift", max_keypoints=50, rotate="auto", effort="fast")
     summary = run(pictures, tmp_path / "out", settings)
     assert (summary.done, summary.extracted) == (6, 4)
     assert sorted(seen) == [(120, 160)] * 6 + [(160, 120)] * 7

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import NamedTuple, get_args
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from covis.effort.attempts import joint_licence as joint_licence
+from covis.effort.escalate import Escalation
+from covis.effort.pictures import Pictures, Tools
+from covis.effort.plan import Plan
 from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.agreement import View
@@ -20,16 +23,19 @@ from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, Orientation
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import (
+    DEFAULT_EFFORT,
     DEFAULT_GEOMETRY,
     DEFAULT_ROTATE,
     DEFAULT_SEED,
+    Effort,
     GeometryKind,
     MatchOptions,
     Rotate,
     RuntimeOptions,
     choice,
 )
-from covis.types import Features, Image, MaskSource, Matches, Source
+from covis.timing import timed
+from covis.types import Features, Geometry, Image, MaskSource, Matches, Source
 
 
 def match(
@@ -49,14 +55,17 @@ def match(
     camera1: Camera | ArrayLike | None = None,
     seed: int = DEFAULT_SEED,
     threads: int | None = None,
+    effort: Effort = DEFAULT_EFFORT,
+    budget: float | None = None,
 ) -> Matches:
     """Find the points that two images share. None leaves a value to covis.
 
     image0, image1: paths, arrays (H, W) or (H, W, 3) RGB, PIL images or `Image`s; see
         `load_image`.
-    features: "xfeat" (by default), another bundle's name or folder, or "sift"; see `Extractor`.
-    matcher: "auto" (by default), "nearest", "semi-dense", "lightglue", or the name or folder of
-        LightGlue weights; see `Matcher`.
+    features: a bundle's name or folder, or "sift"; see `Extractor`. By default what `effort` takes,
+        and "xfeat" for a matcher that was named.
+    matcher: "auto" (by default), for what `effort` takes; or "nearest", "semi-dense", "lightglue",
+        or the name or folder of LightGlue weights, for that one alone; see `Matcher`.
     geometry: "homography" (a plane, or a camera that only turns), "fundamental" (any scene),
         "essential" (any scene, known cameras; gives the relative pose) or "none".
     max_keypoints: features an image at most, 4096 by default. max_size: larger images are shrunk
@@ -68,6 +77,12 @@ def match(
     camera0, camera1: for "essential": a `Camera`, or its 3 x 3 matrix; without them the focal
         length comes from EXIF or is guessed, and `Matches.geometry.note` says so.
     seed: of the robust estimation. threads: processor threads, all by default.
+    effort: "fast" for one cheap attempt, nearest neighbours; "auto" for others as well where that
+        is not sure or places the geometry badly: SIFT, LightGlue, other turns and scales, and
+        another look at what both show; "thorough" for the best weights that the user has imported,
+        too, except those for non-commercial use. `Matches.attempts` says what was tried.
+    budget: seconds after which no new attempt begins; None for all the time that they take. With
+        one, the answer depends on how fast the machine is.
 
     Returns Matches: points (N, 2) float32 in full-size pixels, the top-left pixel's centre at
     (0.5, 0.5), best first. No match, or too few for a geometry, is an answer, no error.
@@ -84,64 +99,140 @@ def match(
         rotate=rotate,
         full_depth=full_depth,
         seed=seed,
+        effort=effort,
+        budget=budget,
     )
     runtime = RuntimeOptions(threads=threads)
     masks, cameras = (mask0, mask1), (as_camera(camera0), as_camera(camera1))
-    return _match_images((image0, image1), options, runtime, masks, cameras)
+    pair = _Pair((image0, image1), masks, cameras)
+    return (
+        _match_with_effort(pair, options, runtime)
+        if options.escalates
+        else _match_one_way(pair, options, runtime)
+    )
 
 
-def _match_images(
-    images: tuple[Source, Source],
-    options: MatchOptions,
-    runtime: RuntimeOptions,
-    masks: tuple[MaskSource | None, MaskSource | None],
-    cameras: tuple[Camera | None, Camera | None],
-) -> Matches:
-    """See `match`; everything for image 0, then for image 1."""
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "load"):
-        extract, find = open_pipeline(options, runtime)
-    with _timed(seconds, "decode"):
+class _Pair(NamedTuple):
+    """What `match` was given, for image 0 and image 1."""
+
+    images: tuple[Source, Source]
+    masks: tuple[MaskSource | None, MaskSource | None]
+    cameras: tuple[Camera | None, Camera | None]
+
+    def load(self, max_size: int) -> tuple[Image, Image]:
+        """Both pictures. Raises ImageError, and ArgumentError for a camera that cannot be."""
         loaded0, loaded1 = (
-            load_image(image, max_size=extract.max_size, mask=mask)
-            for image, mask in zip(images, masks, strict=True)
+            load_image(image, max_size=max_size, mask=mask)
+            for image, mask in zip(self.images, self.masks, strict=True)
         )
-    for number, (camera, loaded) in enumerate(zip(cameras, (loaded0, loaded1), strict=True)):
-        if camera is not None:
-            check_focal(camera, (loaded.width, loaded.height), f"camera{number}")
-    with _timed(seconds, "extract"):
+        for number, (camera, loaded) in enumerate(
+            zip(self.cameras, (loaded0, loaded1), strict=True)
+        ):
+            if camera is not None:
+                check_focal(camera, (loaded.width, loaded.height), f"camera{number}")
+        return loaded0, loaded1
+
+    def verify(
+        self,
+        loaded: tuple[Image, Image],
+        found: Matches,
+        features: tuple[Features, Features],
+        kind: GeometryKind,
+        seed: int,
+    ) -> Matches:
+        """See `verify`."""
+        return verify(
+            found,
+            *features,
+            kind,
+            camera0=self.cameras[0],
+            camera1=self.cameras[1],
+            focal0=loaded[0].focal_length,
+            focal1=loaded[1].focal_length,
+            seed=seed,
+        )
+
+    def finish(
+        self, found: Matches, loaded: tuple[Image, Image], seconds: dict[str, float]
+    ) -> Matches:
+        """The matches, pages doubted, with what is to be said of the cameras."""
+        with timed(seconds, "geometry"):
+            found = doubt_pages(found, View.of(loaded[0]), View.of(loaded[1]))
+        if found.geometry is not None and found.geometry.kind == "essential":
+            found = _with_notes(found, loaded, self.cameras)
+        return replace(found, seconds=seconds)
+
+
+def _match_with_effort(pair: _Pair, options: MatchOptions, runtime: RuntimeOptions) -> Matches:
+    """See `match`; several ways, as many as the pair needs."""
+    tools = Tools(options.extractor, runtime)
+    plan = Plan.of(options.effort, options.features)
+    max_size = tools.extractor(plan.cheap.features).max_size
+    with timed(tools.seconds, "decode"):
+        loaded = pair.load(max_size)
+
+    def check(found: Matches, kind: GeometryKind, one: Features, two: Features) -> Matches:
+        with timed(tools.seconds, "geometry"):
+            return pair.verify(loaded, found, (one, two), kind, options.seed)
+
+    pictures = Pictures(lambda number: loaded[number], tools)
+    found = escalate(pictures, plan, check, options)
+    return pair.finish(found, loaded, tools.seconds)
+
+
+def escalate(
+    pictures: Pictures,
+    plan: Plan,
+    check: Callable[[Matches, GeometryKind, Features, Features], Matches],
+    options: MatchOptions,
+) -> Matches:
+    """The best of the attempts at a pair.
+
+    check: fits a geometry of a kind to the matches of features 0 and 1, and judges, see `verify`.
+    Bare matches tell too little of how good they are: where none is asked for, that of any scene
+    says which are the best.
+    """
+    kind = "fundamental" if options.geometry == "none" else options.geometry
+    found = Escalation(
+        pictures,
+        plan,
+        lambda found, features0, features1: check(found, kind, features0, features1),
+        turns=options.rotate == "auto",
+        budget=options.budget,
+    ).run()
+    if options.geometry == "none":
+        bare = Geometry("none", None, np.ones(len(found), bool))
+        found = replace(found, geometry=bare, verdict=None)
+    return found
+
+
+def _match_one_way(pair: _Pair, options: MatchOptions, runtime: RuntimeOptions) -> Matches:
+    """See `match`; by the one matcher that was named."""
+    seconds: dict[str, float] = {}
+    with timed(seconds, "load"):
+        extract, find = open_pipeline(options, runtime)
+    with timed(seconds, "decode"):
+        loaded = loaded0, loaded1 = pair.load(extract.max_size)
+    with timed(seconds, "extract"):
         features0, features1 = extract.batch([enlarged(loaded0), enlarged(loaded1)])
 
     def turned1(turn: int) -> Features:
-        with _timed(seconds, "extract"):
+        with timed(seconds, "extract"):
             return extract(Orientation(turn).of_picture(enlarged(loaded1)))
 
     def timed_find(features0: Features, features1: Features) -> Matches:
-        with _timed(seconds, "match"):
+        with timed(seconds, "match"):
             return find(features0, features1)
 
     def check(found: Matches, kind: GeometryKind) -> Matches:
-        with _timed(seconds, "geometry"):
-            return verify(
-                found,
-                features0,
-                features1,
-                kind,
-                camera0=cameras[0],
-                camera1=cameras[1],
-                focal0=loaded0.focal_length,
-                focal1=loaded1.focal_length,
-                seed=options.seed,
-            )
+        with timed(seconds, "geometry"):
+            return pair.verify(loaded, found, (features0, features1), kind, options.seed)
 
     found = match_turned(
         timed_find, features0, features1, turned1, check, options.geometry, options.rotate
     )
-    with _timed(seconds, "geometry"):
-        found = doubt_pages(found, View.of(loaded0), View.of(loaded1))
-    if options.geometry == "essential":
-        found = _with_notes(found, [loaded0, loaded1], cameras)
-    return replace(found, seconds=seconds, licence=joint_licence(extract, found))
+    found = replace(found, licence=joint_licence(extract, found))
+    return pair.finish(found, loaded, seconds)
 
 
 def open_pipeline(
@@ -194,13 +285,6 @@ def match_turned(
     return max(tried, key=evidence)
 
 
-def joint_licence(extract: Extractor, found: Matches) -> str:
-    """The terms of the features, and of the matcher's weights where they are others."""
-    if found.licence in ("", extract.licence):
-        return extract.licence
-    return f"{extract.licence} (features), {found.licence} (matcher)"
-
-
 def verify(
     matches: Matches,
     features0: Features,
@@ -245,10 +329,3 @@ def _with_notes(
         return found
     note = "; ".join(filter(None, [*ignored, geometry.note]))
     return replace(found, geometry=replace(geometry, note=note))
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    seconds[stage] = seconds.get(stage, 0) + time.perf_counter() - began

@@ -24,7 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from covis.api import joint_licence, match_turned, open_pipeline, verify
+from covis.api import escalate, match_turned, open_pipeline, verify
+from covis.effort.attempts import joint_licence
+from covis.effort.pictures import Pictures, Tools, View
+from covis.effort.plan import Plan
 from covis.errors import CovisError, ImageError
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
 from covis.files.run_folder import run_folder
@@ -32,10 +35,12 @@ from covis.images.decode import enlarged, load_image
 from covis.images.opened import check_file
 from covis.images.orientation import Orientation
 from covis.options import GeometryKind, MatchOptions, RuntimeOptions
-from covis.types import Features, Matches
+from covis.types import Features, Image, Matches
 
 KEPT_IN_MEMORY = 32
 """Pictures whose features stay in memory, about 1 MB each."""
+IMAGES_IN_MEMORY = 4
+"""Pictures that stay decoded."""
 _FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
 
 
@@ -124,19 +129,32 @@ class _Run:
     ) -> None:
         self.out, self.options, self.draw = out, options, draw
         self.summary = Summary()
-        self._extract, self._match = open_pipeline(options, runtime)
-        opened = self._match.opened(self._extract.model)
+        self._plan: Plan | None = None
+        if options.escalates:
+            self._plan = Plan.of(options.effort, options.features)
+            self._tools = Tools(options.extractor, runtime)
+            self._extract = self._tools.extractor(self._plan.cheap.features)
+            matcher, weights = str(options.effort), self._tools.digest(self._plan)
+        else:
+            self._extract, self._match = open_pipeline(options, runtime)
+            opened = self._match.opened(self._extract.model)
+            matcher = opened.name
+            weights = "" if opened.bundle is None else opened.bundle.digest()
+        said = asdict(options)
+        if self._plan is None:  # They have no say then.
+            del said["effort"], said["budget"]
         self.identity = {
-            **asdict(options),
+            **said,
             "features": self._extract.model,
             "max_keypoints": self._extract.max_keypoints,
             "max_size": self._extract.max_size or None,
             "weights": self._extract.weights,
-            "matcher": opened.name,
-            "matcher_weights": "" if opened.bundle is None else opened.bundle.digest(),
+            "matcher": matcher,
+            "matcher_weights": weights,
         }
         kept = ("features", "weights", "max_keypoints", "max_size", "matcher")
         self._key = _digest(json.dumps([self.identity[name] for name in kept]).encode())[:8]
+        self._images = lru_cache(IMAGES_IN_MEMORY)(self._load)
         self._contents: dict[Path, str] = {}
         self._features = lru_cache(KEPT_IN_MEMORY)(self._find_features)
 
@@ -211,10 +229,7 @@ class _Run:
             return Features.from_arrays(arrays, path), None if focal is None else float(focal)
         except CovisError:
             pass
-        try:
-            loaded = enlarged(load_image(image, max_size=self._extract.max_size))
-        except ImageError as error:
-            raise self._fails(image, str(error)) from None
+        loaded = enlarged(self._images(image))
         features = self._extract(Orientation(turn).of_picture(loaded))
         self.summary.extracted += turn == 0
         arrays = features.to_arrays()
@@ -223,7 +238,31 @@ class _Run:
         write_arrays(path, arrays)
         return features, loaded.focal_length
 
+    def _load(self, image: Path) -> Image:
+        try:
+            return load_image(image, max_size=self._extract.max_size)
+        except ImageError as error:
+            raise self._fails(image, str(error)) from None
+
     def _find_matches(self, image0: Path, image1: Path) -> Matches:
+        if self._plan is None:
+            return self._match_one_way(image0, image1)
+        paths, plan = (image0, image1), self._plan
+        focals = [self._features(path)[1] for path in paths]
+
+        def known(number: int, features: str, view: View) -> Features | None:
+            if features != plan.cheap.features or view.reduced > 1:
+                return None
+            return self._features(paths[number], view.turn)[0]
+
+        def check(found: Matches, kind: GeometryKind, one: Features, two: Features) -> Matches:
+            seed, (focal0, focal1) = self.options.seed, focals
+            return verify(found, one, two, kind, focal0=focal0, focal1=focal1, seed=seed)
+
+        pictures = Pictures(lambda number: self._images(paths[number]), self._tools, known)
+        return escalate(pictures, plan, check, self.options)
+
+    def _match_one_way(self, image0: Path, image1: Path) -> Matches:
         features0, focal0 = self._features(image0)
         features1, focal1 = self._features(image1)
 

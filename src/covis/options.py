@@ -21,11 +21,13 @@ T = TypeVar("T")
 
 GeometryKind = Literal["homography", "fundamental", "essential", "none"]
 Rotate = Literal["none", "auto"]
+Effort = Literal["fast", "auto", "thorough"]
 
 DEFAULT_FEATURES = "xfeat"
 DEFAULT_MATCHER = "auto"
 DEFAULT_GEOMETRY: GeometryKind = "fundamental"
 DEFAULT_ROTATE: Rotate = "none"
+DEFAULT_EFFORT: Effort = "auto"
 DEFAULT_SEED = 0
 DEFAULT_MAX_KEYPOINTS = 4096
 DEFAULT_MAX_SIZE = 960
@@ -164,6 +166,8 @@ class MatchOptions(Options):
     `MatcherOptions`.
     geometry: "homography", "fundamental", "essential" or "none".
     rotate: "auto" to try image 1 turned as well. seed: of the robust estimation.
+    effort: "fast", "auto" or "thorough"; it has a say where the matcher is left to covis.
+    budget: seconds after which no new attempt begins; None for all the time they take.
     """
 
     features: str | None = None
@@ -174,6 +178,8 @@ class MatchOptions(Options):
     rotate: Rotate = DEFAULT_ROTATE
     full_depth: bool = False
     seed: int = DEFAULT_SEED
+    effort: Effort = DEFAULT_EFFORT
+    budget: float | None = None
 
     def checked(self) -> dict[str, Any]:
         extractor, matching = self.extractor, self.matching
@@ -186,7 +192,14 @@ class MatchOptions(Options):
             "rotate": choice("rotate", self.rotate, get_args(Rotate)),
             "full_depth": matching.full_depth,
             "seed": whole_number("seed", self.seed, 0),
+            "effort": choice("effort", self.effort, get_args(Effort)),
+            "budget": optional(positive, "budget", self.budget),
         }
+
+    @property
+    def escalates(self) -> bool:
+        """Whether the ways to match are covis' to choose: no matcher was named."""
+        return self.matcher in (None, DEFAULT_MATCHER) and not self.full_depth
 
     @property
     def extractor(self) -> ExtractorOptions:
@@ -261,6 +274,13 @@ def number(name: str, value: Any) -> float:
             if math.isfinite(converted := float(value)):
                 return converted
     raise ArgumentError(f"{name} must be a finite number, not {_said(value)}.")
+
+
+def positive(name: str, value: Any) -> float:
+    """The value as a float. Raises ArgumentError where it is none, not finite, or not above 0."""
+    if (found := number(name, value)) <= 0:
+        raise ArgumentError(f"{name} must be above 0, not {_said(value)}.")
+    return found
 
 
 def ratio(name: str, value: Any) -> float:

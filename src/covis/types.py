@@ -6,6 +6,7 @@ orientation applied, full size), the centre of the top-left pixel at (0.5, 0.5),
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -269,6 +270,23 @@ class Verdict:
     probability: float
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One way in which a pair was tried.
+
+    method: features and matcher. view: how the pictures were seen, in words.
+    matches, inliers: counts. probability: that both show the same, by this attempt alone.
+    seconds: that it took; 0 in what was read from a file.
+    """
+
+    method: str
+    view: str
+    matches: int
+    inliers: int
+    probability: float
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Matches:
     """Which points of two images show the same, best first.
@@ -276,12 +294,15 @@ class Matches:
     points0, points1: (N, 2) float32, full-size pixels of image 0 and image 1.
     scores: (N,) float32, 0..1, the matcher's confidence.
     indices: (N, 2) int64 into the two sets of features; None where points were refined away
-        from them, or found in a turned image.
+        from them, or found in images that were turned, zoomed or drawn anew, by several methods,
+        or with other features than the effort begins with.
     geometry: the model fitted to the matches; None before one was asked for.
     verdict: whether the images show the same thing; None without a geometry.
     turn: by how many degrees clockwise image 1 was turned to be matched; points1 are those of
         the image as it is.
     seconds: wall time by stage. model, licence: what made them and under which terms.
+    attempts: what was tried, in order; empty where there was one way only. stopped: why no more
+        was tried, in words.
     """
 
     points0: FloatArray
@@ -294,6 +315,8 @@ class Matches:
     seconds: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     licence: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    stopped: str = ""
 
     def __len__(self) -> int:
         return len(self.points0)
@@ -331,14 +354,21 @@ class Matches:
         return self.geometry.inliers
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write them to an .npz file, whole or not at all, without `seconds`.
+        """Write them to an .npz file, whole or not at all, without any seconds.
 
         The arrays have the names of the fields; those of the geometry and of the verdict, which
-        are left out where there is none, begin with "geometry_" and "verdict_". Raises CovisError
-        when it cannot be written.
+        are left out where there is none, begin with "geometry_" and "verdict_"; "attempts" is a
+        list in JSON. Raises CovisError when it cannot be written.
         """
         parts = {"geometry": self.geometry, "verdict": self.verdict}
         plain = {k: v for k, v in vars(self).items() if k not in (*parts, "seconds")}
+        if self.attempts:
+            tried = [asdict(each) for each in self.attempts]
+            plain["attempts"] = json.dumps(
+                [{k: v for k, v in each.items() if k != "seconds"} for each in tried]
+            )
+        else:
+            del plain["attempts"], plain["stopped"]
         arrays = _present(plain)
         for name, part in parts.items():
             if part is not None:
@@ -381,6 +411,8 @@ class Matches:
             turn=int(check.array("turn", np.int64, ())),
             model=check.text("model"),
             licence=check.text("licence"),
+            attempts=check.attempts(),
+            stopped=check.text("stopped") if "stopped" in arrays else "",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -411,6 +443,8 @@ class Matches:
             "seconds": dict(self.seconds),
             "model": self.model,
             "licence": self.licence,
+            "attempts": [asdict(each) for each in self.attempts],
+            "stopped": self.stopped,
         }
 
     def draw(
@@ -458,6 +492,14 @@ class _Stored:
         if name not in self.arrays or self.arrays[name].dtype.kind != "U":
             raise CovisError(f"{self.complaint} ({name} is missing).")
         return str(self.arrays[name])
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        if "attempts" not in self.arrays:
+            return ()
+        try:
+            return tuple(Attempt(**each) for each in json.loads(self.text("attempts")))
+        except (ValueError, TypeError):
+            raise CovisError(f"{self.complaint} (attempts are no list of them).") from None
 
     def choice(self, name: str, choices: tuple[str, ...]) -> Any:
         if self.text(name) not in choices:

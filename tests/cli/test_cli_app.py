@@ -18,7 +18,7 @@ import covis.dense
 import covis.sfm
 from covis import __version__
 from covis.cli import dense, locate, map, match, match_many, options, search
-from covis.options import FINE_DENSE, MatchOptions, Rotate
+from covis.options import FINE_DENSE, Effort, MatchOptions, Rotate
 from covis.types import GeometryKind
 
 Run = Callable[..., Result]
@@ -121,7 +121,6 @@ def test_what_nobody_expected_keeps_its_traceback(
 def test_options_offer_what_the_library_takes() -> None:
     taken = {each.name: each.default for each in fields(MatchOptions)}
     left_to_covis = {
-        "features": options.DEFAULT_FEATURES,
         "matcher": options.DEFAULT_MATCHER,
         "max_keypoints": options.DEFAULT_MAX_KEYPOINTS,
         "max_size": options.DEFAULT_MAX_SIZE,
@@ -129,8 +128,9 @@ def test_options_offer_what_the_library_takes() -> None:
     for command in (match.command, match_many.command):
         offered = inspect.signature(command).parameters
         for name, default in taken.items():
-            assert offered[name].default == (left_to_covis[name] if default is None else default)
+            assert offered[name].default == left_to_covis.get(name, default)
     assert get_args(get_args(options.Rotate)[0]) == get_args(Rotate)
+    assert get_args(get_args(options.Effort)[0]) == get_args(Effort)
     assert get_args(get_args(options.Geometry)[0]) == get_args(GeometryKind)
     for command, does, name in (
         (dense.match_command, covis.dense.match, "model"),

@@ -72,7 +72,7 @@ def test_doctor_exits_with_1_and_says_what_is_wrong(
     monkeypatch.setattr("covis.runtime.bundle.SHIPPED", tmp_path / "none")
     result = covis("doctor")
     assert result.exit_code == 1
-    assert "no model named 'xfeat-covis'" in result.stdout
+    assert "no model named 'edgepoint-covis'" in result.stdout
 
 
 def test_doctor_checks_that_matches_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,8 @@ def test_weights_go_in_and_out(covis: Run, pair: tuple[Path, Path]) -> None:
     assert result.exit_code == 0, result.output
     assert "Licence: MIT." in result.stdout
     # Random weights find nothing that is the same.
-    assert covis("match", *pair, "--features", "mine").exit_code == 1
+    found = covis("match", *pair, "--features", "mine", "--matcher", "nearest")
+    assert found.exit_code == 1
     again = covis("weights", "import", "w.pt", "--name", "mine")
     assert again.exit_code == 2
     assert "--force replaces it" in again.stderr
@@ -141,14 +142,14 @@ def test_lightglue_weights_go_in(
     result = covis(*arguments, "--features", "sift")
     assert result.exit_code == 0, result.output
     assert f"Licence: MIT. Use it with --matcher {name}." in result.stdout
-    for matcher in ("lightglue", "auto", name):
+    for matcher in ("lightglue", name):
         told = covis("match", *pair, "--features", "sift", "--matcher", matcher).stdout
         assert (
             "Model: sift + lightglue-sift; licence: Apache-2.0 (OpenCV's SIFT) (features), MIT"
             in told
         )
     many = ["match-many", pair[0].parent, "-o", "out", "--features", "sift", "--matcher"]
-    assert covis(*many, "auto").exit_code == 0
+    assert covis(*many, name).exit_code == 0
     settings = json.loads(Path("out/settings.json").read_text())
     assert settings["matcher"] == name
     assert len(settings["matcher_weights"]) == 16

@@ -31,8 +31,9 @@ def command(
             min=0, max=3, metavar="X", help="How far apart the two views are; 2 is a hard pair."
         ),
     ] = 1.0,
-    features: options.Features = options.DEFAULT_FEATURES,
-    matcher: options.Matcher = options.DEFAULT_MATCHER,
+    features: options.PairFeatures = None,
+    matcher: options.PairMatcher = options.DEFAULT_MATCHER,
+    effort: options.Effort = options.DEFAULT_EFFORT,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
@@ -48,7 +49,13 @@ def command(
     if keep is not None:
         _keep(pair, keep)
     found = match(
-        pair.image0, pair.image1, features=features, matcher=matcher, seed=seed, threads=threads
+        pair.image0,
+        pair.image1,
+        features=features,
+        matcher=matcher,
+        effort=effort,
+        seed=seed,
+        threads=threads,
     )
     found.draw(pair.image0, pair.image1, output)
     for line in describe(found):

@@ -29,13 +29,15 @@ def command(
     image1: Annotated[Path, typer.Argument(metavar="IMAGE1", help="Another picture.")],
     output: Annotated[Path | None, options.drawing("the matches")] = None,
     as_json: options.AsJson = False,
-    features: options.Features = options.DEFAULT_FEATURES,
-    matcher: options.Matcher = options.DEFAULT_MATCHER,
+    features: options.PairFeatures = None,
+    matcher: options.PairMatcher = options.DEFAULT_MATCHER,
     geometry: options.Geometry = options.DEFAULT_GEOMETRY,
     max_keypoints: options.MaxKeypoints = options.DEFAULT_MAX_KEYPOINTS,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     rotate: options.Rotate = options.DEFAULT_ROTATE,
     full_depth: options.FullDepth = False,
+    effort: options.Effort = options.DEFAULT_EFFORT,
+    budget: options.Budget = None,
     mask0: Annotated[
         Path | None, options.file("Find nothing in image 0 where this picture is not black.")
     ] = None,
@@ -72,6 +74,8 @@ def command(
         max_size=max_size,
         rotate=rotate,
         full_depth=full_depth,
+        effort=effort,
+        budget=budget,
         mask0=mask0,
         mask1=mask1,
         camera0=cameras[0],
@@ -126,6 +130,13 @@ def describe(found: Matches) -> list[str]:
             f"Image 1 was turned by {found.turn} degrees clockwise to be matched; its points are "
             "those of the picture as it is."
         )
+    if found.attempts:
+        tried = "; ".join(
+            f"{each.method}, {each.view}: {each.inliers} of {each.matches} agree, "
+            f"{each.probability:.3f}, {1000 * each.seconds:.0f} ms"
+            for each in found.attempts
+        )
+        lines.append(f"Tried: {tried}. Stopped: {found.stopped}.")
     stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
     lines.append(f"Time: {stages}.")
     lines.append(f"Model: {found.model}; licence: {found.licence}.")

@@ -32,13 +32,15 @@ def command(
         ),
     ] = None,
     draw: Annotated[bool, options.drawings("pair")] = False,
-    features: options.Features = options.DEFAULT_FEATURES,
-    matcher: options.Matcher = options.DEFAULT_MATCHER,
+    features: options.PairFeatures = None,
+    matcher: options.PairMatcher = options.DEFAULT_MATCHER,
     geometry: options.Geometry = options.DEFAULT_GEOMETRY,
     max_keypoints: options.MaxKeypoints = options.DEFAULT_MAX_KEYPOINTS,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     rotate: options.Rotate = options.DEFAULT_ROTATE,
     full_depth: options.FullDepth = False,
+    effort: options.Effort = options.DEFAULT_EFFORT,
+    budget: options.Budget = None,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
 ) -> None:
@@ -69,6 +71,8 @@ def command(
         max_size=max_size,
         rotate=rotate,
         full_depth=full_depth,
+        effort=effort,
+        budget=budget,
         seed=seed,
     )
     with StageBars() as bars:

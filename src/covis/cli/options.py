@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from covis.options import DEFAULT_EFFORT as DEFAULT_EFFORT
 from covis.options import DEFAULT_FEATURES as DEFAULT_FEATURES
 from covis.options import DEFAULT_GEOMETRY as DEFAULT_GEOMETRY
 from covis.options import DEFAULT_MATCHER as DEFAULT_MATCHER
@@ -14,6 +15,7 @@ from covis.options import DEFAULT_MAX_SIZE as DEFAULT_MAX_SIZE
 from covis.options import DEFAULT_ROTATE as DEFAULT_ROTATE
 from covis.options import DEFAULT_SEED as DEFAULT_SEED
 from covis.options import UNKNOWN_LICENCE as UNKNOWN_LICENCE
+from covis.options import Effort as EffortKind
 from covis.options import EngineKind, GeometryKind
 from covis.options import Rotate as RotateKind
 
@@ -86,6 +88,36 @@ def max_size(default: str | bool = True) -> Any:
 
 
 Features = Annotated[str, name("xfeat, sift, or another model: see 'covis weights list'.")]
+PairFeatures = Annotated[
+    str | None,
+    name(
+        "xfeat, sift, or another model: see 'covis weights list'.",
+        "what --effort takes; xfeat with a --matcher",
+    ),
+]
+PairMatcher = Annotated[
+    str,
+    name(
+        "nearest, semi-dense, lightglue, or the name or folder of LightGlue weights: that one "
+        "alone; auto leaves it to --effort."
+    ),
+]
+Effort = Annotated[
+    EffortKind,
+    typer.Option(
+        help="fast: one cheap attempt; auto: others where that is not sure, with SIFT, LightGlue, "
+        "turned, zoomed and drawn anew; thorough: the best imported weights, too."
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        metavar="SECONDS",
+        help="Of a pair: begin no new attempt after that.",
+        show_default="no end",
+    ),
+]
 Matcher = Annotated[
     str,
     name(

@@ -44,8 +44,8 @@ def write(
     are both. SIFT's descriptors are rounded to COLMAP's integers, others kept. Matches are not
     verified: run COLMAP's geometric verification next.
 
-    Raises ArgumentError for matches without indices, which semi-dense ones and those of turned
-    images are, or of images without features, and for images that have descriptors already, which
+    Raises ArgumentError for matches without indices, which semi-dense ones and some of an effort
+    are, or of images without features, and for images that have descriptors already, which
     pycolmap cannot replace; CovisError where pycolmap is missing or this is no
     database.
     """
@@ -55,7 +55,10 @@ def write(
     colmap = need_pycolmap()
     for pair, found in (matches or {}).items():
         if found.indices is None:
-            raise ArgumentError(f"{', '.join(pair)}: these matches have no indices.")
+            raise ArgumentError(
+                f"{', '.join(pair)}: these matches have no indices; "
+                "those of a matcher that you name have some."
+            )
         without = next((name for name in pair if name not in features), None)
         if without is not None:
             raise ArgumentError(f"no features of {without} are given, and its matches need them.")

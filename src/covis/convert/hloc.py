@@ -75,14 +75,17 @@ def write_matches(
 
     features: those of both images of each pair, that the matches' indices are of.
 
-    Raises ArgumentError for matches without indices, which semi-dense ones and those of turned
-    images are, for an image without features, and for two pairs that hloc cannot tell apart;
+    Raises ArgumentError for matches without indices, which semi-dense ones and some of an effort
+    are, for an image without features, and for two pairs that hloc cannot tell apart;
     CovisError where h5py is missing or the file cannot be written.
     """
     with _written(path) as file:
         for (name0, name1), found in matches.items():
             if found.indices is None:
-                raise ArgumentError(f"{name0}, {name1}: these matches have no indices.")
+                raise ArgumentError(
+                    f"{name0}, {name1}: these matches have no indices; "
+                    "those of a matcher that you name have some."
+                )
             count = len(_of(features, name0))
             key = _key(name0, name1)
             if key in file:

@@ -110,7 +110,7 @@ def open_installed(
     architecture: str, model: str, options: MatcherOptions, runtime: RuntimeOptions
 ) -> PairMatcher:
     """A network with the weights that are installed for features of `model`."""
-    bundle = _installed_for(architecture, model)
+    bundle = weights_for(architecture, model)
     if bundle is None:
         name = f"{architecture}-{model}"
         raise BundleError(
@@ -123,14 +123,15 @@ def open_installed(
 
 def open_auto(model: str, options: MatcherOptions, runtime: RuntimeOptions) -> PairMatcher:
     """LightGlue where its weights are installed and no threshold is given, else "nearest"."""
-    bundle = None if options.thresholds else _installed_for("lightglue", model)
+    bundle = None if options.thresholds else weights_for("lightglue", model)
     if bundle is None:
         return MATCHERS["nearest"].open(model, options, runtime)
     return open_bundle(bundle, model, options, runtime)
 
 
-def _installed_for(architecture: str, model: str) -> Bundle | None:
-    """The one that is named after the features, else one that says it is for them."""
+def weights_for(architecture: str, model: str) -> Bundle | None:
+    """The bundle for features of `model`, None where none is installed: the one that is named
+    after the features, else one that says it is for them."""
     bundle = installed_bundle(f"{architecture}-{model}")
     if bundle is not None:
         return bundle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from covis.runtime.graph import Graph
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
+
+KEPT = 64
+"""Graphs that stay opened in a process; LightGlue has 20."""
 
 
 class OnnxGraph:
@@ -48,5 +52,37 @@ class OnnxGraph:
 def open_graphs(
     bundle: Bundle, roles: Iterable[str], runtime: RuntimeOptions | None = None
 ) -> dict[str, Graph]:
-    """Graphs of a bundle by role. Raises BundleError when one is missing or cannot be loaded."""
-    return {role: OnnxGraph(bundle.graph(role), runtime) for role in roles}
+    """Graphs of a bundle by role. Raises BundleError when one is missing or cannot be loaded.
+
+    Those that were opened last in this process are kept: each call of `covis.match` asks for them.
+    """
+    threads = thread_count((runtime or RuntimeOptions()).threads)
+    return {role: _opened(*_identity(bundle.graph(role)), threads, os.getpid()) for role in roles}
+
+
+def _identity(path: Path) -> tuple[Path, tuple[int, int, int]]:
+    """A file, and what tells whether it is the same one still."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}).") from error
+    return path.absolute(), (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=KEPT)
+def _opened(path: Path, state: tuple[int, int, int], threads: int, process: int) -> OnnxGraph:
+    """Opened once a process: the threads of a graph do not live on in a fork's child."""
+    return OnnxGraph(path, RuntimeOptions(threads=threads))
+
+
+def _forget() -> None:
+    """In a fork's child: put away what the parent opened, without closing it, which would wait for
+    threads that are not there."""
+    global _opened
+    _left_alone.append(_opened)
+    _opened = lru_cache(maxsize=KEPT)(_opened.__wrapped__)
+
+
+_left_alone: list[Any] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,175 @@
+"""From the cheap attempt to others, until one is sure and its geometry well placed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from covis.effort.attempts import (
+    AS_THEY_ARE,
+    WHAT_BOTH_SHOW,
+    Candidate,
+    Check,
+    Views,
+    attempt,
+    in_words,
+    match_seen,
+    verdict_of,
+)
+from covis.effort.pictures import AS_IT_IS, Pictures, View
+from covis.effort.plan import Plan
+from covis.effort.shared import look_again, put_together
+from covis.images.orientation import TURNS
+from covis.types import Attempt, Matches, Verdict
+
+
+class Step(Protocol):
+    """An attempt that can be made; None where there was nothing to make it of."""
+
+    def __call__(self, *, number: int) -> Candidate | None: ...
+
+
+TURNED: tuple[Views, ...] = tuple((AS_IT_IS, View(turn=turn)) for turn in TURNS)
+ZOOMED: tuple[Views, ...] = tuple(
+    views
+    for factor in (2, 4)
+    for views in ((View(reduced=factor), AS_IT_IS), (AS_IT_IS, View(reduced=factor)))
+)
+"""How images 0 and 1 are seen in one attempt each."""
+PROMISING = 0.2
+"""The probability from which on a geometry is worth to be looked at again."""
+LIKELY = 2
+"""How many turns and zooms are tried of those that look likely."""
+
+
+@dataclass
+class Escalation:
+    """The attempts at one pair.
+
+    check: fits a geometry and judges. turns: try all turns of image 1 unless the pair is sure.
+    budget: seconds after which no attempt begins, the first aside; None for no end.
+    """
+
+    pictures: Pictures
+    plan: Plan
+    check: Check
+    turns: bool = False
+    budget: float | None = None
+    clock: Callable[[], float] = time.perf_counter
+    candidates: list[Candidate] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def run(self) -> Matches:
+        """The best that was found, with what was tried and why it stopped.
+
+        Its indices are into the features of the plan's cheap way, as the pictures are; None where
+        the matches are others.
+        """
+        self._began, self._looked = self.clock(), set[int]()
+        self._try(partial(attempt, self.pictures, self.plan.cheap, self.check))
+        stopped = self._escalate()
+        best = self.best
+        one, two = (self.pictures.seen(n, self.plan.cheap.features).features for n in (0, 1))
+        sizes = (one.width, one.height), (two.width, two.height)
+        found = best.found
+        if self.plan.persistent:
+            found = put_together(
+                self.candidates, best, sizes, lambda union: self.check(union, one, two)
+            )
+        if best.way.features != self.plan.cheap.features:
+            found = replace(found, indices=None)
+        tried = tuple(self.attempts)
+        return replace(found, verdict=self._verdict(), attempts=tried, stopped=stopped)
+
+    @property
+    def best(self) -> Candidate:
+        return max(self.candidates, key=lambda each: each.rank)
+
+    def _verdict(self) -> Verdict:
+        """That of the best; where none speaks for the same, the mean of what all say."""
+        best = self.best
+        if best.probability > 0.5:
+            return best.verdict
+        return verdict_of(math.exp(np.mean([math.log(each.odds) for each in self.candidates])))
+
+    def _escalate(self) -> str:
+        """Make the other attempts, as long as they are needed; why it stopped."""
+        for step in self._steps():
+            if self.best.settled:
+                return "sure, and enough matches agree"
+            if self.budget is not None and self.clock() - self._began >= self.budget:
+                return f"the budget of {self.budget:g} s was used up"
+            self._try(step)
+        if self.best.settled:
+            return "sure, and enough matches agree"
+        return "nothing is left to try"
+
+    def _steps(self) -> Iterator[Step]:
+        """What to try next, each in view of what was found before."""
+        cheap, pictures, check = self.plan.cheap, self.pictures, self.check
+        if self.turns and not self.best.sure:
+            for views in TURNED:
+                yield partial(attempt, pictures, cheap, check, views=views)
+        if not self.plan.persistent:
+            return
+        yield from self._again()
+        for way in self.plan.others:
+            yield partial(attempt, pictures, way, check)
+            yield from self._again()
+        if not self.best.sure:
+            for views in self._likely_views():
+                yield partial(attempt, pictures, cheap, check, views=views)
+                yield from self._again()
+        yield from self._again(PROMISING)
+
+    def _again(self, least: float = 1.0) -> Iterator[Step]:
+        """A look at what both show by the best so far, where it is sure or as probable as `least`,
+        and was not looked at again before."""
+        best = self.best
+        promising = best.sure or best.probability >= least
+        if promising and best.view != WHAT_BOTH_SHOW and id(best) not in self._looked:
+            self._looked.add(id(best))
+            yield partial(look_again, self.pictures, best, self.plan.cheap, self.check)
+
+    def _likely_views(self) -> list[Views]:
+        """The turns and zooms in which the best neighbours are more alike than in the others."""
+        cheap, tried = self.plan.cheap, {each.view for each in self.candidates}
+        likeness = {
+            views: match_seen(
+                self.pictures,
+                cheap,
+                self.pictures.seen(0, cheap.features, views[0]),
+                self.pictures.seen(1, cheap.features, views[1]),
+            ).scores
+            for views in (AS_THEY_ARE, *TURNED, *ZOOMED)
+        }
+        if not any(map(len, likeness.values())):
+            return []
+        usual = np.median(np.concatenate(list(likeness.values())))
+        above = {views: np.maximum(s - usual, 0).sum() for views, s in likeness.items()}
+        order = sorted(above, key=lambda views: -above[views])
+        return [views for views in order if in_words(views) not in tried][:LIKELY]
+
+    def _try(self, step: Step) -> None:
+        began, number = self.clock(), len(self.attempts) + 1
+        made = step(number=number)
+        if made is None:
+            return
+        self.candidates.append(made)
+        found = made.found
+        self.attempts.append(
+            Attempt(
+                method=found.model,
+                view=made.view,
+                matches=len(found),
+                inliers=made.inliers,
+                probability=made.probability,
+                seconds=self.clock() - began,
+            )
+        )

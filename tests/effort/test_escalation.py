@@ -1,0 +1,214 @@
+"""As much effort as a pair needs, from the package alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from helpers.textures import draw_texture
+from helpers.warps import warp_picture, warp_points
+
+import covis
+from covis.api import verify
+from covis.effort.attempts import Candidate
+from covis.effort.escalate import Escalation
+from covis.effort.pictures import Pictures, Tools
+from covis.effort.plan import Plan, Way
+from covis.effort.shared import put_together
+from covis.images.decode import load_image
+from covis.options import ExtractorOptions, MatchOptions, RuntimeOptions
+from covis.types import Attempt, Matches, Verdict
+
+SIZE = (320, 240)
+CORNERS = np.array([[0, 0], [320, 0], [320, 240], [0, 240]], np.float64)
+
+
+def turned(degrees: float, zoom: float = 1.0) -> np.ndarray:
+    """The homography that turns clockwise about the middle and enlarges."""
+    cos, sin = zoom * np.cos(np.radians(degrees)), zoom * np.sin(np.radians(degrees))
+    matrix = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+    matrix[:2, 2] = np.array(SIZE) / 2 - matrix[:2, :2] @ (np.array(SIZE) / 2)
+    return matrix
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return draw_texture(SIZE[1], SIZE[0], seed=4)
+
+
+@pytest.mark.parametrize(("degrees", "zoom"), [(120, 1), (0, 3)], ids=["turned", "zoomed"])
+def test_a_pair_that_the_cheap_attempt_does_not_solve(picture, degrees, zoom):
+    matrix = turned(degrees, zoom)
+    other = warp_picture(picture, matrix, SIZE)
+    found = covis.match(picture, other, geometry="homography", threads=1)
+    assert found.verdict.label == "same"
+    there = warp_points(found.geometry.matrix, CORNERS)
+    assert np.linalg.norm(there - warp_points(matrix, CORNERS), axis=1).max() < 2 * zoom
+    assert len(found.attempts) > 1
+    first = covis.match(picture, other, geometry="homography", threads=1, effort="fast")
+    assert [each.view for each in first.attempts] == ["as they are"]
+    assert first.inliers.sum() < found.inliers.sum()
+
+
+def test_unrelated_pictures_go_through_all_and_stay_unrelated(picture):
+    found = covis.match(picture, draw_texture(240, 320, seed=9), threads=1)
+    assert found.verdict.label != "same"
+    assert {each.method for each in found.attempts} >= {
+        "edgepoint-covis",
+        "sift",
+        "xfeat-covis + lightglue-xfeat-covis",
+    }
+    assert sum("turned" in each.view or "reduced" in each.view for each in found.attempts) == 2
+    assert found.stopped == "nothing is left to try"
+
+
+def test_no_geometry_was_asked_for(picture):
+    found = covis.match(picture, picture, geometry="none", threads=1)
+    assert (found.geometry.kind, found.verdict, len(found.inliers)) == ("none", None, len(found))
+    assert [each.view for each in found.attempts] == ["as they are"]
+    assert found.stopped == "sure, and enough matches agree"
+
+
+def test_named_features_are_kept_to(picture):
+    found = covis.match(picture, draw_texture(240, 320, seed=9), features="xfeat", threads=1)
+    methods = {each.method for each in found.attempts}
+    assert methods == {"xfeat-covis", "sift", "xfeat-covis + lightglue-xfeat-covis"}
+
+
+@pytest.mark.parametrize("matcher", ["nearest", "lightglue"])
+def test_a_named_matcher_is_used_alone(picture, matcher):
+    found = covis.match(picture, picture, matcher=matcher, max_keypoints=300, threads=1)
+    assert found.model.startswith("xfeat-covis")
+    assert (found.attempts, found.stopped) == ((), "")
+    assert found.indices is not None
+
+
+def test_attempts_in_files_and_json(picture, tmp_path):
+    found = covis.match(picture, picture, effort="fast", threads=1)
+    (tried,) = found.attempts
+    assert found.to_dict()["attempts"] == [vars(tried)]
+    assert found.to_dict()["stopped"] == found.stopped != ""
+    found.save(tmp_path / "m.npz")
+    read = Matches.load(tmp_path / "m.npz")
+    assert read.attempts == (replace(tried, seconds=0.0),)
+    assert read.stopped == found.stopped
+    replace(found, attempts=(), stopped="").save(tmp_path / "old.npz")
+    assert "attempts" not in np.load(tmp_path / "old.npz")
+    assert Matches.load(tmp_path / "old.npz").attempts == ()
+
+
+def check(found, one, two):
+    return verify(found, one, two, "homography")
+
+
+def sift_escalation(pictures, **options) -> Escalation:
+    loaded = [load_image(each) for each in pictures]
+    tools = Tools(ExtractorOptions(), RuntimeOptions(threads=1))
+    plan = Plan(Way("sift"), (Way("sift", keypoints=200), Way("sift", keypoints=100)))
+    return Escalation(Pictures(lambda n: loaded[n], tools), plan, check, **options)
+
+
+@pytest.mark.parametrize(("budget", "attempts"), [(0.5, 1), (4, 2), (100, 5)])
+def test_no_attempt_begins_after_the_budget(picture, budget, attempts):
+    """Each look at this clock takes a second; an attempt looks twice, the loop once."""
+    ticks = iter(range(1000))
+    pair = sift_escalation(
+        (picture, draw_texture(240, 320, seed=9)), budget=budget, clock=lambda: next(ticks)
+    )
+    found = pair.run()
+    assert len(found.attempts) == attempts
+    used_up = f"the budget of {budget:g} s was used up"
+    assert found.stopped == (used_up if attempts < 5 else "nothing is left to try")
+
+
+def test_indices_are_into_the_features_it_begins_with(picture):
+    """What other features find has none, though it is as good."""
+    loaded = load_image(picture)
+    tools = Tools(ExtractorOptions(max_keypoints=500), RuntimeOptions(threads=1))
+    black = Way("xfeat-covis", keypoints=1)
+    pair = Escalation(Pictures(lambda _: loaded, tools), Plan(black, (Way("sift"),)), check)
+    found = pair.run()
+    assert [each.method for each in found.attempts] == ["xfeat-covis", "sift"]
+    assert found.inliers.sum() > 150
+    assert found.indices is None
+
+
+def candidate(pair, matrix, seed, number, share=0.8) -> Candidate:
+    """Matches of which a share agrees with a homography of `SIZE`."""
+    rng = np.random.default_rng(seed)
+    points0 = rng.uniform(0, SIZE, (100, 2)).astype(np.float32)
+    points1 = warp_points(matrix, points0).astype(np.float32)
+    wrong = rng.random(100) > share
+    points1[wrong] = rng.uniform(0, SIZE, (wrong.sum(), 2))
+    found = Matches(points0, points1, rng.random(100, np.float32), model=f"m{seed}")
+    one, two = (pair.pictures.seen(n, "sift").features for n in (0, 1))
+    judged = check(found, one, two)
+    return Candidate(judged, Way("sift"), "as they are", number, 100.0, 0.5)
+
+
+def test_matches_are_pooled_only_where_they_agree(picture):
+    pair = sift_escalation((picture, picture))
+    one, two = (pair.pictures.seen(n, "sift").features for n in (0, 1))
+    true = turned(5)
+    best = candidate(pair, true, 1, 1)
+    agrees, contradicts = candidate(pair, true, 2, 2, 0.4), candidate(pair, turned(-20), 3, 3)
+
+    def together(*others: Candidate) -> Matches:
+        return put_together(
+            [best, *others], best, (SIZE, SIZE), lambda found: check(found, one, two)
+        )
+
+    assert together(contradicts) is best.found
+    assert together(replace(agrees, found=contradicts.found)) is best.found
+    pooled = together(agrees, contradicts)
+    assert pooled.model == "m1; m2"
+    assert best.inliers + 30 < pooled.inliers.sum() < best.inliers + 60
+    assert len(pooled) < len(best.found) + 60
+    assert pooled.indices is None
+
+
+def test_later_attempts_must_show_more(picture):
+    pair = sift_escalation((picture, picture))
+    first = candidate(pair, turned(5), 1, 1)
+    sure = replace(first, found=replace(first.found, verdict=Verdict("same", 0.96)))
+    assert sure.verdict == Verdict("same", pytest.approx(0.96))
+    later = replace(sure, number=4)
+    assert later.verdict == Verdict("unsure", pytest.approx(6 / 7))
+    assert later.rank < sure.rank
+
+
+def test_attempts_are_described():
+    tried = Attempt("sift", "as they are", 100, 50, 0.9, 0.25)
+    nothing = np.empty((0, 2), np.float32)
+    from covis.cli.match import describe
+
+    found = Matches(nothing, nothing, nothing[:, 0], attempts=(tried,), stopped="enough")
+    assert "Tried: sift, as they are: 50 of 100 agree, 0.900, 250 ms. Stopped: enough." in describe(
+        found
+    )
+
+
+@pytest.mark.parametrize(("matcher", "full_depth"), [("nearest", False), (None, True)])
+def test_what_leaves_the_choice_to_covis(matcher, full_depth):
+    assert MatchOptions().escalates
+    assert MatchOptions(matcher="auto").escalates
+    assert not MatchOptions(matcher=matcher, full_depth=full_depth).escalates
+
+
+def test_masks_hold_in_every_view(picture):
+    mask = np.zeros(SIZE[::-1], bool)
+    mask[:, :160] = True
+    matrix = turned(120)
+    other = warp_picture(picture, matrix, SIZE)
+    found = covis.match(picture, other, geometry="homography", mask0=mask, threads=1)
+    assert len(found.attempts) > 1
+    assert len(found) > 50
+    assert found.points0[:, 0].min() >= 159
+
+
+def test_small_and_blank_pictures_are_no_trouble():
+    blank = np.full((7, 9, 3), 200, np.uint8)
+    found = covis.match(blank, cv2.resize(blank, (3, 40)), threads=1)
+    assert (len(found), found.verdict.label != "same") == (0, True)
