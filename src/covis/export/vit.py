@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covis.export.lightglue import FusedAttention, FusedGelu
+from covis.export.lightglue import FusedAttention, fuse
 from covis.nets.dense import VisionTransformer
 from covis.nets.dinov2 import DINOv2
 
@@ -25,15 +25,11 @@ def exportable(backbone: VisionTransformer) -> VisionTransformer:
     needs 0.3 GB instead of 1.5. How `transformers` interpolates the positions of DINOv2 with
     registers makes constants of the sizes of the exporter's example; here they stay variables.
     """
-    backbone = copy.deepcopy(backbone).cpu()
     if isinstance(backbone.net, DINOv2):
-        for layer in backbone.net.encoder["layer"]:
-            attention = layer.attention.attention
-            attention.attend = FusedAttention(attention.attend.heads)
-            layer.mlp.activation = FusedGelu()
-        return backbone
+        return fuse(backbone)
     from transformers import AttentionInterface
 
+    backbone = copy.deepcopy(backbone).cpu()
     AttentionInterface.register(ATTENTION, _attend)
     backbone.net.set_attn_implementation(ATTENTION)
     if backbone.net.config.model_type == "dinov2_with_registers":

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covis.errors import BundleError
+from covis.nets.lightglue import Attention
 from covis.nets.weights import load_strictly, read_network
 
 HEAD = 64
@@ -40,24 +41,12 @@ class Sizes:
     model_type: str = "dinov2"
 
 
-class Attend(nn.Module):
-    """Queries, keys and values [B, N, C] each -> [B, N, C]."""
-
-    def __init__(self, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
 class SelfAttention(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         width = sizes.hidden_size
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.attend: nn.Module = Attend(sizes.num_attention_heads)
+        self.attend = Attention(sizes.num_attention_heads)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.attend(self.query(x), self.key(x), self.value(x))
@@ -144,6 +133,19 @@ class Embeddings(nn.Module):
         return F.interpolate(table, (rows, columns), mode="bicubic", align_corners=False)
 
 
+class Encoder(nn.Module):
+    """Tokens [B, N, C] -> the same, through all layers."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(sizes) for _ in range(sizes.num_hidden_layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layer:
+            x = layer(x)
+        return x
+
+
 class DINOv2(nn.Module):
     """Images [B, 3, H, W], normalised, sides multiples of the patch -> tokens [B, 1 + rows *
     columns, C] before the last norm, the class token first."""
@@ -152,14 +154,11 @@ class DINOv2(nn.Module):
         super().__init__()
         self.config = sizes
         self.embeddings = Embeddings(sizes)
-        layers = nn.ModuleList(Layer(sizes) for _ in range(sizes.num_hidden_layers))
-        self.encoder = nn.ModuleDict({"layer": layers})
+        self.encoder = Encoder(sizes)
         self.layernorm = nn.LayerNorm(sizes.hidden_size, eps=1e-6)
 
     def forward(self, image: Tensor) -> Tensor:
-        tokens: Tensor = self.embeddings(image)
-        for layer in self.encoder["layer"]:
-            tokens = layer(tokens)
+        tokens: Tensor = self.encoder(self.embeddings(image))
         return tokens
 
 
