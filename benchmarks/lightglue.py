@@ -194,6 +194,7 @@ def published(threads: int, every: int) -> None:
             _compared(mine, theirs, extract(pair.path0), extract(pair.path1)) for pair in pairs
         ]
         table.append([f"{features} + {matcher}", *_published_row(found)])
+        print(table[-1], file=sys.stderr, flush=True)
     header = ["weights", "pairs", "matches", "kornia's", "same matches", "scores differ by"]
     header += ["same last layer", "same layers of a point", "points pruned", "times as fast"]
     print(markdown(header, table))
@@ -240,9 +241,17 @@ def _compared(mine: LightGlue, theirs: Any, *features: Features) -> dict[str, An
         }
         for i, each in enumerate(features)
     }
-    call = functools.partial(torch.inference_mode()(theirs), inputs)
-    seconds = common.medians(1, functools.partial(mine, *features), call)
-    found, other = mine(*features), call()
+    results: list[Any] = [None, None]
+
+    def match() -> None:
+        results[0] = mine(*features)
+
+    @torch.inference_mode()
+    def match_by_kornia() -> None:
+        results[1] = theirs(inputs)
+
+    seconds = common.medians(1, match, match_by_kornia)
+    found, other = results
     scores = dict(zip(map(tuple, found.indices.tolist()), found.scores, strict=True))
     matches = map(tuple, other["matches"][0].tolist())
     others = dict(zip(matches, other["scores"][0].tolist(), strict=True))
@@ -368,7 +377,7 @@ def main() -> int:
     options.add_argument("--parts", type=common.names, default=list(PARTS))
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--every", type=int, default=5, help="published: each so many-th pair")
+    options.add_argument("--every", type=int, default=20, help="published: each so many-th pair")
     return common.main(run, options)
 
 
