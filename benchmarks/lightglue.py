@@ -1,11 +1,13 @@
 """LightGlue beside kornia's, with the same weights, and what it finds beside nearest neighbours.
 
-    python benchmarks/lightglue.py [--parts speed,adaptive,memory,quality] [--rounds 9]
+    python benchmarks/lightglue.py [--parts speed,adaptive,memory,quality,published] [--rounds 9]
 
 Needs `pip install '.[train]' kornia`. speed: full depth and width, random weights and points; the
 sides take turns, and the figures are medians. adaptive: the matcher in the package on easy pairs
 of ../shared/data, stopping and pruning against full depth. memory: the peak of 4096 x 4096
-points. quality: homographies and poses on all of ../shared/data with 2048 keypoints.
+points. quality: homographies and poses on all of ../shared/data with 2048 keypoints. published:
+features and LightGlue of each `covis weights get` at hand, both sides given the same features of
+real pairs: whether they stop, prune and match alike.
 """
 
 from __future__ import annotations
@@ -17,11 +19,17 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import common
 from common import DATA, SHARED, XFEAT, Contest, race
 
 from covis.evaluation.tables import markdown
+
+if TYPE_CHECKING:
+    from covis.matching.lightglue import LightGlue
+    from covis.runtime.bundle import Bundle
+    from covis.types import Features
 
 LIGHTERGLUE = SHARED / "weights" / "lighterglue" / "lighterglue.safetensors"
 SHIPPED = "lightglue-xfeat-covis"
@@ -33,6 +41,14 @@ SPEED = ((FULL, 512, 1.3), (FULL, 1024, 1.3), (FULL, 2048, 1.6), (LIGHT, 2048, 1
 EASY = ("bikes", "leuven", "Herz-Jesus-P8", "fountain-P11")
 HARD = ("7scenes", "scannet-sample")
 KEYPOINTS = 2048
+
+PUBLISHED = (
+    ("aliked-n16", "lightglue-aliked"),
+    ("disk", "lightglue-disk"),
+    ("xfeat-official", "lighterglue"),
+    ("superpoint", "lightglue-superpoint"),
+)
+PUBLISHED_KEYPOINTS = 1024
 
 MEASURED_PAIR = """
 import sys
@@ -154,6 +170,122 @@ def adaptive(threads: int) -> None:
     print("\nAt least 2 times as fast with at least 98 % of the inliers.\n")
 
 
+def published(threads: int, every: int) -> None:
+    """The weights that people have, beside kornia: the same features in, what comes out."""
+    import torch
+    from accuracy import find_sets
+
+    from covis import Extractor
+    from covis.runtime.bundle import installed_bundle
+
+    torch.set_num_threads(threads)
+    pairs = [pair for each in find_sets(DATA, None) for pair in each.pairs[::every]]
+    table = []
+    for features, matcher in PUBLISHED:
+        bundle = installed_bundle(matcher)
+        if bundle is None or installed_bundle(features) is None:
+            print(f"left out: {features} + {matcher}; 'covis weights get' gets them\n")
+            continue
+        extract = functools.cache(
+            Extractor(features, max_keypoints=PUBLISHED_KEYPOINTS, threads=threads)
+        )
+        mine, theirs = _matchers(bundle, threads)
+        found = [
+            _compared(mine, theirs, extract(pair.path0), extract(pair.path1)) for pair in pairs
+        ]
+        table.append([f"{features} + {matcher}", *_published_row(found)])
+        print(table[-1], file=sys.stderr, flush=True)
+    header = ["weights", "pairs", "matches", "kornia's", "same matches", "scores differ by"]
+    header += ["same last layer", "same layers of a point", "points pruned", "times as fast"]
+    print(markdown(header, table))
+    print(f"\n{PUBLISHED_KEYPOINTS} keypoints at most, threads: {threads}.\n")
+
+
+def _matchers(bundle: Bundle, threads: int) -> tuple[LightGlue, Any]:
+    """Ours and kornia's, with the same weights and settings."""
+    from kornia.feature import LightGlue as Kornia
+
+    from covis.export.lightglue import official_state_dict
+    from covis.matching.lightglue import LightGlue
+    from covis.options import RuntimeOptions
+
+    mine = LightGlue.open(bundle, runtime=RuntimeOptions(threads=threads))
+    settings = mine.settings
+    theirs = Kornia(
+        None,
+        input_dim=settings.input_dim,
+        descriptor_dim=bundle.settings["dim"],
+        n_layers=settings.layers,
+        num_heads=bundle.settings["heads"],
+        add_scale_ori=settings.scale_orientation,
+        depth_confidence=settings.depth_confidence or -1,
+        width_confidence=settings.width_confidence or -1,
+        filter_threshold=settings.threshold,
+    ).eval()
+    missing = theirs.load_state_dict(official_state_dict(bundle), strict=False)
+    assert set(missing.missing_keys) <= {"confidence_thresholds"}
+    assert not missing.unexpected_keys
+    return mine, theirs
+
+
+def _compared(mine: LightGlue, theirs: Any, *features: Features) -> dict[str, Any]:
+    """Both on one pair, in turn."""
+    import numpy as np
+    import torch
+
+    inputs = {
+        f"image{i}": {
+            "keypoints": torch.from_numpy(each.keypoints)[None],
+            "descriptors": torch.from_numpy(each.descriptors)[None],
+            "image_size": torch.tensor([[each.width, each.height]]),
+        }
+        for i, each in enumerate(features)
+    }
+    results: list[Any] = [None, None]
+
+    def match() -> None:
+        results[0] = mine(*features)
+
+    @torch.inference_mode()
+    def match_by_kornia() -> None:
+        results[1] = theirs(inputs)
+
+    seconds = common.medians(1, match, match_by_kornia)
+    found, other = results
+    scores = dict(zip(map(tuple, found.indices.tolist()), found.scores, strict=True))
+    matches = map(tuple, other["matches"][0].tolist())
+    others = dict(zip(matches, other["scores"][0].tolist(), strict=True))
+    common_matches = scores.keys() & others.keys()
+    lived = np.concatenate([found.layers0, found.layers1])
+    lived_other = torch.cat([other["prune0"][0], other["prune1"][0]]).numpy()
+    return {
+        "matches": len(scores),
+        "theirs": len(others),
+        "common": len(common_matches),
+        "difference": max((abs(scores[m] - others[m]) for m in common_matches), default=0.0),
+        "layers": found.layers == int(other["stop"]),
+        "lived": (lived == lived_other).mean(),
+        "pruned": (lived < found.layers).mean(),
+        "faster": seconds[1] / seconds[0],
+    }
+
+
+def _published_row(found: list[dict[str, Any]]) -> list[str]:
+    each = {name: [row[name] for row in found] for name in found[0]}
+    matches, theirs, shared = (sum(each[name]) for name in ("matches", "theirs", "common"))
+    return [
+        str(len(found)),
+        str(matches),
+        str(theirs),
+        f"{shared / max(matches + theirs - shared, 1):.2%}",
+        f"{max(each['difference']):.1e}",
+        f"{sum(each['layers'])} of {len(found)}",
+        f"{statistics.mean(each['lived']):.2%}",
+        f"{statistics.mean(each['pruned']):.0%}",
+        f"{statistics.median(each['faster']):.2f}",
+    ]
+
+
 def _adaptive_row(name: str, rows: list[list[float]]) -> list[str]:
     times, full, inliers, full_inliers, layers, pruned = zip(*rows, strict=True)
     mine, theirs = statistics.median(times), statistics.median(full)
@@ -229,6 +361,7 @@ PARTS = {
     "adaptive": lambda options, _: adaptive(options.threads),
     "memory": lambda _, folder: memory(folder),
     "quality": lambda _, folder: quality(folder),
+    "published": lambda options, _: published(options.threads, options.every),
 }
 
 
@@ -244,6 +377,7 @@ def main() -> int:
     options.add_argument("--parts", type=common.names, default=list(PARTS))
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--every", type=int, default=20, help="published: each so many-th pair")
     return common.main(run, options)
 
 

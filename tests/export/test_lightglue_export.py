@@ -85,6 +85,13 @@ def test_description(net, bundle):
     assert Settings.of(Bundle.read(bundle.folder)) == replace(default_settings(net), **THRESHOLDS)
 
 
+def test_published_thresholds():
+    """LightGlue's and, of the sizes of LighterGlue, its own."""
+    large, small = default_settings(Net(128)), default_settings(Net(64, dim=96, layers=6, heads=1))
+    assert (large.depth_confidence, large.width_confidence, large.threshold) == (0.95, 0.99, 0.1)
+    assert (small.depth_confidence, small.width_confidence, small.threshold) == (None, 0.95, 0.1)
+
+
 def test_parity(net, bundle, fixed):
     rows = compare(net, bundle, fixed)
     for row in rows:

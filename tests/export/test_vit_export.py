@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
-from helpers.networks import stir_norms
+from helpers.networks import dinov2_as_exported, stir_norms
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
@@ -14,6 +16,7 @@ from covis.errors import ArgumentError, BundleError  # noqa: E402
 from covis.export import lift as module  # noqa: E402
 from covis.export.lift import export_lift  # noqa: E402
 from covis.nets.dense import VisionTransformer, describe  # noqa: E402
+from covis.nets.dinov2 import DINOv2, Sizes  # noqa: E402
 from covis.nets.lift import FeatureKind, LiFT  # noqa: E402
 
 
@@ -152,6 +155,26 @@ def test_vits(name, facet, texture, tmp_path):
     lift = lift_for(backbone.kind)
     bundle = export_lift(lift, backbone, tmp_path / "b", name="b", licence="-", source="-")
     check(backbone, lift, bundle, texture)
+
+
+def test_dinov2_needs_no_transformers(texture, tmp_path, monkeypatch):
+    """From an ONNX file as the published one, to features at sizes that no file was made at."""
+    import covis
+
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path / "home"))
+    net = strong(DINOv2(Sizes(64, 2, 1, positions=3)))
+    dinov2_as_exported(net.state_dict(), tmp_path / "w.onnx")
+    bundle = covis.import_weights(tmp_path / "w.onnx", name="dino", layer=-2, facet="token")
+    assert bundle.source == "w (layer 0, token, patch 14), no LiFT"
+    assert bundle.licence == "Apache-2.0, if these are the published weights"
+    extract = DenseExtractor("dino", threads=1)
+    backbone = VisionTransformer(net, "w", 0, "token")
+    for height, width in ((42, 42), (29, 97), (1, 2)):
+        pixels = np.ascontiguousarray(texture[:height, :width])
+        np.testing.assert_allclose(
+            extract(pixels).descriptors, expected(backbone, None, pixels, 0), rtol=0, atol=1e-5
+        )
 
 
 @pytest.mark.slow

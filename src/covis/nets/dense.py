@@ -1,4 +1,5 @@
-"""Backbones of dense features, all called alike: XFeat, and ViTs of Hugging Face `transformers`."""
+"""Backbones of dense features, all called alike: XFeat, DINOv2 and ViTs of Hugging Face
+`transformers`."""
 
 from __future__ import annotations
 
@@ -90,9 +91,9 @@ class VisionTransformer(nn.Module):
         mean: tuple[float, ...] = IMAGE_MEAN,
         deviation: tuple[float, ...] = IMAGE_DEVIATION,
     ) -> None:
-        """net: a `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel` or `DINOv3ViTModel`; the
-        layers behind the one asked for are cut off. layer: from 0; the last by default, from
-        whose end negative ones count.
+        """net: a `DINOv2` of `covis.nets.dinov2`, or of transformers a `ViTModel`, `Dinov2Model`,
+        `Dinov2WithRegistersModel` or `DINOv3ViTModel`; the layers behind the one asked for are cut
+        off. layer: from 0; the last by default, from whose end negative ones count.
 
         Raises ArgumentError for a layer or facet there is not, BundleError for a network that is
         no ViT.

@@ -20,6 +20,8 @@ from covis.nets.weights import load_strictly, read_network
 
 ADAPTIVE = ("log_assignment.", "token_confidence.")
 """How the weights of the heads begin. Those of inner layers decide when to stop."""
+UNREAD = r"log_assignment\.\d+\.r"
+"""A number, 1, in the published file for DISK, which no published code reads."""
 
 
 class Rotation(NamedTuple):
@@ -418,7 +420,7 @@ def load_official(path: str | Path) -> LightGlue:
     state = {
         re.sub(r"^(self|cross)_attn\.(\d+)\.", r"transformers.\2.\1_attn.", name): value.float()
         for name, value in state.items()
-        if name != "confidence_thresholds"
+        if name != "confidence_thresholds" and not re.fullmatch(UNREAD, name)
     }
     try:
         dim = state["transformers.0.self_attn.Wqkv.weight"].shape[1]

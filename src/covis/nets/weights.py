@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -69,9 +71,10 @@ def _prefix(architecture: str, state: Mapping[str, Tensor]) -> str | None:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file, by name. Runs no code from the file.
+    """The tensors of a .safetensors, .pt, .pth or .onnx file, by name. Runs no code from the file.
 
-    Those of dictionaries in dictionaries are named as "outer.inner".
+    Those of dictionaries in dictionaries are named as "outer.inner"; those of ONNX files as
+    `_onnx_weights` says.
 
     Raises BundleError when the file is missing or holds no state dict.
     """
@@ -81,6 +84,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
+        elif path.suffix == ".onnx":
+            state = _onnx_weights(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.
@@ -91,6 +96,30 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not all(isinstance(value, Tensor) for value in tensors.values()) or not tensors:
         raise BundleError(f"{path}: holds no state dict (tensors by name).")
     return tensors
+
+
+def _onnx_weights(path: Path) -> dict[str, Tensor]:
+    """Of a file that PyTorch's exporter wrote, by their names in the module.
+
+    It turns the weights of linear layers and stores them, and what it computes beforehand, under
+    numbers. Here the first are turned back, and both are named after the node that they go into.
+    """
+    graph = onnx.load(path, load_external_data=False).graph
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    named = {name: value for name, value in stored.items() if not name.startswith(_NUMBERED)}
+    for node in graph.node:
+        place = node.name.strip("/").replace("/", ".")
+        for name in node.input:
+            if name not in stored or name in named:
+                continue
+            if node.op_type == "MatMul":
+                named[f"{place.removesuffix('.MatMul')}.weight"] = stored[name].T
+            else:
+                named[place] = stored[name]
+    return {name: torch.from_numpy(np.array(value)) for name, value in named.items()}
+
+
+_NUMBERED = "onnx::"
 
 
 def _flat(state: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

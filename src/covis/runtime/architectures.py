@@ -89,6 +89,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         exports="covis.export.lightglue:export_lightglue",
         official="covis.export.lightglue:official_state_dict",
     ),
+    "dinov2": Architecture(
+        role="dense",
+        runs="covis.dense.features:DenseExtractor",
+        telling="encoder.layer.0.layer_scale1.lambda1",
+        loads="covis.nets.dinov2:load_official",
+        exports="covis.export.lift:export_lift",
+        licence="Apache-2.0, if these are the published weights",
+    ),
     "lift": Architecture(
         role="dense",
         runs="covis.dense.features:DenseExtractor",

@@ -45,8 +45,22 @@ class OnnxGraph:
 
     def __call__(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Run with named inputs; returns the named outputs in their order."""
-        results: list[NDArray[Any]] = self._session.run(outputs, inputs)
+        large = sum(array.nbytes for array in inputs.values()) > LARGE
+        results: list[NDArray[Any]] = self._session.run(outputs, inputs, _tidy if large else None)
         return results
+
+
+def _giving_back() -> onnxruntime.RunOptions:
+    """For a run after which the graph gives the memory it worked in back to the system."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+_tidy = _giving_back()
+LARGE = 8 * 2**20
+"""Bytes of input above which a graph keeps nothing: else one picture at full size would hold
+hundreds of megabytes for as long as the graph is open."""
 
 
 def open_graphs(
