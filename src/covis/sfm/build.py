@@ -31,8 +31,15 @@ from covis.search.index import Index
 from covis.search.ingest import file_content
 from covis.search.store import Store
 from covis.sfm.colours import colour_points
-from covis.sfm.database import MIN_INLIERS, Database, photo_sizes
-from covis.sfm.map import Photos, Settings, need_pycolmap, read_model
+from covis.sfm.database import MIN_INLIERS, Database, copy_database
+from covis.sfm.map import (
+    COLMAP_ERRORS,
+    Photos,
+    Settings,
+    first_line,
+    need_pycolmap,
+    read_model,
+)
 from covis.sfm.mapper import (
     LEAST_PHOTOS,
     Mapping,
@@ -283,7 +290,8 @@ class _Build:
             sizes = {name: (camera.width, camera.height) for name, camera in cameras.items()}
             self._check_fits(Path(options.model), sizes, files)
         elif options.database is not None and not self._database.exists():
-            self._check_fits(Path(options.database), photo_sizes(Path(options.database)), files)
+            given, partial = Path(options.database), self._database.with_suffix(PARTIAL)
+            self._check_fits(given, copy_database(given, partial), files)
 
     def _find_masks(self, files: dict[str, str]) -> dict[str, Path]:
         """The masks of the photos by name. files: by name."""
@@ -295,16 +303,22 @@ class _Build:
         return found
 
     def _import(self, files: dict[str, str]) -> None:
-        """Take over the given database, where there is none yet. files: by name."""
+        """Take over the copy of the given database, where there is none yet. files: by name."""
         given = self._options.database
         if given is None or self._database.exists():
             return
         partial = self._database.with_suffix(PARTIAL)
-        shutil.copyfile(given, partial)
-        with Database(partial) as copied:
-            copied.clear_features()
-            copied.add_missing_rigs()
-            copied.update([name for name in copied.images if name not in files], {})
+        try:
+            with Database(partial) as copied:
+                copied.clear_features()
+                copied.add_missing_rigs()
+                copied.update([name for name in copied.images if name not in files], {})
+                copied.check_priors()
+        except (*COLMAP_ERRORS, CovisError) as error:
+            raise ArgumentError(
+                f"{given}: a damaged COLMAP database ({first_line(error)}); take it from a copy, "
+                "or map without it."
+            ) from None
         partial.rename(self._database)
 
     def _check_fits(
@@ -337,7 +351,11 @@ class _Build:
         }
         changes = find_changes(contents, photos.contents)
         database.update([*changes.gone, *changes.changed], changes.renamed)
-        update_models(self._folder / "sparse", database.images)
+        if not self._options.afresh:  # Else they are made anew, and may be damaged.
+            try:
+                update_models(self._folder / "sparse", database.images)
+            except ArgumentError as error:
+                raise ArgumentError(f"{error} Or map anew: --afresh.") from None
         failed = self._failed_names()
         self._summary.gone = [name for name in changes.gone if name not in failed]
         self._summary.changed, self._summary.renamed = changes.changed, changes.renamed
