@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
+from covis.images.exif import Place
 from covis.messages import not_there
 from covis.sfm.map import COLMAP_ERRORS, need_pycolmap
 from covis.sfm.two_view_verification import Verified
@@ -146,6 +147,19 @@ class Database:
                     [(name(new), self.images[old]) for old, new in renamed.items()],
                 )
         self._open()
+
+    def write_place(self, name: str, place: Place | None) -> None:
+        """Where GPS says that a new photo was taken, as COLMAP's prior; only with an altitude."""
+        if place is None or place[2] is None:
+            return
+        image, colmap = self._rows.read_image(self.images[name]), self._colmap
+        system = colmap.PosePriorCoordinateSystem.WGS84
+        prior = colmap.PosePrior(
+            corr_data_id=image.data_id,
+            position=np.array(place, np.float64),
+            coordinate_system=system,
+        )
+        self._rows.write_pose_prior(prior)
 
     def has_keypoints(self, name: str) -> bool:
         """Whether any were written for a photo, were it none."""
