@@ -8,7 +8,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import WALLS, look, render, texture
+from helpers.corner import WALLS, look, render, texture
 
 from covis.errors import ArgumentError, ImageError
 from covis.sfm import Map, MapOptions, build_map

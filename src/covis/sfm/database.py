@@ -18,6 +18,7 @@ from covis.errors import ArgumentError, CovisError
 from covis.images.exif import Place
 from covis.messages import not_there
 from covis.sfm.map import COLMAP_ERRORS, need_pycolmap
+from covis.sfm.mapper import quiet
 from covis.sfm.two_view_verification import Verified
 from covis.types import FloatArray, Matrix
 
@@ -45,7 +46,8 @@ class Database:
             raise CovisError(f"{path}: not a COLMAP database ({reason[:200]}).") from None
 
     def _open(self) -> None:
-        self._rows = self._colmap.Database.open(str(self.path))
+        with quiet(self._colmap):
+            self._rows = self._colmap.Database.open(str(self.path))
         found = self._rows.read_all_images()
         self.images: dict[str, int] = {image.name: image.image_id for image in found}
         self._cameras: dict[str, int] = {image.name: image.camera_id for image in found}
