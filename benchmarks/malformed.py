@@ -58,6 +58,8 @@ def drawn(rng: np.random.Generator, height: int = 240, width: int = 320) -> Pixe
 def encoded(pixels: NDArray[Any], kind: str, mode: str = "", **options: Any) -> bytes:
     """A file's bytes, as Pillow writes them."""
     picture, file = PIL.Image.fromarray(pixels), io.BytesIO()
+    if kind == "GIF" and not mode and picture.mode == "RGB":
+        mode = "P"  # Pillow would look two seconds for the best palette.
     (picture.convert(mode) if mode else picture).save(file, kind, **options)
     return file.getvalue()
 
@@ -138,7 +140,8 @@ def valid(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("bytes-after.png", whole + rng.bytes(9000), True)
     frames = [PIL.Image.fromarray(drawn(rng)) for _ in range(4)]
     for kind, suffix in (("GIF", "gif"), ("TIFF", "tif"), ("WEBP", "webp"), ("PNG", "apng")):
-        options = {"save_all": True, "append_images": frames}
+        more = [frame.convert("P") for frame in frames] if kind == "GIF" else frames
+        options = {"save_all": True, "append_images": more}
         yield Case(f"frames.{suffix}", encoded(a, kind, **options), True)
     for width, height in ((1, 1), (1, 5000), (9000, 1), (7, 3), (3000, 8)):
         thin = cv2.resize(a, (width, height))

@@ -62,13 +62,13 @@ from covis.evaluation.metrics.localisation import (
     aligned_position_errors,
     chained_poses,
     localisation_errors,
-    umeyama,
 )
 from covis.evaluation.tables import markdown
 from covis.geometry import Camera
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
 from covis.geometry.pose_fit import CENTRE_DEVIATION
+from covis.geometry.similarity import umeyama
 
 PARTS = ("strecha", "relief", "scenes", "places", "kills", "locate", "many")
 HALVES = 5

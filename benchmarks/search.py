@@ -129,10 +129,8 @@ def indexed(folder: Path, options: argparse.Namespace) -> None:
         print(f"{options.index_images} images are too few for an index")
         return
     rows, matrix = store.vectors()
-    rng = np.random.default_rng(1)
     seconds, shares = [], []
-    for _ in range(options.queries):
-        vector = near(matrix[rng.integers(len(matrix))], 1.0, rng)
+    for vector in spread(matrix, options.queries, np.random.default_rng(1)):
         exact = rows[np.argsort(-(matrix @ vector))[:SEARCH_CANDIDATES]]
         began = time.perf_counter()
         found, _ = store.nearest(vector, SEARCH_CANDIDATES)
@@ -233,16 +231,16 @@ def described(
     return ImageRecord(content, 1, None, np.zeros((16, 16), np.uint8), vector, features)
 
 
-def near(vector: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Of unit length, `noise` being the length of what is added to it."""
-    moved = vector + rng.standard_normal(len(vector), np.float32) * np.float32(
-        noise / np.sqrt(len(vector))
-    )
-    return moved / np.linalg.norm(moved)
+def spread(real: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, G) vectors of unit length with the mean and the covariance of the photos' (N, G)."""
+    scatter = np.cov(real.T) + 1e-9 * np.eye(real.shape[1])
+    drawn = rng.standard_normal((count, real.shape[1])) @ np.linalg.cholesky(scatter).T
+    moved = (real.mean(axis=0) + drawn).astype(np.float32)
+    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
 
 
 def fill(index: Index, count: int, keypoints: int = KEYPOINTS) -> None:
-    """Add synthetic images: the real ones' vectors with noise, and made-up local features."""
+    """Add synthetic images: vectors spread as the real ones', and made-up local features."""
     if count <= 0:
         return
     store: Store = index.store
@@ -253,8 +251,7 @@ def fill(index: Index, count: int, keypoints: int = KEYPOINTS) -> None:
     while named < count:
         size = min(COMMIT, count - named)
         rows = []
-        for number in range(size):
-            vector = near(real[rng.integers(len(real))], 0.35, rng)
+        for number, vector in enumerate(spread(real, size, rng)):
             content = f"{rng.integers(2**63):032x}"
             rows.append(replace(templates[number % 16], content=content, vector=vector))
         store.commit(rows, [File(f"/made/{row.content}", 1, 1, row.content) for row in rows])

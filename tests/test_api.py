@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+from helpers.corner import texture
 
 import covis
 from covis import Extractor, Features, Geometry, Matches, match
@@ -215,3 +217,16 @@ def test_public_names():
         assert getattr(covis, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         covis.nonsense  # noqa: B018
+
+
+def test_a_thumbnail_matches_its_picture():
+    """Pictures below 480 pixels are enlarged first."""
+    picture = texture(3)[:600, :800]
+    small = cv2.resize(picture, (120, 90), interpolation=cv2.INTER_AREA)
+    found = match(picture, small, matcher="nearest", geometry="homography", max_keypoints=1000)
+    assert found.verdict.label == "same"
+    assert found.inliers.sum() >= 30
+    expected = np.diag([120 / 800, 90 / 600, 1.0])
+    corners = np.array([[0, 0, 1], [800, 0, 1], [0, 600, 1], [800, 600, 1.0]])
+    moved = corners @ found.geometry.matrix.T
+    np.testing.assert_allclose(moved[:, :2] / moved[:, 2:], (corners @ expected.T)[:, :2], atol=2.0)

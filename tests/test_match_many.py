@@ -16,10 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.pages import page
 from helpers.textures import soft_noise
 
 from covis.errors import ArgumentError, CovisError
 from covis.features.extractor import Extractor
+from covis.geometry.page_verdict import NOTE
 from covis.match_many import PairResult, Summary, match_many
 from covis.options import MatchOptions
 from covis.types import Features, Matches, Verdict
@@ -75,6 +77,20 @@ def test_every_pair_has_its_matches_and_its_line(pictures: list[Path], tmp_path:
     assert len(list((out / "features").iterdir())) == 4
     for path in (out / "features").iterdir():
         assert Features.load(path).model == "sift"
+
+
+def test_pages_on_one_template_are_unsure_as_by_themselves(tmp_path: Path) -> None:
+    from covis import match
+
+    paths = [tmp_path / f"{seed}.png" for seed in (1, 2)]
+    for seed, path in enumerate(paths, 1):
+        cv2.imwrite(str(path), page(seed, lines=6))
+    match_many([(paths[0], paths[1])], tmp_path / "out", SIFT)
+    (row,) = rows(tmp_path / "out")
+    assert (row["verdict"], row["probability"]) == ("unsure", "0.5")
+    assert NOTE in row["note"]
+    alone = match(*paths, features="sift", max_keypoints=200, geometry=SIFT.geometry)
+    assert row["note"] == alone.geometry.note
 
 
 def test_a_pair_is_matched_as_by_itself(pictures: list[Path], tmp_path: Path) -> None:
@@ -247,6 +263,7 @@ import os, signal, sys
 from itertools import combinations
 from pathlib import Path
 from covis.images.picture_files import pictures_to_pair
+from covis.geometry.page_verdict import NOTE
 from covis.match_many import match_many
 from covis.options import MatchOptions
 

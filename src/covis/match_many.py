@@ -31,6 +31,8 @@ from covis.effort.plan import Plan
 from covis.errors import CovisError, ImageError
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
 from covis.files.run_folder import run_folder
+from covis.geometry.agreement import View
+from covis.geometry.page_verdict import doubt_pages
 from covis.images.decode import enlarged, load_image
 from covis.images.opened import check_file
 from covis.images.orientation import Orientation
@@ -157,6 +159,7 @@ class _Run:
         self._images = lru_cache(IMAGES_IN_MEMORY)(self._load)
         self._contents: dict[Path, str] = {}
         self._features = lru_cache(KEPT_IN_MEMORY)(self._find_features)
+        self._views = lru_cache(KEPT_IN_MEMORY)(self._find_view)
 
     def pair(self, image0: Path, image1: Path) -> PairResult:
         """Match one pair, or read its result if it is there."""
@@ -286,7 +289,16 @@ class _Run:
             self.options.geometry,
             self.options.rotate,
         )
+        if found.verdict is not None and found.verdict.label == "same":
+            found = doubt_pages(found, self._views(image0), self._views(image1))
         return replace(found, licence=joint_licence(self._extract, found))
+
+    def _find_view(self, image: Path) -> View:
+        """A picture to be laid over another."""
+        try:
+            return View.of(load_image(image, max_size=self._extract.max_size))
+        except ImageError as error:
+            raise self._fails(image, str(error)) from None
 
     def _draw(self, found: Matches, image0: Path, image1: Path, path: Path) -> None:
         if path.exists():

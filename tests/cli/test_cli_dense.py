@@ -201,6 +201,8 @@ def test_show(dense: Run, clip: Path) -> None:
         (["propagate", "clip", "--mask", "black.png", "-o", "out"], "the mask has no object"),
         (["propagate", "clip", "--mask", "small.png", "-o", "out"], "the mask is 20x20, frame 0"),
         (["propagate", "clip", "--mask", "m.png", "-o", "clip"], "the frames are there"),
+        (["propagate", "clip", "--mask", "cut.png", "-o", "out"], "cut.png"),
+        (["propagate", "clip", "--mask", "words.png", "-o", "out"], "words.png"),
         (["discover", "0", "--lifts", "2", "--max-size", "1200"], "that can be cut"),
         (["show", "0", "-o", "x.png", "--point", "-3,5"], "the point -3,5 lies outside"),
         (["show", "0", "-o", "x.abc"], "suffix"),
@@ -210,6 +212,9 @@ def test_exception_in_one_line(dense: Run, clip: Path, arguments: list[str], wor
     Path("empty").mkdir()
     write_mask("m.png", square())
     write_mask("black.png", 0 * square())
+    whole = Path("m.png").read_bytes()
+    Path("cut.png").write_bytes(whole[: len(whole) // 2])
+    Path("words.png").write_bytes(b"\x89PNG\r\n\x1a\nwords")
     write_mask("small.png", np.full((20, 20), 255, np.uint8))
     large = cv2.resize(cv2.imread(str(clip / "000.png")), (1200, 800))
     cv2.imwrite("large.png", large)

@@ -85,5 +85,5 @@ def test_exceptions(tmp_path):
     with pytest.raises(ArgumentError, match="none: no such folder or file"):
         Frames.open(tmp_path / "none")
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(ImageError, match=r"a\.mp4 is neither a folder of pictures nor a video"):
+    with pytest.raises(ImageError, match=r"a\.mp4 is no video that covis can read"):
         Frames.open(tmp_path / "a.mp4")

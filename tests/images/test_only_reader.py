@@ -13,7 +13,14 @@ READERS = {
     "PIL.Image": {"open"},
     "PIL.ImageFile": {"Parser"},
     "PIL.ImageSequence": {"Iterator", "all_frames"},
-    "cv2": {"imread", "imreadmulti", "imreadanimation", "imdecode", "imdecodemulti"},
+    "cv2": {
+        "VideoCapture",
+        "imread",
+        "imreadmulti",
+        "imreadanimation",
+        "imdecode",
+        "imdecodemulti",
+    },
 }
 
 

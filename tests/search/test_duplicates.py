@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.corner import WALLS, look, render, texture
 from helpers.pages import jpeg, page, written_over
 from numpy.typing import NDArray
 
@@ -176,6 +177,18 @@ def test_pages_on_one_template_are_no_copies(index: Index, tmp_path: Path, write
     half = cv2.resize(page(2), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     write(tmp_path / "p" / "half.png", np.asarray(half, np.uint8))
     assert grouped(index, tmp_path / "p") == [["2.png", "half.png"]]
+
+
+def test_views_of_one_place_are_no_copies(index: Index, tmp_path: Path, write: Write) -> None:
+    """Most of their points agree, with a homography, too, where a wall fills the picture."""
+    textures = [texture(seed) for seed in range(len(WALLS))]
+    for number, angle in enumerate(np.radians([-12.0, -4.0, 4.0, 12.0])):
+        centre = np.array([4.0 * np.sin(angle), -0.3, 2.0 - 4.0 * np.cos(angle)])
+        view = render(look(centre, np.array([0.8, -0.3, 2.0])), centre, textures)
+        write(tmp_path / "p" / f"{number}.png", view)
+    small = cv2.resize(view, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    write(tmp_path / "p" / "half.png", np.asarray(small, np.uint8))
+    assert grouped(index, tmp_path / "p") == [["3.png", "half.png"]]
 
 
 def test_parts_letters_and_bars_are_found(tmp_path: Path, write: Write, scene: Scene) -> None:

@@ -20,6 +20,7 @@ from covis.search.store import (
     Identity,
     ImageRecord,
     Store,
+    probes,
     quantised,
     restored,
 )
@@ -168,6 +169,12 @@ def test_the_vector_index_finds_what_a_product_finds(
     assert similarity[0] == pytest.approx(1, abs=0.01)
     found, _ = store.nearest(vectors[7], 1)
     assert store.take(found.tolist(), ["content"])["content"].to_pylist() == ["7"]
+
+
+def test_searches_look_into_enough_of_the_vector_index() -> None:
+    """Of vectors spread as those of photos 64 of 316 partitions have 87 % of the 100 nearest, 256
+    all; of 547 partitions 80 % and 99 %."""
+    assert [probes(rows) for rows in (100_001, 300_000, 1_000_000)] == [256, 273, 500]
 
 
 def test_two_writers_store_a_picture_once_with_indices_too(

@@ -441,7 +441,7 @@ def test_exceptions_of_models_and_databases_of_other_photos(mapped, scene, tmp_p
             build_map(smaller, tmp_path / "model", options=MapOptions(**given))
         assert path.exists()
     (tmp_path / "words.db").write_text("no database at all, just words" * 100)
-    with pytest.raises(ArgumentError, match=r"words\.db: not a COLMAP database"):
+    with pytest.raises(ArgumentError, match=r"words\.db: no COLMAP database"):
         build_map(renamed, tmp_path / "m", options=MapOptions(database=tmp_path / "words.db"))
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from covis.errors import ArgumentError, BundleError
-from covis.evaluation.metrics.localisation import umeyama
 from covis.evaluation.metrics.pose import rotation_error
 from covis.geometry.pose import Pose
+from covis.geometry.similarity import umeyama
 from covis.images.decode import load_image
 from covis.sfm.localise import Locator, _elected, locate
 

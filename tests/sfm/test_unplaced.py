@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from covis.cli import app
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, CovisError
 from covis.sfm.build import build_map
+from covis.sfm.database import Database
 from covis.sfm.map import Settings, read_model
 from covis.sfm.mapper import largest_first, quiet
 from covis.sfm.options import MapOptions, MapSummary
@@ -39,6 +40,18 @@ def test_colmaps_log_stays_out(colmap, capfd):
     with quiet(colmap):
         colmap.logging.error("hidden")
     assert [line[-5:] for line in capfd.readouterr().err.splitlines()] == ["shown"]
+
+
+@pytest.mark.parametrize("mapper", ["incremental", "global"])
+def test_colmap_says_nothing_of_its_own(panorama, tmp_path, mapper, capfd):
+    """Where no model can be made, and of what is no database."""
+    options = MapOptions(max_keypoints=500, mapper=mapper)
+    assert build_map(panorama, tmp_path / "model", options=options).models == []
+    (tmp_path / "words.db").write_text("no database at all, just words" * 100)
+    with pytest.raises(CovisError, match="not a COLMAP database"):
+        Database(tmp_path / "words.db")
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
 
 
 def test_two_photos_make_no_map(scene, tmp_path):

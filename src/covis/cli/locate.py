@@ -11,6 +11,8 @@ import typer
 from covis.cli import options
 from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
+from covis.errors import ArgumentError
+from covis.messages import counted
 from covis.options import LOCATE_NEIGHBOURS
 
 if TYPE_CHECKING:
@@ -18,7 +20,14 @@ if TYPE_CHECKING:
     from covis.sfm.localise import Localisation
 
 
-Queries = Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to place.")]
+Queries = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="QUERY",
+        help="Photos to place, folders of them, or text files that list them, with cameras as "
+        "hloc has them: NAME MODEL WIDTH HEIGHT PARAMS.",
+    ),
+]
 Model = Annotated[
     Path, typer.Option("--in", metavar="MODEL", help="A map's folder, made by covis map.")
 ]
@@ -84,39 +93,48 @@ def command(
     """
     if sum(given is not None for given in (camera_params, focal, camera_of)) > 1:
         raise typer.BadParameter("give one of --camera-params, --focal and --camera-of.")
-    if output is not None and len(queries) > 1:
-        raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
     check_drawing(output, *queries)
     from covis.errors import ImageError
     from covis.sfm import Locator
+    from covis.sfm.map import Settings
+    from covis.sfm.query_lists import read_queries
 
+    settings = Settings.find(model)
+    listed = read_queries(queries, Path(settings.photos if settings else "."))
+    if output is not None and len(listed) > 1:
+        raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
     locate = Locator(
         model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
     )
     shared = None if camera_of is None else locate.camera_of(camera_of)
-    failed = unsure = False
-    for query in queries:
+    failed = unsure = 0
+    for each in listed:
+        query, camera = each.path, each.camera
         try:
-            camera = shared if camera_params is None else _parsed(camera_params, query)
-            found = locate(query, camera=camera, focal=focal, seed=seed)
-        except ImageError as error:
-            if len(queries) == 1:
+            if camera is None:
+                camera = shared if camera_params is None else _parsed(camera_params, query)
+            found = locate(query, camera=camera, focal=focal if camera is None else None, seed=seed)
+        except (ImageError, ArgumentError) as error:
+            if len(listed) == 1:
                 raise
             typer.echo(f"covis: {error}", err=True)
-            failed = True
+            failed += 1
             continue
-        unsure = unsure or found.estimate.pose is None
+        unsure += found.estimate.pose is None
         if output is not None:
             found.draw(query, locate.map, output)
         if as_json:
             typer.echo(json.dumps(found.to_dict()))
             continue
-        if len(queries) > 1:
+        if len(listed) > 1:
             typer.echo(f"{query}:")
         for line in describe(found):
             typer.echo(line)
     if output is not None and not as_json:
         typer.echo(f"Drawn in {output}.")
+    if len(listed) > 1 and not as_json:
+        placed = len(listed) - failed - unsure
+        typer.echo(f"{placed} of {counted(len(listed), 'photo')} placed.")
     if failed:
         raise typer.Exit(2)
     if unsure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -19,13 +20,19 @@ from covis.options import (
     MAP_MAX_SIZE,
     MAP_NEIGHBOURS,
     MAP_OVERLAP,
+    MAP_VIDEO_FRAMES,
 )
 
 if TYPE_CHECKING:
     from covis.sfm.exports import ExportName
     from covis.sfm.options import MapSummary, PairsName
 
-Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, at any depth.")]
+Photos = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PHOTOS", help="A folder of photos and videos, at any depth, or a video."
+    ),
+]
 Out = Annotated[Path, shared.output("MODEL", "The folder of the map.")]
 Pairs = Annotated[
     str,
@@ -90,6 +97,27 @@ RefineKeypoints = Annotated[
         help="Move keypoints to where photos show the same spot: more accurate poses.",
     ),
 ]
+Gps = Annotated[
+    bool,
+    typer.Option(
+        "--gps/--no-gps",
+        help="Turn, scale and move a new model to the GPS positions in EXIF, where these suffice: "
+        "metres to the east, to the north and up.",
+    ),
+]
+VideoFrames = Annotated[
+    int,
+    shared.number(
+        "Of each video at most: sharp ones, whenever the picture has moved by a twentieth. They "
+        "are kept in MODEL/frames."
+    ),
+]
+VideoRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HZ", help="Frames to take a second instead, the sharpest.", show_default=False
+    ),
+]
 Afresh = Annotated[
     bool, shared.flag("--afresh", "Map anew from the matches, though there is a model.")
 ]
@@ -127,6 +155,9 @@ def command(
     refine_cameras: RefineCameras = None,
     mapper: Mapper = "incremental",
     refine_keypoints: RefineKeypoints = True,
+    gps: Gps = True,
+    video_frames: VideoFrames = MAP_VIDEO_FRAMES,
+    video_rate: VideoRate = None,
     afresh: Afresh = False,
     database: Database = None,
     model: Model = None,
@@ -145,8 +176,6 @@ def command(
     were changed, renamed or deleted, or after it was stopped to go on. Needs pycolmap, in covis'
     folder: python -m pip install '.[map]'. Exits with 1 if not all photos could be placed.
     """
-    from covis.images.passed_over import passed_over
-    from covis.images.picture_files import walk_pictures
     from covis.sfm import MapOptions, build_map
     from covis.sfm.map import need_pycolmap
 
@@ -168,6 +197,9 @@ def command(
         refine_cameras=refine_cameras,
         refine_keypoints=refine_keypoints,
         mapper=mapper,
+        gps=gps,
+        video_frames=video_frames,
+        video_rate=video_rate,
         afresh=afresh,
         database=database,
         model=model,
@@ -180,13 +212,21 @@ def command(
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)
     _print(out, summary, _write(out, summary, exports, draw), as_json)
-    told = [passed_over([photos])]
-    for _ in walk_pictures([photos], told.append):
-        pass
-    for line in filter(None, told):
-        typer.echo(f"covis: {line}", err=True)
+    _tell_left_out(photos)
     if summary.registered < summary.photos or summary.failed:
         raise typer.Exit(NOT_SO)
+
+
+def _tell_left_out(photos: Path) -> None:
+    from covis.images.passed_over import passed_over
+    from covis.images.picture_files import walk_pictures
+
+    told = [passed_over([photos], videos=False)]
+    with suppress(ArgumentError):  # Of a folder of videos alone.
+        for _ in walk_pictures([photos], told.append):
+            pass
+    for line in filter(None, told):
+        typer.echo(f"covis: {line}", err=True)
 
 
 def export_kinds(kinds: list[str], camera_model: str = "") -> list[ExportName]:
@@ -264,6 +304,8 @@ def _print(out: Path, summary: MapSummary, written: list[str], as_json: bool) ->
             f"{placed}, {counted(summary.points, 'point')}, reprojection error "
             f"{summary.error:.2f} px, {summary.track_length:.1f} photos a point."
         )
+    if summary.frame():
+        typer.echo(summary.frame())
     stages = ", ".join(f"{k} {took:.1f} s" for k, took in summary.seconds.items() if took >= 0.05)
     typer.echo(
         f"{counted(summary.pairs, 'pair')} matched ({summary.new_pairs:,} now), "

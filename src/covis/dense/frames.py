@@ -16,6 +16,7 @@ import cv2
 from covis.errors import ArgumentError, ImageError
 from covis.images.decode import load_image
 from covis.images.picture_files import pictures_in
+from covis.images.video import open_video
 from covis.options import size_limit
 from covis.types import Image
 
@@ -50,7 +51,7 @@ class Frames:
             return Frames(path, pictures, len(pictures), max_size)
         if not path.is_file():
             raise ArgumentError(f"{path}: no such folder or file; check the path.")
-        count = int(_opened(path).get(cv2.CAP_PROP_FRAME_COUNT))
+        count = int(open_video(path).get(cv2.CAP_PROP_FRAME_COUNT))
         return Frames(path, (), max(count, 0), max_size)
 
     def __iter__(self) -> Iterator[tuple[str, Image]]:
@@ -62,7 +63,7 @@ class Frames:
             for picture in self.pictures:
                 yield picture.stem, load_image(picture, max_size=self.max_size)
             return
-        video, number = _opened(self.path), 0
+        video, number = open_video(self.path), 0
         while (read := video.read())[0]:
             pixels = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
             yield f"{number:05d}", load_image(pixels, max_size=self.max_size)
@@ -90,10 +91,3 @@ def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
         while (item := waiting.popleft().result()) is not end:
             waiting.append(begin())
             yield item
-
-
-def _opened(path: Path) -> cv2.VideoCapture:
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise ImageError(f"{path} is neither a folder of pictures nor a video covis can read.")
-    return video

@@ -22,8 +22,8 @@ VIDEO = frozenset(
 )  # fmt: skip
 
 
-def passed_over(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """A line about raw files and videos in folders, at any depth; "" where there are none."""
+def passed_over(paths: Iterable[str | os.PathLike[str]], *, videos: bool = True) -> str:
+    """A line about raw files in folders, at any depth, and videos; "" where there are none."""
     found: Counter[str] = Counter()
     for path in paths:
         for _, folders, names in os.walk(path):
@@ -37,7 +37,7 @@ def passed_over(paths: Iterable[str | os.PathLike[str]]) -> str:
         (VIDEO, "video", "videos to pictures"),
     ):
         count = sum(found[suffix] for suffix in suffixes)
-        if count:
+        if count and (videos or suffixes is RAW):
             told.append((counted(count, word), convert))
     if not told:
         return ""

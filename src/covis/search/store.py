@@ -51,6 +51,9 @@ RETRIES = 50
 VECTOR_INDEX_FROM = 100_000
 """With more images, Lance's vector index finds the candidates instead of a matrix product."""
 
+LEAST_PROBES = 256
+"""See `probes`."""
+
 CHECKSUM = "checksum"
 
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
@@ -328,8 +331,9 @@ class Store:
 
     def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids and similarities of the pictures most similar to a vector, by Lance's index."""
-        query = {"column": "vector", "q": vector, "k": count, "metric": "dot", "nprobes": 64}
+        query = {"column": "vector", "q": vector, "k": count, "metric": "dot"}
         with reported(self.uri):
+            query["nprobes"] = probes(self.images.count_rows())
             rows = self.images.to_table(
                 columns=["_distance"], nearest={**query, "refine_factor": 4}, with_row_id=True
             )
@@ -431,6 +435,20 @@ def _forget(table: Any) -> None:
     table.cleanup_old_versions(older_than=kept)
 
 
+def _partitions(rows: int) -> int:
+    """Of the vector index, the square root of the rows, as is usual."""
+    return max(1, int(np.sqrt(rows)))
+
+
+def probes(rows: int) -> int:
+    """Partitions of the vector index that a search looks into.
+
+    LEAST_PROBES, and half of them if that is more: global vectors lie in one cloud, and the nearest
+    ones of many are spread over most partitions.
+    """
+    return max(LEAST_PROBES, _partitions(rows) // 2)
+
+
 def _indices(table: Any) -> set[str]:
     return {index.name for index in table.describe_indices()}
 
@@ -441,8 +459,13 @@ def _index_column(table: Any, column: str) -> None:
     if name in _indices(table):
         table.optimize.optimize_indices(index_names=[name])
     elif column == "vector":
-        partitions = max(1, int(np.sqrt(table.count_rows())))
-        table.create_index(column, "IVF_SQ", metric="dot", num_partitions=partitions, name=name)
+        table.create_index(
+            column,
+            "IVF_SQ",
+            metric="dot",
+            num_partitions=_partitions(table.count_rows()),
+            name=name,
+        )
     else:
         table.create_scalar_index(column, "BTREE", name=name)
 

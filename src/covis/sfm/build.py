@@ -24,6 +24,7 @@ from covis.files.run_folder import differences, locked
 from covis.geometry.camera import FISHEYES
 from covis.images.exif import PhotoInfo, read_photo_info
 from covis.images.picture_files import walk_pictures
+from covis.images.video import open_video
 from covis.matching import Matcher
 from covis.messages import counted, not_there
 from covis.options import DEFAULT_FEATURES, DEFAULT_MAX_KEYPOINTS, MAP_MATCHER, MAP_MAX_SIZE
@@ -31,8 +32,16 @@ from covis.search.index import Index
 from covis.search.ingest import file_content
 from covis.search.store import Store
 from covis.sfm.colours import colour_points
-from covis.sfm.database import MIN_INLIERS, Database, photo_sizes
-from covis.sfm.map import Photos, Settings, need_pycolmap, read_model
+from covis.sfm.database import MIN_INLIERS, Database, copy_database
+from covis.sfm.georegistration import Origin, first_origin, register
+from covis.sfm.map import (
+    COLMAP_ERRORS,
+    Photos,
+    Settings,
+    first_line,
+    need_pycolmap,
+    read_model,
+)
 from covis.sfm.mapper import (
     LEAST_PHOTOS,
     Mapping,
@@ -61,6 +70,7 @@ from covis.sfm.refine_keypoints import refine_keypoints
 from covis.sfm.tracks import RADIUS, shared_keypoints
 from covis.sfm.two_view_verification import Verified
 from covis.sfm.unplaced import count_flat, untried
+from covis.sfm.video_frames import FRAMES, drop_frames, find_videos, take_frames
 
 if TYPE_CHECKING:
     import pycolmap
@@ -84,7 +94,8 @@ def build_map(
 ) -> MapSummary:
     """Make the map in the folder `out`, or bring it up to date, from the photos in a folder.
 
-    photos: at any depth. Photos that are not in the map yet are added to it; those of before whose
+    photos: at any depth; or a video file. Frames of videos are taken as `MapOptions` has it, and
+    kept in `out`/frames. Photos that are not in the map yet are added to it; those of before whose
     files are gone are dropped, those whose files changed are made anew, renamed ones stay what
     they are. options: see `MapOptions`. report: called as each stage goes on.
 
@@ -95,7 +106,9 @@ def build_map(
     need_pycolmap()
     options, photos, folder = options or MapOptions(), Path(photos), Path(out)
     if not photos.is_dir():
-        raise ArgumentError(not_there(photos, "folder of photos"))
+        if not photos.is_file():
+            raise ArgumentError(not_there(photos, "folder of photos"))
+        open_video(photos).release()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -109,16 +122,24 @@ class _Build:
         self, photos: Path, folder: Path, options: MapOptions, report: Report | None
     ) -> None:
         self._given, self._folder, self._options = photos, folder, options
+        self._frames = folder / FRAMES
+        if photos.is_file():
+            self._given = self._frames
+        self._source = photos
+        """A folder, or a video."""
         self._report = report or (lambda stage, done, total: None)
         self._summary = MapSummary()
+        self._unread: dict[str, str] = {}
+        """Videos, and why."""
         self._record = PhotoRecord.read(folder)
         self._unmapped = folder / "unmapped"
         """A file that is there while matches wait to be mapped."""
 
     def run(self) -> MapSummary:
         check_camera(self._options.camera_model, self._options.camera_params)
+        settings = self._same_settings()
         files = self._files()
-        self._settings = self._same_settings(files)
+        self._settings = self._moved(settings, files)
         self._clear_up()
         names = {os.path.relpath(path, self._root).replace(os.sep, "/"): path for path in files}
         self._check_given(names)
@@ -157,16 +178,45 @@ class _Build:
         apart = [self._folder, *([masks.resolve()] if isinstance(masks, Path) else [])]
         if before is not None and before.masks:
             apart.append(Path(before.masks))
-        files = [
-            path
-            for path in walk_pictures([self._given])
-            if not any(Path(path).is_relative_to(other) for other in apart)
-        ]
+        videos = find_videos(self._source, apart)
+        files = [*self._pictures(apart, bool(videos)), *self._video_frames(videos)]
         if not files:
-            raise ArgumentError(f"{self._given}: no pictures in it.")
+            raise ArgumentError(f"{self._source}: no pictures in it.")
         return files
 
-    def _same_settings(self, files: Sequence[str]) -> Settings:
+    def _pictures(self, apart: Sequence[Path], may_be_none: bool) -> list[str]:
+        """Those in the given folder that lie in none of others."""
+        if not self._source.is_dir():
+            return []
+        try:
+            found = walk_pictures([self._source])
+        except ArgumentError:
+            if may_be_none:
+                return []
+            raise
+        return [path for path in found if not any(Path(path).is_relative_to(o) for o in apart)]
+
+    def _video_frames(self, videos: Sequence[Path]) -> list[str]:
+        """Pictures of videos, made where they are not there; those of videos that are gone go."""
+        drop_frames(self._frames)
+        options, files = self._options, []
+        for video in videos:
+            try:
+                taken = take_frames(
+                    video,
+                    self._frames,
+                    options.video_frames,
+                    options.video_rate,
+                    lambda done, total: self._report("frames", done, total),
+                )
+            except ImageError as error:
+                self._unread[str(video)] = str(error)
+                continue
+            self._summary.videos[video.name] = len(taken)
+            files += [str(path) for path in taken]
+        return files
+
+    def _same_settings(self) -> Settings:
         """Those of the map, made if there are none. Raises ArgumentError for other ones."""
         options, before = self._options, Settings.find(self._folder)
         asked: dict[str, Any] = {
@@ -181,7 +231,8 @@ class _Build:
         if "max_size" in asked:
             asked["max_size"] = asked["max_size"] or None
         if before is None:
-            if any(PARTIAL not in path.name for path in self._folder.iterdir()):
+            mine = (path.name == FRAMES or PARTIAL in path.name for path in self._folder.iterdir())
+            if not all(mine):
                 raise ArgumentError(f"{self._folder} holds other things; name a new folder.")
             settings = replace(
                 Settings(
@@ -203,7 +254,7 @@ class _Build:
                 f"{self._folder} was made with other settings ({'; '.join(found)}). Name "
                 "another folder, or leave them out."
             )
-        return self._moved(before, files)
+        return before
 
     def _clear_up(self) -> None:
         """After a killed run: what it had moved aside comes back, what it began goes."""
@@ -259,7 +310,7 @@ class _Build:
             self._report("features", done, len(files))
 
         added = index.add(files, report=tell, engine=options.engine, address=options.address)
-        self._summary.failed = added.failed
+        self._summary.failed = {**added.failed, **self._unread}
         index.remove(missing=True)
         kept = set(index.store.column(index.store.files, "path"))
         times = {**self._record.times, **times}
@@ -283,7 +334,8 @@ class _Build:
             sizes = {name: (camera.width, camera.height) for name, camera in cameras.items()}
             self._check_fits(Path(options.model), sizes, files)
         elif options.database is not None and not self._database.exists():
-            self._check_fits(Path(options.database), photo_sizes(Path(options.database)), files)
+            given, partial = Path(options.database), self._database.with_suffix(PARTIAL)
+            self._check_fits(given, copy_database(given, partial), files)
 
     def _find_masks(self, files: dict[str, str]) -> dict[str, Path]:
         """The masks of the photos by name. files: by name."""
@@ -295,16 +347,22 @@ class _Build:
         return found
 
     def _import(self, files: dict[str, str]) -> None:
-        """Take over the given database, where there is none yet. files: by name."""
+        """Take over the copy of the given database, where there is none yet. files: by name."""
         given = self._options.database
         if given is None or self._database.exists():
             return
         partial = self._database.with_suffix(PARTIAL)
-        shutil.copyfile(given, partial)
-        with Database(partial) as copied:
-            copied.clear_features()
-            copied.add_missing_rigs()
-            copied.update([name for name in copied.images if name not in files], {})
+        try:
+            with Database(partial) as copied:
+                copied.clear_features()
+                copied.add_missing_rigs()
+                copied.update([name for name in copied.images if name not in files], {})
+                copied.check_priors()
+        except (*COLMAP_ERRORS, CovisError) as error:
+            raise ArgumentError(
+                f"{given}: a damaged COLMAP database ({first_line(error)}); take it from a copy, "
+                "or map without it."
+            ) from None
         partial.rename(self._database)
 
     def _check_fits(
@@ -337,7 +395,11 @@ class _Build:
         }
         changes = find_changes(contents, photos.contents)
         database.update([*changes.gone, *changes.changed], changes.renamed)
-        update_models(self._folder / "sparse", database.images)
+        if not self._options.afresh:  # Else they are made anew, and may be damaged.
+            try:
+                update_models(self._folder / "sparse", database.images)
+            except ArgumentError as error:
+                raise ArgumentError(f"{error} Or map anew: --afresh.") from None
         failed = self._failed_names()
         self._summary.gone = [name for name in changes.gone if name not in failed]
         self._summary.changed, self._summary.renamed = changes.changed, changes.renamed
@@ -354,6 +416,9 @@ class _Build:
             name: info.ignored
             for name, info in zip(photos.names, infos, strict=True)
             if info.ignored
+        }
+        self._places = {
+            name: info.place for name, info in zip(photos.names, infos, strict=True) if info.place
         }
         self._summary.fisheye_unknown = (
             options.camera_params is None
@@ -381,6 +446,7 @@ class _Build:
                     cameras[group] = database.add_camera(camera)
                 if name not in database.images:
                     database.add_photo(name, cameras[group])
+                    database.write_place(name, info.place)
                 if not database.has_keypoints(name) and not self._settings.semi_dense:
                     (features,) = photos.features([name])
                     database.write_keypoints(name, map_keypoints(photos, name, features))
@@ -513,9 +579,26 @@ class _Build:
                 colour_points(
                     model, Path(self._settings.photos), self._settings.max_size, options.threads
                 )
+        self._register(models, new=not before)
         write_models(models, sparse)
         self._unmapped.unlink(missing_ok=True)
         return models
+
+    def _register(self, models: Sequence[pycolmap.Reconstruction], *, new: bool) -> None:
+        """Move models to GPS positions, those of before where they were so moved already."""
+        before = None if new else Origin.find(self._folder)
+        if not self._places or not self._options.gps or self._known or not (new or before):
+            if new:
+                (self._folder / "gps.json").unlink(missing_ok=True)
+            return
+        found = [
+            register(model, self._places, before or first_origin(self._places)) for model in models
+        ]
+        if found and isinstance(found[0], Origin):
+            found[0].save(self._folder)
+        elif new:
+            (self._folder / "gps.json").unlink(missing_ok=True)
+            self._summary.gps_note = str(found[0]) if found else ""
 
     def _anew(self) -> bool:
         """Whether matches wait to be mapped, and none of before are left."""
@@ -586,6 +669,10 @@ class _Build:
             every_pair = summary.pairs >= math.comb(len(photos), 2)
             summary.untried = untried(self._settings, every_pair)
         if models:
+            origin = Origin.find(self._folder)
+            if origin is not None:
+                summary.origin = origin.latitude, origin.longitude, origin.altitude
+                summary.gps, summary.gps_error = origin.photos, origin.error
             largest = models[0]
             summary.registered, summary.points = largest.num_reg_images(), largest.num_points3D()
             summary.error = largest.compute_mean_reprojection_error()

@@ -3,6 +3,8 @@ writes them. What belongs together is written whole or not at all, also where it
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
@@ -13,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, CovisError
+from covis.images.exif import Place
 from covis.messages import not_there
 from covis.sfm.map import COLMAP_ERRORS, need_pycolmap
+from covis.sfm.mapper import quiet
 from covis.sfm.two_view_verification import Verified
 from covis.types import FloatArray, Matrix
 
@@ -42,7 +46,8 @@ class Database:
             raise CovisError(f"{path}: not a COLMAP database ({reason[:200]}).") from None
 
     def _open(self) -> None:
-        self._rows = self._colmap.Database.open(str(self.path))
+        with quiet(self._colmap):
+            self._rows = self._colmap.Database.open(str(self.path))
         found = self._rows.read_all_images()
         self.images: dict[str, int] = {image.name: image.image_id for image in found}
         self._cameras: dict[str, int] = {image.name: image.camera_id for image in found}
@@ -116,6 +121,10 @@ class Database:
                 if image.image_id not in framed:
                     self._add_frame(image)
 
+    def check_priors(self) -> None:
+        """Raise what pycolmap does where the priors of poses are damaged: mappers read them."""
+        self._rows.read_all_pose_priors()
+
     def update(self, removed: Collection[str], renamed: Mapping[str, str]) -> None:
         """Remove photos with all that was made of them, then rename others; all or nothing.
 
@@ -140,6 +149,19 @@ class Database:
                     [(name(new), self.images[old]) for old, new in renamed.items()],
                 )
         self._open()
+
+    def write_place(self, name: str, place: Place | None) -> None:
+        """Where GPS says that a new photo was taken, as COLMAP's prior; only with an altitude."""
+        if place is None or place[2] is None:
+            return
+        image, colmap = self._rows.read_image(self.images[name]), self._colmap
+        system = colmap.PosePriorCoordinateSystem.WGS84
+        prior = colmap.PosePrior(
+            corr_data_id=image.data_id,
+            position=np.array(place, np.float64),
+            coordinate_system=system,
+        )
+        self._rows.write_pose_prior(prior)
 
     def has_keypoints(self, name: str) -> bool:
         """Whether any were written for a photo, were it none."""
@@ -243,22 +265,57 @@ class Database:
         return geometry
 
 
-def photo_sizes(path: Path) -> dict[str, tuple[int, int]]:
-    """(width, height) of a database's photos, as their cameras have it, by name.
+def copy_database(given: Path, copy: Path) -> dict[str, tuple[int, int]]:
+    """Copy a database; returns (width, height) of its photos by name, as their cameras have it.
 
-    Nothing is written beside it. Raises ArgumentError where there is no database.
+    With what COLMAP has written last, which lies beside it while it is open, or was killed.
+    Nothing is written to the given one. Raises ArgumentError where there is no database, or
+    photos and cameras in it are damaged.
     """
-    if not path.is_file():
-        raise ArgumentError(not_there(path, "database"))
+    if not given.is_file():
+        raise ArgumentError(not_there(given, "database"))
+    copied = {f"{given}{end}": copy.with_name(f"{copy.name}{end}") for end in ("", "-wal")}
     try:
-        address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(address, uri=True)) as rows:
-            found = rows.execute(
-                "SELECT name, width, height FROM images JOIN cameras USING (camera_id)"
-            ).fetchall()
-    except sqlite3.Error as error:
-        raise ArgumentError(f"{path}: not a COLMAP database ({error}).") from None
-    return {name: (width, height) for name, width, height in found}
+        for source, to in copied.items():
+            if os.path.exists(source):
+                shutil.copyfile(source, to)
+        with closing(sqlite3.connect(f"{copy.absolute().as_uri()}?mode=rw", uri=True)) as rows:
+            return _photo_sizes(rows)
+    except (sqlite3.Error, OSError, ValueError) as error:
+        for to in copied.values():
+            to.unlink(missing_ok=True)
+        raise ArgumentError(f"{given}: no COLMAP database, or a damaged one ({error}).") from None
+
+
+def _photo_sizes(rows: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    """See `copy_database`. Raises ValueError, or sqlite3's errors."""
+    import pycolmap as colmap
+
+    sizes = {}
+    for camera, kind, width, height, params in rows.execute(
+        "SELECT camera_id, model, width, height, params FROM cameras"
+    ):
+        try:
+            values = np.frombuffer(params, np.float64)
+            made = colmap.Camera(
+                model=colmap.CameraModelId(kind), width=width, height=height, params=values
+            )
+            whole = made.verify_params() and np.isfinite(values).all() and min(width, height) > 0
+            if whole and made.model_name != "EQUIRECTANGULAR":
+                whole = made.mean_focal_length() > 0
+        except (TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise ValueError(f"its camera {camera} is damaged")
+        sizes[camera] = (width, height)
+    found = {}
+    for name, camera in rows.execute("SELECT name, camera_id FROM images"):
+        if not isinstance(name, str):
+            raise ValueError(f"a name in it, {name!r}, is no text")
+        if camera not in sizes:
+            raise ValueError(f"its photo {name} has no camera")
+        found[name] = sizes[camera]
+    return found
 
 
 def _delete_images(rows: sqlite3.Connection, gone: Mapping[int, int], sensor_type: int) -> None:

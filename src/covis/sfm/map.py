@@ -36,6 +36,7 @@ from covis.geometry.camera import CalibratedCamera
 from covis.messages import extra
 from covis.search.index import Index
 from covis.search.store import fixed, reported
+from covis.sfm.model_files import check_binary_model
 from covis.types import Features, FloatArray
 
 if TYPE_CHECKING:
@@ -284,11 +285,17 @@ def calibrated(camera: pycolmap.Camera) -> CalibratedCamera:
 
 
 def read_model(folder: Path) -> pycolmap.Reconstruction:
-    """COLMAP's model in a folder, binary or text. Raises ArgumentError where there is none."""
+    """COLMAP's model in a folder, binary or text. Raises ArgumentError where there is none, or a
+    damaged one."""
+    colmap = need_pycolmap()
     try:
-        model = need_pycolmap().Reconstruction(str(folder))
+        check_binary_model(folder)
+        model = colmap.Reconstruction(str(folder))
     except COLMAP_ERRORS as error:
-        raise ArgumentError(f"{folder}: not a COLMAP model ({_line(error)}).") from None
+        raise ArgumentError(
+            f"{folder}: no COLMAP model, or a damaged one ({first_line(error)}); take it from a "
+            "copy, or write it again."
+        ) from None
     if not (folder / "images.bin").exists():
         for number, name in _names_in_text(folder / "images.txt"):
             if number in model.images:
@@ -314,5 +321,6 @@ def need_pycolmap() -> ModuleType:
     return pycolmap
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what pycolmap says."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

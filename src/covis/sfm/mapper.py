@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from covis.errors import CovisError
 from covis.files.atomic import PARTIAL
 from covis.options import thread_count
-from covis.sfm.map import COLMAP_ERRORS, need_pycolmap, read_model
+from covis.sfm.map import COLMAP_ERRORS, first_line, need_pycolmap, read_model
+from covis.sfm.model_files import check_binary_model
 
 if TYPE_CHECKING:
     import pycolmap
@@ -90,7 +91,7 @@ def run_mapper(
                 if extended is not None and not options.fixed:
                     _put_back(colmap, found, colmap.Reconstruction(str(extended)))
         except (RuntimeError, ValueError) as error:
-            raise CovisError(f"{database}: the mapper failed ({_line(error)}).") from error
+            raise CovisError(f"{database}: the mapper failed ({first_line(error)}).") from error
     return largest_first(found.values())
 
 
@@ -149,7 +150,9 @@ def triangulate(
             settings = incremental_options(colmap, options)
             return colmap.triangulate_points(known, database, photos, work, True, settings)
         except COLMAP_ERRORS as error:
-            raise CovisError(f"{poses}: this model cannot be extended ({_line(error)}).") from error
+            raise CovisError(
+                f"{poses}: this model cannot be extended ({first_line(error)})."
+            ) from error
 
 
 def _put_back(
@@ -222,8 +225,8 @@ def write_models(models: list[pycolmap.Reconstruction], sparse: Path) -> None:
             fresh.rename(sparse)
     except COLMAP_ERRORS as error:
         raise CovisError(
-            f"{sparse}: the models cannot be written ({_line(error)}); is the disk full? Those of "
-            "before are as they were."
+            f"{sparse}: the models cannot be written ({first_line(error)}); is the disk full? "
+            "Those of before are as they were."
         ) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -254,6 +257,7 @@ def _write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    check_binary_model(folder)
     with quiet(need_pycolmap()):
         again = need_pycolmap().Reconstruction(str(folder))
     if _counts(again) != _counts(model):
@@ -344,7 +348,3 @@ class _Counted:
             self._count += more
         if self._report is not None:
             self._report(self._count)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -15,6 +15,7 @@ from covis.options import (
     MAP_DISTANCE,
     MAP_NEIGHBOURS,
     MAP_OVERLAP,
+    MAP_VIDEO_FRAMES,
     EngineKind,
     Options,
     choice,
@@ -50,6 +51,10 @@ class MapOptions(Options):
     refine_cameras: whether the mapper adjusts cameras; None for yes unless there are params.
     refine_keypoints: whether keypoints are moved to where photos show the same spot, see
         `covis.sfm.refine_keypoints`.
+    gps: whether a new model is turned, scaled and moved to the GPS positions in EXIF: its axes are
+        then metres to the east, to the north and up.
+    video_frames: of each video at most, sharp ones, taken whenever the picture has moved by a
+        twentieth of its longer side. video_rate: taken so many a second instead.
     mapper: pycolmap's incremental or global one. afresh: map from the matches anew, though there
         is a model already.
     database, model: an existing COLMAP database or model to start a new map from: of the first
@@ -75,6 +80,9 @@ class MapOptions(Options):
     camera_params: Sequence[float] | None = None
     refine_cameras: bool | None = None
     refine_keypoints: bool = True
+    gps: bool = True
+    video_frames: int = MAP_VIDEO_FRAMES
+    video_rate: float | None = None
     mapper: MapperName = "incremental"
     afresh: bool = False
     database: str | os.PathLike[str] | None = None
@@ -88,6 +96,8 @@ class MapOptions(Options):
         pairs = self.pairs
         if not isinstance(pairs, Path):
             pairs = choice("pairs", pairs, get_args(PairsName))
+        if self.video_rate is not None and not number("video_rate", self.video_rate) > 0:
+            raise ArgumentError(f"video_rate must be positive, but is {self.video_rate}.")
         if number("distance", self.distance) < 0:
             raise ArgumentError(f"distance must not be negative, but is {self.distance} m.")
         return {
@@ -106,6 +116,9 @@ class MapOptions(Options):
             and tuple(number("camera_params", each) for each in self.camera_params),
             "refine_cameras": optional(flag, "refine_cameras", self.refine_cameras),
             "refine_keypoints": flag("refine_keypoints", self.refine_keypoints),
+            "gps": flag("gps", self.gps),
+            "video_frames": whole_number("video_frames", self.video_frames, 1),
+            "video_rate": optional(number, "video_rate", self.video_rate),
             "mapper": choice("mapper", self.mapper, get_args(MapperName)),
             "afresh": flag("afresh", self.afresh),
             "database": _folder("database", self.database),
@@ -139,6 +152,11 @@ class MapSummary:
     left_out: photos of the database or model to start from that are not in the folder.
     fisheye_unknown: whether the cameras are fisheyes of which nothing is known.
     focal_ignored: photos with a focal length in EXIF that cannot be used, and why.
+    videos: how many frames were taken of each.
+    origin: where the model's axes begin, in metres to the east, north and up from there: latitude,
+    longitude, altitude; None where they are COLMAP's own. gps: photos whose GPS positions say so;
+    gps_error: their median distance from these, in metres. gps_note: why there is no origin,
+    though photos have GPS positions.
     seconds: by stage.
     """
 
@@ -166,11 +184,26 @@ class MapSummary:
     left_out: list[str] = field(default_factory=list)
     focal_ignored: dict[str, str] = field(default_factory=dict)
     fisheye_unknown: bool = False
+    videos: dict[str, int] = field(default_factory=dict)
+    origin: tuple[float, float, float] | None = None
+    gps: int = 0
+    gps_error: float = 0.0
+    gps_note: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def frame(self) -> str:
+        """What the model's axes are, a line; "" where they are COLMAP's own."""
+        if self.origin is None:
+            return self.gps_note and f"Axes and scale are arbitrary: {self.gps_note}."
+        latitude, longitude, altitude = self.origin
+        return (
+            f"In metres to the east, north and up from {latitude:.6f}, {longitude:.6f}, "
+            f"{altitude:.1f} m; GPS of {counted(self.gps, 'photo')}, {self.gps_error:.2g} m off."
+        )
+
     def changes(self) -> list[str]:
-        """What became of photos of before, and of masks, a line each."""
-        lines = []
+        """What became of videos, of photos of before, and of masks, a line each."""
+        lines = [f"{name}: {counted(n, 'frame')} taken." for name, n in self.videos.items()]
         if self.gone:
             lines.append(f"{counted(len(self.gone), 'photo')} gone, dropped: {some(self.gone)}.")
         if self.changed:

@@ -12,9 +12,9 @@ from covis.evaluation.metrics.localisation import (
     aligned_position_errors,
     chained_poses,
     localisation_errors,
-    umeyama,
 )
 from covis.geometry.pose import Pose
+from covis.geometry.similarity import umeyama
 
 
 def looking(degrees, position):

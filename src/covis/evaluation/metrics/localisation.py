@@ -15,6 +15,7 @@ import numpy as np
 from covis.errors import ArgumentError
 from covis.evaluation.metrics.pose import rotation_error
 from covis.geometry.pose import Pose
+from covis.geometry.similarity import umeyama
 from covis.types import Matrix
 
 
@@ -68,45 +69,6 @@ def localisation_errors(
         position.append(float(np.linalg.norm(found.position - true.position)))
         rotation.append(rotation_error(found.rotation, true.rotation))
     return LocalisationResult(tuple(truth), np.array(position), np.array(rotation))
-
-
-@dataclass(frozen=True, eq=False)
-class Similarity:
-    """x -> scale * rotation @ x + shift, from one world to another."""
-
-    scale: float
-    rotation: Matrix
-    shift: Matrix
-
-    def points(self, points: Matrix) -> Matrix:
-        """(N, 3) -> (N, 3)."""
-        moved: Matrix = self.scale * points @ self.rotation.T + self.shift
-        return moved
-
-    def pose(self, pose: Pose) -> Pose:
-        """The same camera in the other world."""
-        rotation = pose.rotation @ self.rotation.T
-        position = self.points(pose.position[None])[0]
-        return Pose(rotation, -rotation @ position)
-
-
-def umeyama(source: Matrix, target: Matrix) -> Similarity:
-    """The similarity that takes points (N, 3) nearest to others, least squares (Umeyama, 1991).
-
-    Raises ArgumentError for fewer than three points, or for points on one line: they leave the
-    rotation undetermined.
-    """
-    if source.shape != target.shape or source.shape[1:] != (3,):
-        raise ArgumentError(f"two times (N, 3) points are aligned, not {source.shape}.")
-    middle, aim = source.mean(axis=0), target.mean(axis=0)
-    from_middle, from_aim = source - middle, target - aim
-    u, values, v = np.linalg.svd(from_aim.T @ from_middle)
-    if len(source) < 3 or not values[1] > 1e-9 * values[0]:
-        raise ArgumentError("to align, at least three points that are not on one line are needed.")
-    mirror = np.array([1, 1, np.linalg.det(u) * np.linalg.det(v)])
-    rotation = u * mirror @ v
-    scale = float((values * mirror).sum() / (from_middle**2).sum())
-    return Similarity(scale, rotation, aim - scale * rotation @ middle)
 
 
 def aligned_position_errors(
