@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 GeometryKind = Literal["homography", "fundamental", "essential", "none"]
 Rotate = Literal["none", "auto"]
+WarpKind = Literal["auto", "homography", "smooth"]
 
 DEFAULT_FEATURES = "xfeat"
 DEFAULT_MATCHER = "auto"

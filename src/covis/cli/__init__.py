@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from covis import __version__
 from covis.cli import (
     add,
+    align,
     demo,
     dense,
     doctor,
@@ -109,6 +110,7 @@ def _main(
 
 
 app.command("match")(match.command)
+app.command("align")(align.command)
 app.command("match-many")(match_many.command)
 app.command("add")(add.command)
 app.command("search")(search.command)

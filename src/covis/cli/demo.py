@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
-from covis.cli.match import describe
 from covis.cli.outputs import check_drawing
 from covis.errors import CovisError
+from covis.messages import described_matches
 
 if TYPE_CHECKING:
     from covis.demo import DemoPair
@@ -51,7 +51,7 @@ def command(
         pair.image0, pair.image1, features=features, matcher=matcher, seed=seed, threads=threads
     )
     found.draw(pair.image0, pair.image1, output)
-    for line in describe(found):
+    for line in described_matches(found):
         typer.echo(line)
     inliers = found.inliers
     right = right_matches(found, pair)
