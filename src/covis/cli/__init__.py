@@ -32,6 +32,7 @@ from covis.cli import (
     search,
     train,
     verify,
+    web,
     weights,
 )
 from covis.cli.commands import App
@@ -120,6 +121,7 @@ app.command("info")(info.command)
 app.command("verify")(verify.command)
 app.command("map")(map.command)
 app.command("locate")(locate.command)
+app.command("web")(web.command)
 app.command("demo")(demo.command)
 app.command("eval")(eval.command)
 app.command("reproduce")(reproduce.command)

@@ -40,9 +40,9 @@ def warp_onto(image1: Image, alignment: Alignment, size: Size | None = None) -> 
         places = alignment.to_image1(np.column_stack([x.ravel(), y.ravel()]) * scale0) * scale1
         inside = ((places >= 0) & (places <= (columns1, rows1))).all(axis=1)
         at = np.where(inside[:, None], places - 0.5, -1).astype(np.float32)
-        at = at.reshape(below - top, width, 2)
+        x1, y1 = at.T.reshape(2, below - top, width)
         border = cv2.BORDER_REPLICATE
-        seen = cv2.remap(image1.pixels, at, None, cv2.INTER_LINEAR, borderMode=border)
+        seen = cv2.remap(image1.pixels, x1, y1, cv2.INTER_LINEAR, borderMode=border)
         opaque = (inside.reshape(below - top, width) & (shown[top:below] > 0)).astype(np.uint8)
         warped[top:below, :, :3] = seen * opaque[:, :, None]
         warped[top:below, :, 3] = 255 * opaque

@@ -130,10 +130,11 @@ def estimate_alignment(
         found = estimate_geometry(p0, p1, "homography", size0=size0, size1=size1, seed=seed).matrix
         if found is None:
             # A scene with depth may have no plane that chance would not bring as well.
-            found = cv2.findHomography(p0, p1, cv2.LMEDS)[0]
+            median = cv2.findHomography(p0, p1, cv2.LMEDS)[0]
+            found = None if median is None else np.asarray(median, np.float64)
         if found is None or abs(np.linalg.det(found)) < 1e-12:
             raise CovisError("no homography is near the matches: the pictures cannot be aligned.")
-        return np.asarray(found, np.float64)
+        return found
 
     h_1from0 = homography(points0, points1)
     folds = np.arange(len(points0)) % FOLDS
@@ -249,5 +250,6 @@ def _covered(
     if smooth:
         hull = cv2.convexHull(points0.astype(np.float32))[:, 0].astype(np.float64)
         return clipped(hull, whole)
-    border = _mapped(np.linalg.inv(h_1from0), corners((0.0, 0.0, float(size1[0]), float(size1[1]))))
+    back = np.asarray(np.linalg.inv(h_1from0), np.float64)
+    border = _mapped(back, corners((0.0, 0.0, float(size1[0]), float(size1[1]))))
     return clipped(border if np.isfinite(border).all() else corners(whole), whole)
