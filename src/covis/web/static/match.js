@@ -109,8 +109,8 @@ function shown(job, answer) {
     body.replaceChildren(make());
   } }, name));
   const file = (name, words) => h("a", { class: "button small", href: `/api/match/${job}/${name}`, download: name }, words);
-  const made = h("div", {}, verdict(answer), h("div", { class: "row" }, h("div", { class: "tabs grow" }, tabs),
-    file("drawing.png", "Drawing"), file("matches.json", "JSON"), file("warped.png", "Warped picture")),
+  const made = h("div", {}, verdict(answer), h("div", { class: "row views" }, h("div", { class: "tabs grow" }, tabs),
+    h("div", { class: "row" }, file("drawing.png", "Drawing"), file("matches.json", "JSON"), file("warped.png", "Warped picture"))),
     body, h("details", {}, h("summary", {}, "What was done"), answer.lines.map((line) => h("p", { class: "small" }, line))));
   tabs[0].click();
   return made;
