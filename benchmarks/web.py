@@ -10,7 +10,7 @@ made. The server's memory, resident and at its highest, is printed after each pa
     start    seconds from the command to a page that can be used
     match    two photos: from the click to the lines, against `covis match`, targets: 1.3 times
     search   from the click to the first results, and to the last
-    clients  --searches searches by 8 clients at once: answers lost or other, memory before and after
+    clients  --searches searches by 8 clients at once: answers lost or other, memory
 """
 
 from __future__ import annotations

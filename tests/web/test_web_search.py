@@ -97,5 +97,9 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
         assert "region" in wrong["error"]
         again = server.job(server.said("/api/stores/store1/add", {"folder": "folder0"}))
         assert "0 added, 6 unchanged" in again["answer"]["text"]
+        # It ends well in the middle of work, and nothing of its own is left.
+        server.said("/api/stores/store1/verify", {})
+        server.said("/api/search", {"store": "store1", "image": query})
     finally:
-        server.stop()
+        assert server.stop() == 0
+    assert not list(server.temporary.iterdir())

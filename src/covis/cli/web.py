@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,5 +63,6 @@ def command(
             with suppress(webbrowser.Error):
                 webbrowser.open(door.url)
 
-    with suppress(KeyboardInterrupt):
-        serve(given or [], host=host, port=port, opened=opened)
+    if not serve(given or [], host=host, port=port, opened=opened):
+        sys.stdout.flush()
+        os._exit(0)  # What is written is safe at any moment, as in a kill.

@@ -25,6 +25,8 @@ WORKERS: dict[Kind, int] = {"quick": 2, "long": 1}
 """How many of each are worked on at a time: adding photos does not hold up a match."""
 WAITING = 16
 """So many may wait; more are refused."""
+PATIENCE = 1.0
+"""Seconds that work is given to end when all ends."""
 KEPT = 40
 """Finished jobs that are remembered."""
 
@@ -140,9 +142,13 @@ class Jobs:
         self._queues: dict[Kind, queue.SimpleQueue[tuple[Job, Work] | None]] = {
             kind: queue.SimpleQueue() for kind in WORKERS
         }
-        for kind, count in WORKERS.items():
-            for _ in range(count):
-                threading.Thread(target=self._work, args=(kind,), daemon=True).start()
+        self._workers = [
+            threading.Thread(target=self._work, args=(kind,), daemon=True)
+            for kind, count in WORKERS.items()
+            for _ in range(count)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     def start(self, work: Work, kind: Kind = "quick") -> Job:
         """Queue work. Raises BusyError where too much waits already."""
@@ -162,14 +168,18 @@ class Jobs:
         """A job by its id; None for one that there never was, or that is forgotten."""
         return self._jobs.get(name)
 
-    def close(self) -> None:
-        """Cancel all of it; what runs ends at its next report."""
+    def close(self) -> bool:
+        """Cancel all of it; what runs ends at its next report. Whether all has ended."""
         with self._lock:
             for job in self._jobs.values():
                 job.cancel()
         for kind, count in WORKERS.items():
             for _ in range(count):
                 self._queues[kind].put(None)
+        until = time.monotonic() + PATIENCE
+        for worker in self._workers:
+            worker.join(max(0.0, until - time.monotonic()))
+        return not any(worker.is_alive() for worker in self._workers)
 
     def _work(self, kind: Kind) -> None:
         while (item := self._queues[kind].get()) is not None:

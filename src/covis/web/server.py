@@ -86,8 +86,9 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     opened: Callable[[Door], None] = lambda _: None,
-) -> None:
-    """Serve the page until SIGINT or SIGTERM.
+) -> bool:
+    """Serve the page until SIGINT or SIGTERM. Returns whether all work has ended: threads that are
+    still at it would abort a process that ends in the usual way.
 
     given: stores, folders and pictures. host: an address of this machine to listen on. port: None
     for `PORT` or the next that is free. opened: called with the address once it answers.
@@ -99,7 +100,6 @@ def serve(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="covis-web-"))
         access = Access(Path(folder))
         site = Site(access, Sources(given, access), Jobs(), Shrunk())
-        stack.callback(site.jobs.close)
         bound = stack.enter_context(_bound(host, port))
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         door = Door(host, bound.getsockname()[1], token)
@@ -111,8 +111,11 @@ def serve(
         server = uvicorn.Server(settings)
         bound.listen(128)  # From here on who asks waits, and is answered.
         opened(door)
-        threading.Thread(target=_warm, daemon=True).start()
-        server.run(sockets=[bound])
+        warming = threading.Thread(target=_warm, daemon=True)
+        warming.start()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[bound])
+        return site.jobs.close() and not warming.is_alive()
 
 
 def _bound(host: str, port: int | None) -> socket.socket:
