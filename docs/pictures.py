@@ -112,12 +112,17 @@ def web(folder: Path, output: str) -> None:
             assert server.stdout is not None
             url = re.findall(r"http://\S+", server.stdout.readline())[0]
             one, other = asked(f"{url}api/demo", {})
-            job = asked(f"{url}api/match", {"image0": one["id"], "image1": other["id"]})["job"]
+            given = {"image0": one["id"], "image1": other["id"], "matcher": "nearest"}
+            job = asked(f"{url}api/match", given)["job"]
             while asked(f"{url}api/jobs/{job}")["state"] in ("waiting", "running"):
                 time.sleep(0.2)
             shot = folder / "web.png"
             browse = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars"]
-            browse += ["--window-size=1180,1120", "--timeout=8000", f"--screenshot={shot}"]
+            browse += [
+                "--window-size=1180,1190",
+                "--virtual-time-budget=30000",
+                f"--screenshot={shot}",
+            ]
             subprocess.run([*browse, f"{url}#/match/{job}"], check=True, capture_output=True)
         finally:
             server.terminate()

@@ -89,7 +89,9 @@ def test_a_cancelled_job_ends_at_its_next_report(jobs):
 def test_long_work_does_not_hold_up_the_quick(jobs):
     go = threading.Event()
     long = [jobs.start(lambda _: go.wait(10), "long") for _ in range(3)]
+    match = jobs.start(lambda _: go.wait(10), "match")
     assert over(jobs.start(lambda _: "quick")).answer == "quick"
+    assert not match.over
     assert sorted(job.state for job in long) == ["running", "waiting", "waiting"]
     long[2].cancel()
     go.set()

@@ -62,6 +62,7 @@ def test_two_pictures_are_matched_looked_at_and_laid_onto_each_other(browser, se
     assert "#/match/" in browser.current_url
     browser.refresh()
     assert page.one("[data-verdict]").get_attribute("data-verdict") == "same"
+    assert page.one("select[name=matcher]").get_attribute("value") == "nearest"
 
     page.press("Laid onto each other")
     above = page.one(".laid .top")

@@ -203,7 +203,7 @@ def test_questions_that_make_no_sense_are_refused(server):
     some = server.said("/api/pictures?source=folder0")["pictures"][0]["id"]
     for wrong in (
         {"features": "/tmp"}, {"matcher": "../x"}, {"geometry": "affine"}, {"max_keypoints": 10**9},
-        {"max_keypoints": True}, {"rotate": "yes"},
+        {"max_keypoints": True}, {"rotate": "yes"}, {"max_keypoints": 5000},
     ):  # fmt: skip
         status, _, content = server.ask("/api/match", {"image0": some, "image1": some, **wrong})
         assert status == 400, wrong

@@ -18,16 +18,17 @@ from typing import Any, Literal
 
 from covis.errors import CovisError
 
-Kind = Literal["quick", "long"]
+Kind = Literal["match", "search", "long"]
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 OVER = frozenset(("done", "failed", "cancelled"))
-WORKERS: dict[Kind, int] = {"quick": 2, "long": 1}
-"""How many of each are worked on at a time: adding photos does not hold up a match."""
+WORKERS: dict[Kind, int] = {"match": 1, "search": 2, "long": 1}
+"""How many of each are worked on at a time, for memory: adding photos holds up no match, and a
+match no search."""
 WAITING = 16
 """So many may wait; more are refused."""
 PATIENCE = 1.0
 """Seconds that work is given to end when all ends."""
-KEPT = 40
+KEPT = 20
 """Finished jobs that are remembered."""
 
 
@@ -150,7 +151,7 @@ class Jobs:
         for worker in self._workers:
             worker.start()
 
-    def start(self, work: Work, kind: Kind = "quick") -> Job:
+    def start(self, work: Work, kind: Kind = "search") -> Job:
         """Queue work. Raises BusyError where too much waits already."""
         with self._lock:
             waiting = sum(job.state == "waiting" for job in self._jobs.values())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from starlette.responses import Response
 
+from covis.errors import ArgumentError
 from covis.messages import described_matches
 from covis.options import DEFAULT_MAX_KEYPOINTS, GeometryKind, Rotate
 from covis.web.access import Picture, named
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from covis.geometry.alignment import Alignment
     from covis.types import Matches
 
-KEYPOINTS = 20_000
-"""The most that the page asks for."""
+KEYPOINTS, LIGHTGLUE_KEYPOINTS = 20_000, 4096
+"""The most that the page asks for; LightGlue's memory grows with their square."""
+FRUGAL = "nearest", "semi-dense"
+"""The matchers whose memory does not."""
 DEMO = 960, 720
 DRAWN = "drawing.png", "matches.json", "warped.png"
 """What can be downloaded."""
@@ -76,6 +79,12 @@ def start(site: Site, given: dict[str, Any]) -> Any:
     }
     keypoints = whole(given, "max_keypoints", 1, KEYPOINTS, DEFAULT_MAX_KEYPOINTS)
 
+    if wanted["matcher"] not in FRUGAL and keypoints > LIGHTGLUE_KEYPOINTS:
+        raise ArgumentError(
+            f"on this page LightGlue takes up to {LIGHTGLUE_KEYPOINTS:,} keypoints; for more "
+            f"choose the matcher {' or '.join(FRUGAL)}."
+        )
+
     def work(job: Job) -> Any:
         from covis.api import match
 
@@ -92,7 +101,7 @@ def start(site: Site, given: dict[str, Any]) -> Any:
             "options": {**wanted, "max_keypoints": keypoints},
         }
 
-    return {"job": site.jobs.start(work).id}
+    return {"job": site.jobs.start(work, "match").id}
 
 
 def told(

@@ -57,6 +57,8 @@ export async function page(place, job, signal) {
     go.disabled = true;
     await show(name, result, { shown: (answer) => {
       answer.images.forEach((image, n) => slots[n].set({ id: image.id, name: image.name }, true));
+      // A page that was loaded again shows what it was asked.
+      for (const [control, value] of Object.entries(answer.options)) controls.elements[control].value = value;
       ready();
       result.replaceChildren(shown(name, answer));
     } }, signal);
