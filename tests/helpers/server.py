@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,16 +59,16 @@ class Server:
         return self.process.wait(30)
 
 
-def start(folder: Path, *arguments: str) -> Server:
-    """Start one; its temporary files go into `folder`."""
+def start(folder: Path, *arguments: str, command: Sequence[str] = ("web", "--no-open")) -> Server:
+    """Start one; its temporary files, and what it remembers, go into `folder`."""
     temporary = folder / "temporary"
     temporary.mkdir(exist_ok=True)
-    source = str(Path(covis.__file__).parents[1])
+    source = [str(Path(covis.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(":")]
     environment = os.environ | {
-        "PYTHONPATH": source, "TMPDIR": str(temporary), "COVIS_HOME": str(folder / "home"),
-        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": ":".join(filter(None, source)), "TMPDIR": str(temporary),
+        "COVIS_HOME": str(folder / "home"), "BROWSER": "true", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    command = [sys.executable, "-m", "covis", "web", "--no-open", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    whole = [sys.executable, "-m", "covis", *command, *arguments]
+    process = subprocess.Popen(whole, stdout=subprocess.PIPE, text=True, env=environment)
     line = process.stdout.readline()
     return Server(process, re.search(r"http://\S+", line)[0], temporary)

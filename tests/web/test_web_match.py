@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from helpers.browser import Page
+from helpers.server import start
 
 RED = """
 const shown = document.querySelector("canvas"), copy = document.createElement("canvas");
@@ -85,6 +86,20 @@ def test_two_pictures_are_matched_looked_at_and_laid_onto_each_other(browser, se
     assert 0.3 < np.mean(np.asarray(warped)[:, :, 3] > 0) < 1
     assert PIL.Image.open(io.BytesIO(read["Drawing"][2])).width > 800
     assert page.complaints() == []
+
+
+@pytest.mark.slow
+def test_covis_demo_shows_the_pair(browser, tmp_path):
+    server = start(tmp_path, command=["demo", "--web"])
+    try:
+        assert server.url.endswith("/#/match/demo")
+        browser.get(server.url)
+        page = Page(browser, server.url)
+        page.one("section :is(.progress, [data-verdict])")  # It is matched at once.
+        assert "street-1.png" in page.one("main").text
+        assert page.complaints() == []
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow

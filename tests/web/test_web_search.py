@@ -103,3 +103,12 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
     finally:
         assert server.stop() == 0
     assert not list(server.temporary.iterdir())
+    # Next time the store is offered without a word, to this machine only.
+    for arguments, offered in (([], [str(tmp_path / "a.covis")]), (["--host", "0.0.0.0"], [])):
+        again = start(tmp_path, *arguments)
+        try:
+            cookie = f"covis_{again.port}={again.url.rpartition('=')[2]}"
+            sources = again.said("/api/sources", Cookie=cookie)["sources"]
+            assert [source["uri"] for source in sources] == offered
+        finally:
+            again.stop()

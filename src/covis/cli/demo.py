@@ -35,11 +35,19 @@ def command(
     matcher: options.Matcher = options.DEFAULT_MATCHER,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    web: Annotated[
+        bool, options.flag("--web", "Show the pair on the page of 'covis web' instead.")
+    ] = False,
 ) -> None:
     """Match two rendered views of a scene.
 
     What is found is checked against the known truth.
     """
+    if web:
+        from covis.cli.web import open_page
+
+        open_page([], at="#/match/demo")
+        return
     check_drawing(output)
     from covis.api import match
     from covis.demo import render_demo

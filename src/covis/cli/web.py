@@ -47,6 +47,21 @@ def command(
 
     Only what is given here, and what is dropped on the page, can be read. Ctrl-C ends it.
     """
+    open_page(given or [], host=host, port=port, no_open=no_open)
+
+
+def open_page(
+    given: list[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    no_open: bool = False,
+    at: str = "",
+) -> None:
+    """Serve the page until Ctrl-C. at: the part of it to open first, from # on.
+
+    Raises CovisError as `serve` does, and where the extra is missing.
+    """
     try:
         from covis.web.server import serve
     except ModuleNotFoundError as error:
@@ -56,13 +71,13 @@ def command(
         raise CovisError(needs) from None
 
     def opened(door: Door) -> None:
-        typer.echo(f"covis is at {door.url}  (Ctrl-C ends it)")
+        typer.echo(f"covis is at {door.url}{at}  (Ctrl-C ends it)")
         if not no_open:
             import webbrowser
 
             with suppress(webbrowser.Error):
-                webbrowser.open(door.url)
+                webbrowser.open(door.url + at)
 
-    if not serve(given or [], host=host, port=port, opened=opened):
+    if not serve(given, host=host, port=port, opened=opened):
         sys.stdout.flush()
         os._exit(0)  # What is written is safe at any moment, as in a kill.

@@ -28,6 +28,7 @@ from covis.web import duplicates_page, match_page, search_page
 from covis.web.access import Access
 from covis.web.guard import LOOPBACK, Door, Guard
 from covis.web.jobs import Jobs
+from covis.web.recent import recent, remember
 from covis.web.shown import SIZES, Shrunk
 from covis.web.site import Answer, Site, answered, cancel, refused, whole
 from covis.web.sources import Sources
@@ -90,8 +91,9 @@ def serve(
     """Serve the page until SIGINT or SIGTERM. Returns whether all work has ended: threads that are
     still at it would abort a process that ends in the usual way.
 
-    given: stores, folders and pictures. host: an address of this machine to listen on. port: None
-    for `PORT` or the next that is free. opened: called with the address once it answers.
+    given: stores, folders and pictures; without any the stores of last time. host: an address of
+    this machine to listen on. port: None for `PORT` or the next that is free. opened: called with
+    the address once it answers.
 
     Raises ArgumentError for what was given and is not there, CovisError for an address that
     cannot be had.
@@ -99,7 +101,10 @@ def serve(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="covis-web-"))
         access = Access(Path(folder))
-        site = Site(access, Sources(given, access), Jobs(), Shrunk())
+        # Others are offered what was given only.
+        sources = Sources(given or (recent() if host in LOOPBACK else []), access)
+        remember(source.uri for source in sources.all if source.kind == "store")
+        site = Site(access, sources, Jobs(), Shrunk())
         bound = stack.enter_context(_bound(host, port))
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         door = Door(host, bound.getsockname()[1], token)

@@ -74,7 +74,8 @@ export async function page(place, job, signal) {
       named("rotate", "Turn", "auto also tries picture 1 on its side and upside down"),
       h("label", {}, "Keypoints", h("input", { type: "number", name: "max_keypoints", min: "1", max: "20000", value: kept.options?.max_keypoints || offered.max_keypoints })),
       go);
-    if (job) await follow(job);
+    if (job === "demo") await offer();
+    else if (job) await follow(job);
     else if (!kept.pictures[0]) await preset();
   } catch (error) { told(error); }
 
