@@ -194,6 +194,10 @@ def test_of_many_uploads_the_oldest_go(tmp_path, monkeypatch):
     assert access.picture(kept[3].id)
     with pytest.raises(ImageError, match="no longer there"):
         access.picture(kept[0].id)
+    monkeypatch.setattr(access_module, "UPLOADED", 5)
+    for number in range(12):
+        access.keep(f"{number}.png", b"1")
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_questions_that_make_no_sense_are_refused(server):
@@ -231,7 +235,11 @@ def test_doors_know_their_names():
 
 
 def test_others_need_the_token_and_uploads_are_gone_at_the_end(tmp_path):
-    server = start(tmp_path, "--host", "0.0.0.0")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    odd = os.fsdecode(b"\xff\n<b>.png")  # No text in any encoding, and what might be code.
+    save_picture(render_demo((64, 64)).image0, folder / odd)
+    server = start(tmp_path, "--host", "0.0.0.0", str(folder))
     try:
         token = re.search(r"\?token=(\S{30,})", server.url)[1]
         assert server.ask("/")[0] == 401
@@ -245,6 +253,9 @@ def test_others_need_the_token_and_uploads_are_gone_at_the_end(tmp_path):
         assert "samesite=lax" in cookie.lower()
         given = {"Cookie": cookie.split(";")[0]}
         assert server.ask("/", **given)[0] == 200
+        (listed,) = server.said("/api/pictures?source=folder0", **given)["pictures"]
+        assert listed["path"] == str(folder / odd)
+        assert server.ask(f"/pictures/{listed['id']}", **given)[0] == 200
         demo = server.ask("/api/demo", {}, **given)
         assert demo[0] == 200
         assert len(list(server.temporary.glob("covis-web-*/*.png"))) == 2

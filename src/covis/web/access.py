@@ -6,6 +6,7 @@ again whenever it is read.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
@@ -24,8 +25,10 @@ from covis.images.picture_files import PICTURE_SUFFIXES
 
 UPLOAD = 200_000_000
 """Bytes of an uploaded picture at most."""
-UPLOADS = 2_000_000_000
-"""Bytes of all of them; the oldest go first."""
+UPLOADS, UPLOADED = 2_000_000_000, 500
+"""Bytes of all of them, and how many there are; the oldest go first."""
+AT_A_TIME = 4
+"""Uploads that are taken at a time; others wait."""
 KNOWN = 200_000
 """Ids that are remembered at most."""
 
@@ -59,6 +62,7 @@ class Access:
         self._uploads = uploads
         self._uploaded: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
+        self._turns = asyncio.Semaphore(AT_A_TIME)
 
     def admit(self, path: str, *, within: str | None = None, name: str = "") -> Picture:
         """Give a file an id. within: a folder that its links must not lead out of; None for a file
@@ -110,6 +114,10 @@ class Access:
 
         Raises ImageError where it is too large; then nothing is kept.
         """
+        async with self._turns:
+            return await self._upload(name, length, body)
+
+    async def _upload(self, name: str, length: int | None, body: AsyncIterator[bytes]) -> Picture:
         shown = _plain_name(name)
         too_large = ImageError(
             f"{shown} is larger than {UPLOAD // 1_000_000} MB, the most this page takes; give its "
@@ -151,8 +159,11 @@ class Access:
     def _make_room(self, path: str, size: int) -> None:
         with self._lock:
             self._uploaded[path] = size
-            while sum(self._uploaded.values()) > UPLOADS and len(self._uploaded) > 1:
+            while len(self._uploaded) > (1 if self._full() else UPLOADED):
                 Path(self._uploaded.popitem(last=False)[0]).unlink(missing_ok=True)
+
+    def _full(self) -> bool:
+        return sum(self._uploaded.values()) > UPLOADS
 
 
 @contextmanager

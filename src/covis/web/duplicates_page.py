@@ -12,7 +12,7 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from starlette.responses import Response
 
@@ -60,8 +60,7 @@ def move(site: Site, given: dict[str, Any]) -> Any:
     if given.get("sure") is not True:
         raise ArgumentError("moving files must be confirmed.")
     moved, failed = [], []
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
+    with _journal(folder) as journal:
         for picture in chosen:
             try:
                 site.access.picture(picture.id)
@@ -98,6 +97,14 @@ def undo(site: Site, given: dict[str, Any]) -> Any:
             left.append((at, path))
     kept["moved"] = left
     return {"back": back, "failed": failed}
+
+
+def _journal(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / JOURNAL).open("a", encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ArgumentError(f"{folder}: cannot be written ({error.strerror}).") from None
 
 
 def _group(site: Site, group: Group, known: dict[str, Picture]) -> list[dict[str, Any]]:

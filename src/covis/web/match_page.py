@@ -128,14 +128,15 @@ def told(
 
 def alignment(site: Site, given: dict[str, Any]) -> Any:
     """How well picture 1 lies on picture 0."""
-    return {"text": _aligned(site.done(given, "match")).describe()}
+    with site.shrunk.turns:
+        return {"text": _aligned(site.done(given, "match")).describe()}
 
 
 def overlay(site: Site, given: dict[str, Any]) -> Response:
     """Picture 1 laid onto picture 0, shrunk for the page."""
-    return Response(
-        encode(_warped(site.done(given, "match"), SIZES[-1]), "WEBP"), 200, None, "image/webp"
-    )
+    with site.shrunk.turns:
+        content = encode(_warped(site.done(given, "match"), SIZES[-1]), "WEBP")
+    return Response(content, media_type="image/webp")
 
 
 def file(site: Site, given: dict[str, Any]) -> Response:
@@ -145,10 +146,12 @@ def file(site: Site, given: dict[str, Any]) -> Response:
     found, pictures = kept["match"], kept["pictures"]
     if name == "matches.json":
         return download(json.dumps(found.to_dict()).encode(), name, "application/json")
-    if name == "warped.png":
-        return download(encode(_warped(kept, 0), "PNG"), name, "image/png")
-    drawing = found.draw(*(site.access.picture(picture.id).path for picture in pictures))
-    return download(encode(drawing, "PNG"), name, "image/png")
+    with site.shrunk.turns, named(*pictures):
+        if name == "warped.png":
+            pixels = _warped(kept, 0)
+        else:
+            pixels = found.draw(*(site.access.picture(each.id).path for each in pictures))
+        return download(encode(pixels, "PNG"), name, "image/png")
 
 
 def _aligned(kept: dict[str, Any]) -> Alignment:

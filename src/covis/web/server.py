@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -30,7 +30,7 @@ from covis.web.guard import LOOPBACK, Door, Guard
 from covis.web.jobs import Jobs
 from covis.web.recent import recent, remember
 from covis.web.shown import SIZES, Shrunk
-from covis.web.site import Answer, Site, answered, cancel, refused, whole
+from covis.web.site import Answer, Json, Site, answered, cancel, refused, whole
 from covis.web.sources import Sources
 
 STATIC = Path(__file__).parent / "static"
@@ -175,7 +175,7 @@ def _upload(site: Site) -> Callable[[Request], object]:
         except CovisError as error:
             return refused(error)
         told = {"id": picture.id, "name": picture.name, "width": width, "height": height}
-        return JSONResponse(told)
+        return Json(told)
 
     return upload
 
@@ -206,6 +206,6 @@ def _news(site: Site) -> Callable[[Request], object]:
         until = time.monotonic() + NEWS
         while job.version == after and not job.over and time.monotonic() < until:
             await asyncio.sleep(PAUSE)
-        return JSONResponse(job.to_dict())
+        return Json(job.to_dict())
 
     return news

@@ -26,7 +26,8 @@ class Shrunk:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(AT_A_TIME)
+        # Whatever else decodes or makes pictures takes a turn as well.
+        self.turns = threading.BoundedSemaphore(AT_A_TIME)
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes = 0
 
@@ -38,7 +39,7 @@ class Shrunk:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        with self._turns, named(picture):
+        with self.turns, named(picture):
             encoded = encode(load_image(picture.path, max_size=size).pixels, "JPEG")
         with self._lock:
             if key not in self._kept:
@@ -53,7 +54,7 @@ class Shrunk:
 
         Raises ImageError, which names the file as its owner does, where it cannot.
         """
-        with self._turns, named(picture):
+        with self.turns, named(picture):
             image = load_image(picture.path, max_size=SIZES[0])
         return image.width, image.height
 

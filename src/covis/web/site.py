@@ -45,6 +45,13 @@ class Site:
         return kept
 
 
+class Json(JSONResponse):
+    """JSON in plain ASCII: paths may be no text."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 Answer = Callable[[Site, dict[str, Any]], Any]
 
 
@@ -58,7 +65,7 @@ def answered(site: Site, answer: Answer) -> Callable[[Request], Any]:
             found = await run_in_threadpool(answer, site, given)
         except CovisError as error:
             return refused(error)
-        return found if isinstance(found, Response) else JSONResponse(found)
+        return found if isinstance(found, Response) else Json(found)
 
     return endpoint
 
@@ -70,10 +77,10 @@ def cancel(site: Site, given: dict[str, Any]) -> Any:
     return job.to_dict()
 
 
-def refused(error: CovisError) -> JSONResponse:
+def refused(error: CovisError) -> Response:
     """The line that the command line would print."""
     status = 404 if isinstance(error, NoSuchError) else 503 if isinstance(error, BusyError) else 400
-    return JSONResponse({"error": str(error)}, status)
+    return Json({"error": str(error)}, status)
 
 
 async def _given(request: Request) -> dict[str, Any]:
