@@ -1,17 +1,22 @@
 """Draw the pictures of README.md and docs/ with covis' own commands, from rendered scenes.
 
-    python docs/pictures.py [demo hard why parts masks map place]
+    python docs/pictures.py [demo hard why parts masks map place web]
 
-`map` and `place` need pycolmap. Photographs that covis is measured on may not be published here,
-so the pictures show the street corner of `covis demo`.
+`map` and `place` need pycolmap, `web` the extra "web" and Chromium. Photographs that covis is
+measured on may not be published here, so the pictures show the street corner of `covis demo`.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -100,6 +105,36 @@ def place(folder: Path, output: str) -> None:
     covis("locate", folder / "new.jpg", "--in", folder / "model", "-o", output)
 
 
+def web(folder: Path, output: str) -> None:
+    command = [sys.executable, "-m", "covis", "web", "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = re.findall(r"http://\S+", server.stdout.readline())[0]
+            one, other = asked(f"{url}api/demo", {})
+            given = {"image0": one["id"], "image1": other["id"], "matcher": "nearest"}
+            job = asked(f"{url}api/match", given)["job"]
+            while asked(f"{url}api/jobs/{job}")["state"] in ("waiting", "running"):
+                time.sleep(0.2)
+            shot = folder / "web.png"
+            browse = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars"]
+            browse += [
+                "--window-size=1180,1190",
+                "--virtual-time-budget=30000",
+                f"--screenshot={shot}",
+            ]
+            subprocess.run([*browse, f"{url}#/match/{job}"], check=True, capture_output=True)
+        finally:
+            server.terminate()
+    save_picture(cv2.imread(str(shot))[..., ::-1], output)
+
+
+def asked(url: str, body: object = None) -> Any:
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, content, {"Origin": url.partition("/api")[0]})
+    return json.load(urllib.request.urlopen(request))
+
+
 PICTURES = {
     "demo": demo,
     "hard": hard,
@@ -108,6 +143,7 @@ PICTURES = {
     "masks": masks,
     "map": map_,
     "place": place,
+    "web": web,
 }
 
 if __name__ == "__main__":

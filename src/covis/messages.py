@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from covis.types import Matches
 
 STATES = {"gone": "no longer there", "changed": "changed since it was added"}
 """Of a file that a store names."""
@@ -41,3 +45,41 @@ def one_line(text: str) -> str:
 def without_controls(text: str) -> str:
     """The same, but lines and tabs stay."""
     return text.translate(_WITHIN_LINES)
+
+
+_MODEL_NAMES = {
+    "homography": "a homography",
+    "fundamental": "a fundamental matrix",
+    "essential": "an essential matrix",
+}
+
+
+def described_matches(found: Matches) -> list[str]:
+    """What people want to know of matches, a line each."""
+    count, agreeing = len(found), int(found.inliers.sum())
+    lines = [counted(count, "match", "matches")]
+    geometry = found.geometry
+    if geometry is not None and geometry.matrix is not None:
+        lines[0] += f", {agreeing} agree with {_MODEL_NAMES[geometry.kind]}"
+    lines[0] += "."
+    if geometry is not None and geometry.note:
+        lines.append(geometry.note)
+    if found.verdict is not None:
+        probability = found.verdict.probability
+        lines.append(f"Verdict: {found.verdict.label}; probability of the same {probability:.3f}.")
+    if found.turn:
+        lines.append(
+            f"Image 1 was turned by {found.turn} degrees clockwise to be matched; its points are "
+            "those of the picture as it is."
+        )
+    if found.attempts:
+        tried = "; ".join(
+            f"{each.method}, {each.view}: {each.inliers} of {each.matches} agree, "
+            f"{each.probability:.3f}, {1000 * each.seconds:.0f} ms"
+            for each in found.attempts
+        )
+        lines.append(f"Tried: {tried}. Stopped: {found.stopped}.")
+    stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
+    lines.append(f"Time: {stages}.")
+    lines.append(f"Model: {found.model}; licence: {found.licence}.")
+    return lines

@@ -22,6 +22,7 @@ T = TypeVar("T")
 GeometryKind = Literal["homography", "fundamental", "essential", "none"]
 Rotate = Literal["none", "auto"]
 Effort = Literal["fast", "auto", "thorough"]
+WarpKind = Literal["auto", "homography", "smooth"]
 
 DEFAULT_FEATURES = "xfeat"
 DEFAULT_MATCHER = "auto"

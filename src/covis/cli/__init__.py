@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from covis import __version__
 from covis.cli import (
     add,
+    align,
     demo,
     dense,
     doctor,
@@ -31,6 +32,7 @@ from covis.cli import (
     search,
     train,
     verify,
+    web,
     weights,
 )
 from covis.cli.commands import App
@@ -109,6 +111,7 @@ def _main(
 
 
 app.command("match")(match.command)
+app.command("align")(align.command)
 app.command("match-many")(match_many.command)
 app.command("add")(add.command)
 app.command("search")(search.command)
@@ -118,6 +121,7 @@ app.command("info")(info.command)
 app.command("verify")(verify.command)
 app.command("map")(map.command)
 app.command("locate")(locate.command)
+app.command("web")(web.command)
 app.command("demo")(demo.command)
 app.command("eval")(eval.command)
 app.command("reproduce")(reproduce.command)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covis.cli import options
-from covis.cli.match import describe
 from covis.cli.outputs import check_drawing
 from covis.errors import CovisError
+from covis.messages import described_matches
 
 if TYPE_CHECKING:
     from covis.demo import DemoPair
@@ -36,11 +36,19 @@ def command(
     effort: options.Effort = options.DEFAULT_EFFORT,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    web: Annotated[
+        bool, options.flag("--web", "Show the pair on the page of 'covis web' instead.")
+    ] = False,
 ) -> None:
     """Match two rendered views of a scene.
 
     What is found is checked against the known truth.
     """
+    if web:
+        from covis.cli.web import open_page
+
+        open_page([], at="#/match/demo")
+        return
     check_drawing(output)
     from covis.api import match
     from covis.demo import render_demo
@@ -58,7 +66,7 @@ def command(
         threads=threads,
     )
     found.draw(pair.image0, pair.image1, output)
-    for line in describe(found):
+    for line in described_matches(found):
         typer.echo(line)
     inliers = found.inliers
     right = right_matches(found, pair)

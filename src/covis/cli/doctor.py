@@ -24,6 +24,7 @@ _EXTRAS = {
     "ray": (("ray",), "to add photos on a cluster: covis add --engine ray"),
     "map": (("pycolmap",), "to build maps from photos"),
     "convert": (("h5py",), "to read and write hloc's files: covis.convert.hloc"),
+    "web": (("starlette", "uvicorn"), "for the page: covis web"),
     "heic": (("pillow-heif",), "to read HEIC pictures, as phones take them"),
 }
 """Packages that not everyone needs, by the extra that brings them, and what they are for."""

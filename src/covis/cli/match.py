@@ -11,17 +11,10 @@ import typer
 from covis.cli import options
 from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
-from covis.messages import counted
+from covis.messages import described_matches
 
 if TYPE_CHECKING:
     from covis.geometry.camera import Camera
-    from covis.types import Matches
-
-_MODEL_NAMES = {
-    "homography": "a homography",
-    "fundamental": "a fundamental matrix",
-    "essential": "an essential matrix",
-}
 
 
 def command(
@@ -88,7 +81,7 @@ def command(
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
-        for line in describe(found):
+        for line in described_matches(found):
             typer.echo(line)
         if output is not None:
             typer.echo(f"Drawn in {output}.")
@@ -110,34 +103,3 @@ def _camera(number: int, picture: Path, text: str | None, geometry: str) -> Came
     camera = Camera.parse(text, size)
     check_focal(camera, size, f"--camera{number}")
     return camera
-
-
-def describe(found: Matches) -> list[str]:
-    """What people want to know of matches, a line each."""
-    count, agreeing = len(found), int(found.inliers.sum())
-    lines = [counted(count, "match", "matches")]
-    geometry = found.geometry
-    if geometry is not None and geometry.matrix is not None:
-        lines[0] += f", {agreeing} agree with {_MODEL_NAMES[geometry.kind]}"
-    lines[0] += "."
-    if geometry is not None and geometry.note:
-        lines.append(geometry.note)
-    if found.verdict is not None:
-        probability = found.verdict.probability
-        lines.append(f"Verdict: {found.verdict.label}; probability of the same {probability:.3f}.")
-    if found.turn:
-        lines.append(
-            f"Image 1 was turned by {found.turn} degrees clockwise to be matched; its points are "
-            "those of the picture as it is."
-        )
-    if found.attempts:
-        tried = "; ".join(
-            f"{each.method}, {each.view}: {each.inliers} of {each.matches} agree, "
-            f"{each.probability:.3f}, {1000 * each.seconds:.0f} ms"
-            for each in found.attempts
-        )
-        lines.append(f"Tried: {tried}. Stopped: {found.stopped}.")
-    stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
-    lines.append(f"Time: {stages}.")
-    lines.append(f"Model: {found.model}; licence: {found.licence}.")
-    return lines

@@ -1,0 +1,227 @@
+"""Measure `covis web` with a real browser: its start, a match, a search, clients at once, memory.
+
+    python benchmarks/web.py [start match search clients] [--store STORE] [--rounds N]
+
+Needs the extras `web` and `browser`, and Chromium with its driver. Without a name all parts run.
+Pictures are rendered. --store opens a store that is there, such as the 100,000 images that
+`benchmarks/search.py search --folder DIR` keeps in DIR/search-100000; else one of 24 pictures is
+made. The server's memory, resident and at its highest, is printed after each part.
+
+    start    seconds from the command to a page that can be used
+    match    two photos: from the click to the lines, against `covis match`, targets: 1.3 times
+    search   from the click to the first results, and to the last
+    clients  --searches searches by 8 clients at once: answers lost or other, memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import common
+
+from covis import Index
+from covis.demo import render_demo
+from covis.draw.canvas import save_picture
+from covis.errors import CovisError
+
+PARTS = "start", "match", "search", "clients"
+CLIENTS = 8
+WAIT = 120
+SHOWN = ".hits .card img", '.hits[data-live="false"] .card'
+"""What is on the page with the first results, and with the last."""
+
+
+class Server:
+    """A running `covis web`."""
+
+    def __init__(self, *given: Path) -> None:
+        command = [sys.executable, "-m", "covis", "web", "--no-open", *map(str, given)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = re.findall(r"http://\S+", self.process.stdout.readline())[0]
+
+    def ask(self, path: str, body: object = None) -> Any:
+        host = self.url.removeprefix("http://").rstrip("/")
+        connection = http.client.HTTPConnection(host, timeout=WAIT)
+        content = None if body is None else json.dumps(body)
+        headers = {"Origin": f"http://{host}"}
+        connection.request("GET" if body is None else "POST", path, content, headers)
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    def memory(self) -> str:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = [int(re.findall(rf"{name}:\s+(\d+)", status)[0]) for name in ("VmRSS", "VmHWM")]
+        return f"{found[0] // 1024} MB, at its highest {found[1] // 1024} MB"
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+class Browser:
+    """Headless Chromium."""
+
+    def __init__(self) -> None:
+        try:
+            from selenium import webdriver
+        except ModuleNotFoundError:
+            raise CovisError("this needs selenium: the extra 'browser'.") from None
+        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+        if chromium is None or driver is None:
+            raise CovisError("this needs chromium and chromedriver (Debian: chromium-driver).")
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+            options.add_argument(argument)
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
+
+    def one(self, selector: str) -> Any:
+        until = time.perf_counter() + WAIT
+        while not (found := self.driver.find_elements("css selector", selector)):
+            if time.perf_counter() > until:
+                raise CovisError(f"the page did not show {selector}.")
+            time.sleep(0.005)
+        return found[0]
+
+    def open(self, url: str, name: str) -> None:
+        self.driver.get("about:blank")
+        self.driver.get(f"{url}#/{name}")
+        self.one(f"main[data-ready={name}]")
+
+    def empty(self, label: str) -> None:
+        script = f"document.querySelector('section[aria-label={label}]').replaceChildren()"
+        self.driver.execute_script(script)
+
+    def give(self, slot: int, path: Path) -> None:
+        self.driver.find_elements("css selector", "input[type=file]")[slot].send_keys(str(path))
+        self.one(f".slot:nth-child({slot + 1}) img")
+
+
+def start(_: Path, __: Path, browser: Browser, options: argparse.Namespace) -> None:
+    seconds = []
+    for _round in range(options.rounds):
+        began = time.perf_counter()
+        server = Server()
+        browser.open(server.url, "match")
+        seconds.append(time.perf_counter() - began)
+        server.stop()
+    print(f"start: {statistics.median(seconds):.2f} s to a page that can be used (target 2)")
+
+
+def match(folder: Path, _: Path, browser: Browser, options: argparse.Namespace) -> None:
+    pair = [folder / "a.jpg", folder / "b.jpg"]
+    server = Server()
+    browser.open(server.url, "match")
+    for slot, path in enumerate(pair):
+        browser.give(slot, path)
+    page, shell = [], []
+    for _round in range(options.rounds):
+        browser.empty("Result")
+        began = time.perf_counter()
+        browser.one("button.main:not(:disabled)").click()
+        browser.one("canvas[data-drawn]")
+        page.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "covis", "match", *map(str, pair)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        shell.append(time.perf_counter() - began)
+    one, other = statistics.median(page), statistics.median(shell)
+    print(f"match: {one:.2f} s on the page, {other:.2f} s by the command: {one / other:.2f} times")
+    print(f"    server: {server.memory()}")
+    server.stop()
+
+
+def search(folder: Path, store: Path, browser: Browser, options: argparse.Namespace) -> None:
+    server = Server(store)
+    browser.open(server.url, "search")
+    browser.give(0, folder / "a.jpg")
+    found: list[list[float]] = [[], []]
+    for _round in range(options.rounds + 1):
+        browser.empty("Hits")
+        began = time.perf_counter()
+        browser.one("button.main:not(:disabled)").click()
+        for selector, times in zip(SHOWN, found, strict=True):
+            browser.one(selector)
+            times.append(time.perf_counter() - began)
+    # The first one opens the store.
+    first, last = (statistics.median(times[1:]) for times in found)
+    print(f"search: the store opened and searched in {found[1][0]:.2f} s; then first results after")
+    print(f"    {1000 * first:.0f} ms (target 150), the last after {1000 * last:.0f} ms")
+    print(f"    server: {server.memory()}")
+    server.stop()
+
+
+def clients(folder: Path, store: Path, _: Browser, options: argparse.Namespace) -> None:
+    server = Server(store, folder / "a.jpg")
+    image = server.ask("/api/pictures?source=picture1")["pictures"][0]["id"]
+
+    def ask(_number: int) -> tuple[str, ...]:
+        wanted = {"store": "store0", "image": image, "budget": "none", "hits": 5}
+        while "job" not in (started := server.ask("/api/search", wanted)):
+            time.sleep(0.1)  # As the page says: too much to do already.
+        news = {"version": -1, "state": "waiting"}
+        while news["state"] in ("waiting", "running"):
+            news = server.ask(f"/api/jobs/{started['job']}?after={news['version']}")
+        answer = news["answer"] or {"hits": []}
+        return tuple(hit["path"] for hit in answer["hits"])
+
+    expected = ask(0)
+    for _number in range(CLIENTS):
+        ask(0)
+    before = server.memory()
+    began = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(ask, range(options.searches)))
+    wrong = sum(answer != expected for answer in answers)
+    rate = options.searches / (time.perf_counter() - began)
+    print(
+        f"clients: {options.searches} searches by {CLIENTS}, {rate:.1f} a second; {wrong} answers"
+    )
+    print(f"    lost or other; server before: {before}, after: {server.memory()}")
+    server.stop()
+
+
+def run(options: argparse.Namespace) -> None:
+    parts = options.parts or PARTS
+    common.check_known("part", parts, PARTS)
+    browser = Browser()
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            pair = render_demo((1600, 1200))
+            save_picture(pair.image0, folder / "a.jpg")
+            save_picture(pair.image1, folder / "b.jpg")
+            store = options.store
+            if store is None and {"search", "clients"} & set(parts):
+                photos, store = folder / "photos", folder / "photos.covis"
+                photos.mkdir()
+                for seed in range(24):
+                    save_picture(render_demo((640, 480), seed).image0, photos / f"{seed}.jpg")
+                Index(store).add(photos)
+            for part in parts:
+                globals()[part](folder, store, browser, options)
+    finally:
+        browser.driver.quit()
+
+
+if __name__ == "__main__":
+    parser = common.parser(__doc__)
+    parser.add_argument("parts", nargs="*", help="all when left out")
+    parser.add_argument("--store", type=Path, help="a store that is there")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--searches", type=int, default=1000)
+    sys.exit(common.main(run, parser))

@@ -1,0 +1,211 @@
+"""The server: its addresses, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from covis.errors import CovisError
+from covis.web import duplicates_page, match_page, search_page
+from covis.web.access import Access
+from covis.web.guard import LOOPBACK, Door, Guard
+from covis.web.jobs import Jobs
+from covis.web.recent import recent, remember
+from covis.web.shown import SIZES, Shrunk
+from covis.web.site import Answer, Json, Site, answered, cancel, refused, whole
+from covis.web.sources import Sources
+
+STATIC = Path(__file__).parent / "static"
+PORT = 8470
+"""Unless another is asked for; where it is taken, the next free one."""
+TRIED = 20
+NEWS = 20.0
+"""Seconds that a question for news of a job waits at most."""
+PAUSE = 0.04
+"""Seconds between two looks."""
+
+ANSWERS: dict[str, tuple[str, Answer]] = {
+    "/api/sources": ("GET", search_page.stores),
+    "/api/pictures": ("GET", search_page.pictures),
+    "/api/size": ("GET", match_page.size),
+    "/api/options": ("GET", match_page.options),
+    "/api/demo": ("POST", match_page.demo),
+    "/api/match": ("POST", match_page.start),
+    "/api/match/{job}/alignment": ("GET", match_page.alignment),
+    "/api/match/{job}/overlay": ("GET", match_page.overlay),
+    "/api/match/{job}/{name}": ("GET", match_page.file),
+    "/api/search": ("POST", search_page.search),
+    "/api/search/{job}/{hit}": ("GET", search_page.lines),
+    "/api/stores/{store}": ("GET", search_page.info),
+    "/api/stores/{store}/add": ("POST", search_page.add),
+    "/api/stores/{store}/verify": ("POST", search_page.verify),
+    "/api/stores/{store}/duplicates": ("POST", duplicates_page.start),
+    "/api/duplicates/{job}/list": ("POST", duplicates_page.listed),
+    "/api/duplicates/{job}/move": ("POST", duplicates_page.move),
+    "/api/duplicates/{job}/undo": ("POST", duplicates_page.undo),
+    "/api/jobs/{job}/cancel": ("POST", cancel),
+}
+
+
+def make_app(site: Site, door: Door) -> ASGIApp:
+    """All addresses, behind the guard."""
+    routes: list[Route | Mount] = [
+        Route("/", _page),
+        Route("/api/upload", _upload(site), methods=["POST"]),
+        Route("/api/jobs/{job}", _news(site)),
+        Route("/pictures/{picture}", _shown(site)),
+        *(
+            Route(path, answered(site, answer), methods=[method])
+            for path, (method, answer) in ANSWERS.items()
+        ),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, door=door)])
+
+
+def serve(
+    given: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    opened: Callable[[Door], None] = lambda _: None,
+) -> bool:
+    """Serve the page until SIGINT or SIGTERM. Returns whether all work has ended: threads that are
+    still at it would abort a process that ends in the usual way.
+
+    given: stores, folders and pictures; without any the stores of last time. host: an address of
+    this machine to listen on. port: None for `PORT` or the next that is free. opened: called with
+    the address once it answers.
+
+    Raises ArgumentError for what was given and is not there, CovisError for an address that
+    cannot be had.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="covis-web-"))
+        access = Access(Path(folder))
+        # Others are offered what was given only.
+        sources = Sources(given or (recent() if host in LOOPBACK else []), access)
+        remember(source.uri for source in sources.all if source.kind == "store")
+        site = Site(access, sources, Jobs(), Shrunk())
+        bound = stack.enter_context(_bound(host, port))
+        token = None if host in LOOPBACK else secrets.token_urlsafe(24)
+        door = Door(host, bound.getsockname()[1], token)
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        settings = uvicorn.Config(
+            make_app(site, door), log_config=None, access_log=False, ws="none",
+            server_header=False, timeout_graceful_shutdown=1, lifespan="off",
+        )  # fmt: skip
+        server = uvicorn.Server(settings)
+        bound.listen(128)  # From here on who asks waits, and is answered.
+        opened(door)
+        warming = threading.Thread(target=_warm, daemon=True)
+        warming.start()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[bound])
+        return site.jobs.close() and not warming.is_alive()
+
+
+def _bound(host: str, port: int | None) -> socket.socket:
+    """A socket at that address. Raises CovisError where it cannot be had."""
+    error: OSError | None = None
+    for number in [port] if port is not None else [*range(PORT, PORT + TRIED), 0]:
+        try:
+            family, kind, proto, _, address = socket.getaddrinfo(
+                host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            bound = socket.socket(family, kind, proto)
+        except OSError as problem:
+            raise CovisError(f"{host}: no such address ({problem.strerror}).") from None
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError as problem:
+            bound.close()
+            error = problem
+            continue
+        return bound
+    why = error.strerror if error else "none is free"
+    raise CovisError(f"cannot listen on {host}, port {port}: {why}; name another --port.")
+
+
+def _warm() -> None:
+    """Import what the first match needs, while the page is being looked at."""
+    with contextlib.suppress(CovisError):
+        from covis.api import open_pipeline
+        from covis.options import MatchOptions
+
+        match_page.choices()
+        open_pipeline(MatchOptions())
+
+
+async def _page(_: Request) -> Response:
+    return Response((STATIC / "index.html").read_bytes(), media_type="text/html")
+
+
+def _upload(site: Site) -> Callable[[Request], object]:
+    async def upload(request: Request) -> Response:
+        length = request.headers.get("content-length", "")
+        announced = int(length) if length.isdigit() else None
+        name = request.query_params.get("name", "")
+        try:
+            picture = await site.access.upload(name, announced, request.stream())
+            try:
+                width, height = await run_in_threadpool(site.shrunk.size, picture)
+            except CovisError:
+                site.access.forget(picture)
+                raise
+        except CovisError as error:
+            return refused(error)
+        told = {"id": picture.id, "name": picture.name, "width": width, "height": height}
+        return Json(told)
+
+    return upload
+
+
+def _shown(site: Site) -> Callable[[Request], object]:
+    async def shown(request: Request) -> Response:
+        try:
+            picture = site.access.picture(request.path_params["picture"])
+            size = whole(dict(request.query_params), "size", 1, 100_000, SIZES[0])
+            content = await run_in_threadpool(site.shrunk.jpeg, picture, size)
+        except CovisError as error:
+            return refused(error)
+        # An id stands for a file as it is: another content has another.
+        headers = {"Cache-Control": "private, max-age=3600, immutable"}
+        return Response(content, media_type="image/jpeg", headers=headers)
+
+    return shown
+
+
+def _news(site: Site) -> Callable[[Request], object]:
+    async def news(request: Request) -> Response:
+        """A job once it has changed since the version that the page knows."""
+        try:
+            job = site.job(dict(request.path_params))
+            after = whole(dict(request.query_params), "after", -1, 10**9, -1)
+        except CovisError as error:
+            return refused(error)
+        until = time.monotonic() + NEWS
+        while job.version == after and not job.over and time.monotonic() < until:
+            await asyncio.sleep(PAUSE)
+        return Json(job.to_dict())
+
+    return news

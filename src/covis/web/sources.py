@@ -1,0 +1,132 @@
+"""What `covis web` was given: stores, folders and single pictures, each with an id."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+from covis.errors import ArgumentError, ImageError
+from covis.images.picture_files import is_picture, walk_pictures
+from covis.messages import not_there
+from covis.web.access import Access, NoSuchError, Picture
+
+LISTED = 100_000
+"""Pictures of a folder or a store that can be looked through."""
+SHOWN = 60
+"""Of these at a time."""
+
+Kind = Literal["store", "folder", "picture"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """id: for the page. uri: a path, or a store's address. name: for people."""
+
+    id: str
+    kind: Kind
+    uri: str
+    name: str
+
+
+class Sources:
+    """All that were given, in that order."""
+
+    def __init__(self, given: Iterable[str], access: Access) -> None:
+        """Raises ArgumentError for what is neither there nor a name for a store."""
+        self._access = access
+        self._lock = threading.Lock()
+        self._indexes: dict[str, Any] = {}
+        self._lists: dict[str, list[str]] = {}
+        found = [_kind(uri) for uri in given]
+        if not any(kind == "store" for kind, _ in found):
+            # Where only folders are given, the store of each is the one beside it.
+            found += [("store", f"{uri}.covis") for kind, uri in found if kind == "folder"]
+        self.all = [
+            Source(f"{kind}{number}", kind, uri, os.path.basename(uri.rstrip("/")) or uri)
+            for number, (kind, uri) in enumerate(dict.fromkeys(found))
+        ]
+
+    def get(self, name: object, *kinds: Kind) -> Source:
+        """One by its id. Raises NoSuchError where there is none of these kinds."""
+        for source in self.all:
+            if source.id == name and source.kind in kinds:
+                return source
+        raise NoSuchError(f"no such {' or '.join(kinds)} here; load the page again.")
+
+    def index(self, source: Source) -> Any:
+        """The store's `covis.Index`, opened once."""
+        from covis.search import Index
+
+        with self._lock:
+            if source.id not in self._indexes:
+                self._indexes[source.id] = Index(source.uri)
+            return self._indexes[source.id]
+
+    def made(self, source: Source) -> bool:
+        """Whether a store is there; one may be named that is still to be made."""
+        return source.kind != "store" or "://" in source.uri or _is_store(source.uri)
+
+    def pictures(self, source: Source, start: int) -> tuple[list[Picture], int]:
+        """`SHOWN` pictures from `start` on, and how many there are. Those that lead out of their
+        folder, or went away, are left out."""
+        if start == 0 or source.id not in self._lists:
+            self._lists[source.id] = self._listed(source)
+        paths = self._lists[source.id]
+        within = source.uri if source.kind == "folder" else None
+        found = []
+        for path in paths[start : start + SHOWN]:
+            with suppress(ImageError):
+                found.append(self._access.admit(path, within=within))
+        return found, len(paths)
+
+    def inside(self, source: Source) -> tuple[list[str], list[str]]:
+        """A folder's pictures at any depth; and a line for each that leads out of it."""
+        real, kept, refused = os.path.realpath(source.uri), [], []
+        for path in walk_pictures([source.uri]):
+            if os.path.commonpath([os.path.realpath(path), real]) == real:
+                kept.append(path)
+            else:
+                refused.append(f"{path} leads out of {source.uri}; covis does not follow it.")
+        return kept, refused
+
+    def _listed(self, source: Source) -> list[str]:
+        if source.kind == "picture":
+            return [source.uri]
+        if source.kind == "folder":
+            return list(islice(walk_pictures([source.uri]), LISTED))
+        if not self.made(source):
+            return []
+        index = self.index(source)
+        index.store.refresh()
+        failed = index.failures()
+        paths = (p for p in index.store.column(index.store.files, "path") if p not in failed)
+        return sorted(islice(paths, LISTED))
+
+
+def _kind(uri: str) -> tuple[Kind, str]:
+    if "://" in uri:
+        return "store", uri
+    path = os.path.abspath(os.path.expanduser(uri))
+    if os.path.isfile(path):
+        if not is_picture(os.path.basename(path)):
+            raise ArgumentError(f"{uri} is no picture; give pictures, folders or stores.")
+        return "picture", path
+    if os.path.isdir(path):
+        if os.path.isfile(os.path.join(path, "cameras.bin")):
+            raise ArgumentError(
+                f"{uri} is a map, which the page does not show yet; give the folder of its photos."
+            )
+        empty = path.endswith(".covis") and not os.listdir(path)
+        return "store" if empty or _is_store(path) else "folder", path
+    if path.endswith(".covis") and os.path.isdir(os.path.dirname(path)):
+        return "store", path
+    raise ArgumentError(not_there(uri, "store, folder or picture"))
+
+
+def _is_store(path: str) -> bool:
+    return os.path.isdir(os.path.join(path, "images.lance"))

@@ -1,0 +1,60 @@
+// Which page is shown, dark or light, and help.
+import { dialog, h } from "./dom.js";
+import { forget } from "./pictures.js";
+import { page as duplicates } from "./duplicates.js";
+import { page as match } from "./match.js";
+import { page as search } from "./search.js";
+
+const pages = { match, search, duplicates };
+let leave = new AbortController();
+
+async function open() {
+  const [, name, job] = location.hash.split("/");
+  const chosen = pages[name] ? name : "match";
+  leave.abort();
+  leave = new AbortController();
+  forget();
+  document.querySelectorAll("dialog").forEach((each) => each.close());
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#/${chosen}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const place = document.getElementById("page");
+  place.replaceChildren();
+  document.title = `covis: ${chosen}`;
+  await pages[chosen](place, job, leave.signal);
+  place.dataset.ready = chosen;
+}
+
+function dress(theme) {
+  document.documentElement.dataset.theme = theme;
+}
+
+const system = matchMedia("(prefers-color-scheme: dark)");
+dress(localStorage.getItem("theme") || (system.matches ? "dark" : "light"));
+system.addEventListener("change", () => { if (!localStorage.getItem("theme")) dress(system.matches ? "dark" : "light"); });
+document.getElementById("theme").addEventListener("click", () => {
+  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  localStorage.setItem("theme", theme);
+  dress(theme);
+});
+
+const HELP = [
+  ["Match", "Drop, paste or choose two pictures. The lines join what both show; hover a point to see its partner. Wheel, pinch or + and - zoom, dragging or arrows move, 0 shows all."],
+  ["Search", "Give a picture, and draw a box on it for the part that counts. Photos that are sure to show the same come first; click one for the lines."],
+  ["Duplicates", "Groups of copies, the best one first. Choose some; save them as a list, or move them to a folder. A move can be undone."],
+  ["Long work", "It goes on when the page is loaded again; Stop ends it."],
+];
+document.getElementById("help").addEventListener("click", () => dialog("Help", h("div", {},
+  HELP.map(([title, text]) => [h("h2", {}, title), h("p", {}, text)]),
+  h("p", {}, h("kbd", {}, "1"), " ", h("kbd", {}, "2"), " ", h("kbd", {}, "3"), " change the page, ", h("kbd", {}, "?"), " opens this, ", h("kbd", {}, "Esc"), " closes it."),
+  h("p", { class: "soft small" }, "Everything runs on this computer; nothing is loaded from elsewhere.")), true));
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, textarea, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const name = Object.keys(pages)[Number(event.key) - 1];
+  if (name) location.hash = `#/${name}`;
+  else if (event.key === "?") document.getElementById("help").click();
+});
+addEventListener("hashchange", open);
+open();
