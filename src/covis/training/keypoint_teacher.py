@@ -120,8 +120,8 @@ def begin_like(student: LightGlue, teacher: LightGlue, shown: Axes) -> None:
         )
         for attention in (own_self, own_cross):
             # Until it has learnt what to add to the points, it adds nothing.
-            nn.init.zeros_(attention.ffn[-1].weight)
-            nn.init.zeros_(attention.ffn[-1].bias)
+            for parameter in attention.ffn[-1].parameters():
+                nn.init.zeros_(parameter)
         own, theirs = (
             Affine.of(each.Wqkv).unflatten(net.heads, -1, 2, 3)
             for each, net in ((own_self, student), (their_self, teacher))
