@@ -124,14 +124,14 @@ GENTLE = Difficulty(planes_probability=0.7, light=0.8, zoom=1.7, shift=0.2, tilt
 TURNED = replace(HARD, zoom=2.5, any_rotation_probability=0.1)
 WITH_KEYPOINT_TEACHER = (
     Stage(
-        0.10, 448, 512, 4, 1.2e-2, 6e-3, GENTLE,
+        0.02, 448, 512, 4, 1.2e-2, 8e-3, GENTLE,
         imitation=1.0, fed=1.0, truth=0.1, real=0.6, pool=1_500,
     ),
     Stage(
-        0.20, 448, 512, 4, 6e-3, 1e-3, GENTLE,
+        0.08, 448, 512, 4, 8e-3, 1e-3, GENTLE,
         imitation=1.0, fed=1.0, fed_end=0.0, truth=0.2, real=0.6, pool=1_500,
     ),
-    Stage(0.45, 448, 512, 4, 4e-4, 1e-4, TURNED, truth=1.0, real=0.7),
+    Stage(0.65, 448, 512, 4, 4e-4, 1e-4, TURNED, truth=1.0, real=0.7),
     Stage(0.20, 512, 1024, 2, 2e-4, 1e-5, TURNED, truth=1.0, real=0.7),
     Stage(0.05, 512, 1024, 2, 1e-2, 1e-3, TURNED, real=0.7, confidence=True),
 )  # fmt: skip
