@@ -7,6 +7,7 @@ which they vary most, and the student's attentions begin with what is left of th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -109,7 +110,7 @@ def find_axes(shown: Sequence[list[Tensor]], dim: int) -> Axes:
 def begin_like(student: LightGlue, teacher: LightGlue, shown: Axes) -> None:
     """Give a student of fewer numbers, but as many heads, what fits into it of the first layers of
     its teacher: frequencies, what attention compares, and the assignments."""
-    teacher = teacher.cpu()
+    teacher = copy.deepcopy(teacher).cpu()
     chosen = _frequencies(teacher, student.posenc.Wr.out_features, student.layers)
     student.posenc.Wr.weight.copy_(teacher.posenc.Wr.weight[chosen])
     # Similarities are divided by the root of a head's numbers, which are fewer now.
