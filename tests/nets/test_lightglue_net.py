@@ -11,7 +11,7 @@ from covis.errors import BundleError
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
 from safetensors.torch import save_file  # noqa: E402
 
-from covis.nets.lightglue import LightGlue, SelfAttention, load_official, steps  # noqa: E402
+from covis.nets.lightglue import Attention, LightGlue, SelfAttention, load_official, steps  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +77,16 @@ def test_cross_attention_is_one_similarity_both_ways():
 
 
 @torch.no_grad()
+def test_attention_in_half_precision_is_as_in_full():
+    torch.manual_seed(0)
+    attend = Attention(2)
+    q, k, v = torch.randn(3, 2, 9, 8)
+    full = attend(q, k, v)
+    half = attend(q, k.bfloat16(), v.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, atol=0.03, rtol=0)
+
+
 def test_assignment():
     net = small()
     head = net.assignment(1)

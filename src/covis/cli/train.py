@@ -169,6 +169,13 @@ def train_lightglue(
     teacher: Annotated[
         Path | None, options.file("Published LightGlue weights of the same sizes to imitate first.")
     ] = None,
+    teacher_features: Annotated[
+        Path | None,
+        options.file(
+            "Published ALIKED weights, where --teacher is a LightGlue for these, of more layers "
+            "and greater width: it looks at the keypoints of --features."
+        ),
+    ] = None,
     scenes: Places = None,
     layers: Annotated[int, typer.Option(min=1, metavar="N", help="The paper's network has 9.")] = 6,
     dim: Annotated[int, typer.Option(min=2, metavar="N", help="Width; the paper's is 256.")] = 96,
@@ -177,6 +184,7 @@ def train_lightglue(
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "cpu",
+    threads: options.Threads = None,
     save_memory: Annotated[
         bool, options.flag("--save-memory", "Gradient checkpointing: a third slower.")
     ] = False,
@@ -189,8 +197,12 @@ def train_lightglue(
     if dim % (2 * heads):
         raise ArgumentError(f"--dim {dim} is no multiple of twice --heads {heads}.")
     with _loading():
+        import torch
+
         from covis.training.checkpoint import planned_steps
         from covis.training.recipes.lightglue import Recipe, train
+    if threads is not None:
+        torch.set_num_threads(threads)
     recipe = Recipe(seed=seed).with_given(
         steps=planned_steps(output, steps, resume),
         dim=dim,
@@ -203,6 +215,7 @@ def train_lightglue(
         output,
         features=features,
         teacher=teacher,
+        teacher_features=teacher_features,
         scenes=scenes,
         start=start,
         recipe=recipe,

@@ -6,11 +6,11 @@
         --accuracy table.json
 
 The same for edgepoint-covis, with `accuracy.py --methods edgepoint-covis`, and for
-lightglue-xfeat-covis, with `accuracy.py --matcher lightglue`. notes.json: how the weights were
-made; it goes into `bundle.json` as it is. table.json: what the bundle, as it is stored, measures;
-its rows over all sets go into `bundle.json` too. With `--search best.safetensors`, from `covis
-train delg`, xfeat-covis gives global descriptors as well. lift-xfeat-covis and
-lift-xfeat-covis-fine take weights and notes only.
+lightglue-xfeat-covis and lightglue-edgepoint-covis, with `accuracy.py --matcher lightglue`.
+notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what the
+bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too. With `--search
+best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
+lift-xfeat-covis and lift-xfeat-covis-fine take weights and notes only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,16 @@ from covis.runtime.bundle import SHIPPED, find_bundle
 
 XFEAT = "xfeat-covis"
 EDGEPOINT = "edgepoint-covis"
-LIGHTGLUE = "lightglue-xfeat-covis"
+LIGHTGLUES = {
+    "lightglue-xfeat-covis": (XFEAT, "xfeat", "the published LighterGlue"),
+    "lightglue-edgepoint-covis": (
+        EDGEPOINT,
+        EDGEPOINT,
+        "the published LightGlue for ALIKED, with ALIKED-N16 (BSD-3-Clause)",
+    ),
+}
+"""Whose features each one matches, what `accuracy.py` calls these, and who taught it."""
+XFEAT_SOURCE = "trained by covis; teacher: the published XFeat (Apache-2.0)"
 LIFTS = "lift-xfeat-covis", "lift-xfeat-covis-fine"
 CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
 """When it stops and what it prunes: on easy pairs rendered from photos twice as fast as at full
@@ -52,13 +61,14 @@ def measured(table: Path, method: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
-    parser.add_argument("name", choices=[XFEAT, EDGEPOINT, LIGHTGLUE, *LIFTS])
+    parser.add_argument("name", choices=[XFEAT, EDGEPOINT, *LIGHTGLUES, *LIFTS])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--accuracy", type=Path)
     parser.add_argument("--search", type=Path)
     options = parser.parse_args()
-    method = EDGEPOINT if options.name == EDGEPOINT else "xfeat"
+    features, method, teacher = LIGHTGLUES.get(options.name, ("", "xfeat", ""))
+    method = EDGEPOINT if options.name == EDGEPOINT else method
     about: dict[str, Any] = {
         "name": options.name,
         "licence": "Apache-2.0",
@@ -66,15 +76,14 @@ def main() -> None:
         "metrics": measured(options.accuracy, method) if options.accuracy else {},
         "half": True,
     }
-    source = "trained by covis; teacher: the published {} (Apache-2.0)".format
     folder = SHIPPED / options.name
-    if options.name == LIGHTGLUE:
+    if options.name in LIGHTGLUES:
         matcher = lightglue.load_official(options.weights)
         bundle = export_lightglue(
             matcher,
             folder,
-            source=source("LighterGlue"),
-            features=XFEAT,
+            source=f"trained by covis; teacher: {teacher} (Apache-2.0)",
+            features=features,
             settings=replace(default_settings(matcher), **CONFIDENCES),
             **about,
         )
@@ -94,7 +103,7 @@ def main() -> None:
         if options.search:
             search = light_delg(net)
             search.load_learnt(options.search)
-        bundle = export_xfeat(net, folder, source=source("XFeat"), search=search, **about)
+        bundle = export_xfeat(net, folder, source=XFEAT_SOURCE, search=search, **about)
     print(f"{bundle.folder}: {sum(p.stat().st_size for p in bundle.folder.iterdir()) >> 10} KiB")
 
 

@@ -59,8 +59,13 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q: [B, N, d], k and v: [B, M, d] -> [B, N, d]; a head's channels lie together."""
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        message: Tensor = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return message
+        if v.dtype == torch.bfloat16 and v.device.type == "cpu":
+            # The fused attention makes no use of a CPU's products of such numbers.
+            similar = (q * q.shape[-1] ** -0.5).to(v.dtype) @ k.to(v.dtype).mT
+            message: Tensor = similar.softmax(dim=-1).to(v.dtype) @ v
+        else:
+            message = F.scaled_dot_product_attention(q, k, v)
+        return message.transpose(1, 2).flatten(2)
 
 
 def feed_forward(dim: int) -> nn.Sequential:

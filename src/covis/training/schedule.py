@@ -36,13 +36,19 @@ S = TypeVar("S", bound=Timed)
 
 def stage_at(stages: Sequence[S], step: int, steps: int, warmup: int) -> tuple[S, float]:
     """The stage that `step` of `steps` falls into, and the learning rate there."""
+    stage, done = progress_at(stages, step, steps)
+    fall = 0.5 * (1 + math.cos(math.pi * done))
+    rate = stage.final_rate + (stage.rate - stage.final_rate) * fall
+    return stage, rate * min(1.0, (step + 1) / max(warmup, 1))
+
+
+def progress_at(stages: Sequence[S], step: int, steps: int) -> tuple[S, float]:
+    """The stage that `step` of `steps` falls into, and how much of it is done: 0..1."""
     begin = 0
     for index, stage in enumerate(stages):
         end = steps if index == len(stages) - 1 else begin + round(stage.share * steps)
         if step < end:
-            fall = 0.5 * (1 + math.cos(math.pi * (step - begin) / max(end - begin, 1)))
-            rate = stage.final_rate + (stage.rate - stage.final_rate) * fall
-            return stage, rate * min(1.0, (step + 1) / max(warmup, 1))
+            return stage, (step - begin) / max(end - begin, 1)
         begin = end
     raise ValueError(f"step {step} lies beyond the recipe's {steps}")
 

@@ -19,10 +19,12 @@ from covis.training.data.labelled_pairs import (  # noqa: E402
     NO_PARTNER,
     UNKNOWN,
     LabelledPair,
+    labelled,
     partners,
     positions,
-    render_labelled,
+    render_views,
 )
+from covis.training.data.pair_pool import PairPool  # noqa: E402
 from covis.training.data.scenes import Camera, Scenes  # noqa: E402
 from covis.training.data.synthetic import Difficulty, Pair, pixel_grid  # noqa: E402
 from covis.types import Features  # noqa: E402
@@ -57,7 +59,7 @@ def test_rendered_partners(shifted):
 def test_partners_name_each_other(texture):
     photos = [texture, texture[::-1].copy()]
     extract = Extractor("sift", max_keypoints=200, max_size=0, threads=1)
-    pair = render_labelled(photos, extract, 256, 150, EASY, np.random.default_rng(1))
+    pair = labelled(render_views(photos, 256, EASY, np.random.default_rng(1)), extract, 150)
     there, back = pair.partners
     matched = np.flatnonzero(there >= 0)
     assert len(matched) > 20
@@ -147,14 +149,6 @@ def test_scene_partners_without_depth_are_known_by_their_lines(wall_and_box):
     assert labels[1].tolist() == [UNKNOWN, NO_PARTNER, NO_PARTNER, NO_PARTNER]
 
 
-def test_scene_distances_count_at_the_size_of_the_network(wall_and_box):
-    space, cameras, depths = wall_and_box
-    points = np.stack([project(space, 0), project(space, 1)])[:, :1]
-    points[1, 0, 0] += 10
-    assert scenes.partners(points, cameras, depths)[0, 0] == NO_PARTNER
-    assert scenes.partners(points, cameras, depths, (0.25, 0.25))[0, 0] == 0
-
-
 @pytest.fixture
 def megadepth(tmp_path, texture):
     """One scene of three photos of a wall in MegaDepth's layout; the third has no depth."""
@@ -186,13 +180,87 @@ def test_scenes_give_pairs_that_belong_together(megadepth):
     found = Scenes(megadepth)
     assert found.pairs.tolist() == [[0, 1]]
     extract = Extractor(threshold=0.0, max_keypoints=100, max_size=0, threads=1)
-    pair = found.labelled(extract, 80, np.random.default_rng(0))
+    pair = labelled(found.views(200, EASY, 0, np.random.default_rng(0)), extract, 80)
     there = pair.partners[0]
     matched = np.flatnonzero(there >= 0)
     assert len(matched) > 20
     moved = pair.points[1][there[matched]] - pair.points[0][matched]
     assert np.abs(np.abs(moved[:, 0]) - 20).max() < 3
     assert np.abs(moved[:, 1]).max() < 3
+
+
+def brightness(picture, points):
+    x, y = (points - 0.5).astype(np.float32).T[:, :, None]
+    return cv2.remap(np.asarray(picture).mean(axis=2), x, y, cv2.INTER_LINEAR)[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("size", "turned", "shape"), [(200, 0, (150, 200)), (100, 0, (75, 100)), (200, 1, (150, 150))]
+)
+def test_shrunk_and_turned_scenes_show_the_same_at_partners(megadepth, size, turned, shape):
+    found = Scenes(megadepth)
+    turning = Difficulty(rotation=90, any_rotation_probability=0.5)
+    count = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        views = found.views(size, turning, turned, rng)
+        assert all(picture.shape == shape for picture in views.pictures)
+        # A point in each of view 0's pixels that is no gap of the other's, and noise around it.
+        grid = np.stack(np.meshgrid(*(np.arange(5.0, side, 7) for side in shape[::-1])), axis=-1)
+        points0 = grid.reshape(-1, 2)
+        sample = rng.uniform(2, np.array(shape[::-1]) - 2, (4 * len(points0), 2))
+        points0 = np.concatenate([points0, rng.uniform(2, 70, (len(sample) - len(points0), 2))])
+        points = np.stack([points0, sample]).astype(np.float32)
+        there = views.partners(points)[0]
+        near = np.flatnonzero(there >= 0)
+        values = [
+            brightness(cv2.GaussianBlur(view, (0, 0), 3), each)
+            for view, each in zip(
+                views.clean, (points[0][near], points[1][there[near]]), strict=True
+            )
+        ]
+        count += len(near)
+        assert np.corrcoef(*values)[0, 1] > 0.8
+    assert count > 200
+
+
+def test_first_pairs_of_scenes_are_kept_apart(megadepth):
+    found = Scenes(megadepth)
+    found.pairs = np.arange(14).reshape(7, 2)
+    held_out, others = found.split(2)
+    assert held_out.pairs.tolist() == [[0, 1], [2, 3]]
+    assert others.pairs.tolist() == np.arange(4, 14).reshape(5, 2).tolist()
+    held_out, others = found.split(5)
+    assert (len(held_out.pairs), len(others.pairs)) == (2, 5)
+
+
+def test_a_pair_is_made_once_for_all_that_it_is_made_of(tmp_path):
+    rng = np.random.default_rng(0)
+    pair = LabelledPair(
+        points=rng.random((2, 3, 2), np.float32),
+        positions=rng.random((2, 3, 2), np.float32),
+        descriptors=rng.random((2, 3, 4), np.float32),
+        partners=np.array([[2, UNKNOWN, NO_PARTNER], [NO_PARTNER, UNKNOWN, 0]]),
+        taught=rng.random((5, 2, 3, 4)).astype(np.float16),
+        said=np.array([[0, 1, NO_PARTNER], [0, 1, NO_PARTNER]]),
+    )
+    made = []
+
+    def make():
+        made.append(1)
+        return pair
+
+    pool = PairPool(tmp_path)
+    first = pool.get(("a", 1), 7, make)
+    again = PairPool(tmp_path).get(("a", 1), 7, make)
+    assert len(made) == 1
+    for name, values in vars(pair).items():
+        for got in (getattr(first, name), getattr(again, name)):
+            assert np.allclose(got, values, atol=1e-3)
+            assert name in ("descriptors",) or np.array_equal(got, values)
+    pool.get(("a", 1), 8, make)
+    pool.get(("a", 2), 7, make)
+    assert len(made) == 3
 
 
 def test_a_scene_may_be_a_bare_pickle(megadepth):
@@ -224,6 +292,5 @@ def test_exception_not_a_scene(megadepth):
 def test_exception_depth_is_missing(megadepth):
     found = Scenes(megadepth)
     (megadepth / "0.h5").unlink()
-    extract = Extractor("sift", max_keypoints=10, threads=1)
     with pytest.raises(TrainingError, match=r"0\.h5: no depth map"):
-        found.labelled(extract, 10, np.random.default_rng(0))
+        found.views(200, EASY, 0, np.random.default_rng(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from helpers.training import check_processes, stopped_after
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 pytest.importorskip("h5py", reason="scenes need h5py: covis[train]")
 
+from safetensors.torch import load_file  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from covis.cli import app  # noqa: E402
@@ -21,6 +23,7 @@ from covis.errors import BundleError, TrainingError  # noqa: E402
 from covis.features import Extractor  # noqa: E402
 from covis.matching import Matcher  # noqa: E402
 from covis.matching.nearest import mutual_nearest  # noqa: E402
+from covis.nets.aliked import ALIKED  # noqa: E402
 from covis.nets.lightglue import LightGlue, load_official  # noqa: E402
 from covis.training.data.labelled_pairs import (  # noqa: E402
     NO_PARTNER,
@@ -35,6 +38,7 @@ from covis.training.losses.lightglue import (  # noqa: E402
     best_partners,
     confidence_loss,
     imitation_loss,
+    state_loss,
     trace,
 )
 from covis.training.recipes import lightglue  # noqa: E402
@@ -86,11 +90,37 @@ def test_trace_is_the_forward_pass(inputs):
 def test_fed_attentions_take_the_teachers_states(inputs):
     net, teacher = network(0), network(1)
     shown = trace(teacher, *inputs)
-    fed = trace(net, *inputs, fed=shown)
+    fed = trace(net, *inputs, fed=shown.states)
     attention, _ = net.attentions(1)
     rotation = net.posenc(inputs[1])
     torch.testing.assert_close(fed.states[3], attention(shown.states[2], rotation))
     assert not torch.allclose(fed.states[3], trace(net, *inputs).states[3])
+
+
+def test_of_a_lesser_share_the_rest_is_their_own(inputs):
+    net, teacher = network(0), network(1)
+    shown, own = trace(teacher, *inputs).states, trace(net, *inputs).states
+    rotation = net.posenc(inputs[1])
+    mixed = trace(net, *inputs, fed=shown, share=0.25).states
+    _, cross = net.attentions(0)
+    first = mixed[1]
+    torch.testing.assert_close(first, own[1])
+    seen = 0.75 * first + 0.25 * shown[1]
+    torch.testing.assert_close(mixed[2], torch.cat(cross(*halves(seen))))
+    # Each attention answers for what it adds, and for nothing before it.
+    mixed[3].square().sum().backward()
+    learning, _ = net.attentions(1)
+    assert all(p.grad is not None for p in learning.parameters())
+    assert all(p.grad is None for each in net.attentions(0) for p in each.parameters())
+    assert rotation.cos.shape[1] == POINTS
+
+
+def test_states_are_compared_by_what_changes():
+    before, after = torch.zeros(2, 3, 1), torch.tensor([-1.0, 0, 1]).repeat(2, 1)[..., None]
+    assert state_loss([before, after], [before, after]) == 0
+    # The variance of what the attention adds is 2/3; half of it is missing everywhere.
+    half = state_loss([before, after / 2], [before, after])
+    assert half.item() == pytest.approx(np.log1p((0.25 * 2 / 3) / (2 / 3)) / 2)
 
 
 def test_kept_layers_get_no_gradient_and_change_nothing(inputs):
@@ -262,7 +292,13 @@ def test_starts_from_the_weights_in_the_package(photos):
 
 
 @pytest.mark.parametrize(
-    "stages", [lightglue.WITH_TEACHER, lightglue.WITHOUT_TEACHER, lightglue.FROM_START]
+    "stages",
+    [
+        lightglue.WITH_TEACHER,
+        lightglue.WITH_KEYPOINT_TEACHER,
+        lightglue.WITHOUT_TEACHER,
+        lightglue.FROM_START,
+    ],
 )
 def test_shares_are_the_whole(stages):
     assert sum(stage.share for stage in stages) == pytest.approx(1)
@@ -317,6 +353,60 @@ def keeping(run, *arguments, **options):
 lightglue.fit = keeping
 lightglue.train(photos, out, teacher=teacher, recipe=TINY_RECIPE)
 """
+
+
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory):
+    """An ALIKED and a LightGlue for it, the one wider and deeper than the student."""
+    folder = tmp_path_factory.mktemp("wider")
+    torch.manual_seed(5)
+    torch.save(ALIKED((4, 4, 8, 8), 16, positions=4).state_dict(), folder / "aliked.pth")
+    torch.save(LightGlue(16, dim=32, layers=3, heads=2).state_dict(), folder / "lightglue.pth")
+    return {"teacher": folder / "lightglue.pth", "teacher_features": folder / "aliked.pth"}
+
+
+def test_taught_at_its_own_keypoints_a_resumed_run_ends_alike(tmp_path, photos, wider, monkeypatch):
+    stages = tuple(
+        replace(stage, share=share, size=96, keypoints=24, pairs=4, difficulty=Difficulty())
+        for stage, share in zip(
+            (*lightglue.WITH_KEYPOINT_TEACHER[:3], lightglue.WITH_KEYPOINT_TEACHER[4]),
+            (0.4, 0.2, 0.2, 0.2),
+            strict=True,
+        )
+    )
+    monkeypatch.setattr(lightglue, "WITH_KEYPOINT_TEACHER", stages)
+    monkeypatch.setattr(lightglue, "FIRST_PAIRS", 3)
+    recipe = replace(TINY_RECIPE, heads=2, dim=16)
+    lines: list[str] = []
+
+    def go(out, **options):
+        return lightglue.train(photos, out, recipe=recipe, report=lines.append, **wider, **options)
+
+    whole = go(tmp_path / "whole")
+    with stopped_after(lightglue.Run, 4):
+        go(tmp_path / "cut")
+    resumed = go(tmp_path / "cut", resume=True)
+    for a, b in zip(*(load_file(path).values() for path in (whole, resumed)), strict=True):
+        assert torch.equal(a, b)
+    with (whole.parent / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    for row in rows:
+        for who in ("", "nearest_", "teacher_"):
+            assert 0 <= float(row[f"{who}score"]) <= 1
+            assert row[f"{who}score"] == row[f"{who}photos_score"]
+    assert any(line.startswith("step 1/6") and "states" in line for line in lines)
+
+
+def test_exception_a_teacher_that_is_not_wider(tmp_path, photos, wider):
+    for name, value, said in (
+        ("dim", 64, "dim is 32, less than the matcher's 64"),
+        ("layers", 4, "layers is 3, less than the matcher's 4"),
+        ("heads", 1, "has 2 heads, the matcher 1"),
+    ):
+        recipe = replace(TINY_RECIPE, **({"heads": 2} | {name: value}))
+        with pytest.raises(TrainingError, match=said):
+            lightglue.train(photos, tmp_path / "run", recipe=recipe, **wider)
 
 
 @pytest.mark.slow

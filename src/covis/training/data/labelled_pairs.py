@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,21 +31,31 @@ class LabelledPair:
     positions: (2, N, 2 or 4) float32, as `LightGlue.encode` takes them. descriptors: (2, N, D).
     points: (2, N, 2) float32, pixels, a pixel's centre at (0.5, 0.5).
     partners: (2, N) int64, index into the other image, NO_PARTNER or UNKNOWN.
+    taught: (K, 2, N, d) float16, K states of a teacher that looked at them, where there is one.
+    said: (2, N) int64, which it takes for partners: index or NO_PARTNER.
     """
 
     points: FloatArray
     positions: FloatArray
     descriptors: FloatArray
     partners: IntArray
+    taught: NDArray[np.float16] | None = None
+    said: IntArray | None = None
 
     def first(self, count: int) -> LabelledPair:
         """The pair of the first `count` features of both images."""
-        kept = self.partners[:, :count]
+
+        def within(partners: IntArray) -> IntArray:
+            kept = partners[:, :count]
+            return np.where(kept < count, kept, NO_PARTNER)
+
         return LabelledPair(
             points=self.points[:, :count],
             positions=self.positions[:, :count],
             descriptors=self.descriptors[:, :count],
-            partners=np.where(kept < count, kept, NO_PARTNER),
+            partners=within(self.partners),
+            taught=None if self.taught is None else self.taught[:, :, :count],
+            said=None if self.said is None else within(self.said),
         )
 
     def judge(self, matches: IntArray) -> IntArray:
@@ -67,27 +78,44 @@ def positions(features: Features) -> FloatArray:
     return places.astype(np.float32)
 
 
-def render_labelled(
-    photos: list[Any],
-    extract: Extractor,
-    size: int,
-    keypoints: int,
-    difficulty: Difficulty,
-    rng: np.random.Generator,
-) -> LabelledPair:
-    """Render a pair of `size` x `size` pixels and find at most `keypoints` features in each view.
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Two views of which it is known what they show in common.
 
-    Both views keep as many features as the one with fewer has.
+    pictures: (H, W) or (H, W, 3) RGB uint8, in which features are to be found. clean: the same
+    as they were before their light was changed. partners: takes points (2, N, 2), as
+    `LabelledPair` has them, and says which belong together.
     """
+
+    pictures: Sequence[NDArray[np.uint8]]
+    clean: Sequence[NDArray[np.uint8]]
+    partners: Callable[[FloatArray], IntArray]
+
+
+def render_views(
+    photos: list[Any], size: int, difficulty: Difficulty, rng: np.random.Generator
+) -> Views:
+    """Render a pair of `size` x `size` pixels; see `render_pair`."""
     pair = render_pair(photos, size, difficulty, rng)
-    found = extract.batch([load_image(view) for view in pair.views])
+    pictures, half = list(pair.views), np.float32(0.5)
+    return Views(
+        pictures, pictures, lambda points: partners(pair, points[0] - half, points[1] - half)
+    )
+
+
+def labelled(views: Views, extract: Extractor, keypoints: int) -> LabelledPair:
+    """Find at most `keypoints` features in each view; both keep as many as the one with fewer.
+
+    extract: at full size, as `Views.partners` counts in the pictures' own pixels.
+    """
+    found = extract.batch([load_image(picture) for picture in views.pictures])
     count = min(keypoints, *(len(features) for features in found))
     points = np.stack([f.keypoints[:count] for f in found])
     return LabelledPair(
         points=points,
         positions=np.stack([positions(f)[:count] for f in found]),
         descriptors=np.stack([f.descriptors[:count] for f in found]),
-        partners=partners(pair, points[0] - np.float32(0.5), points[1] - np.float32(0.5)),
+        partners=views.partners(points),
     )
 
 

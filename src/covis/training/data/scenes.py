@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,19 +21,18 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError, ImageError, TrainingError
 from covis.evaluation.datasets.plain_pickle import read_plain_npz
-from covis.features import Extractor
 from covis.images.decode import load_image
+from covis.training.data.held_out import held_out_of
 from covis.training.data.labelled_pairs import (
     MATCH_WITHIN,
     NO_MATCH_BEYOND,
     NO_PARTNER,
     UNKNOWN,
     IntArray,
-    LabelledPair,
-    positions,
+    Views,
 )
 from covis.training.data.photometric import degrade
-from covis.training.data.synthetic import CELL, Pair
+from covis.training.data.synthetic import CELL, Difficulty, Pair
 from covis.types import BoolArray, Matrix
 
 OVERLAP = (0.1, 0.7)
@@ -102,28 +102,53 @@ class Scenes:
             )
         self.pairs = np.array(pairs)
 
-    def labelled(
-        self, extract: Extractor, keypoints: int, rng: np.random.Generator
-    ) -> LabelledPair:
-        """A random pair with at most `keypoints` features an image.
+    def split(self, count: int) -> tuple[Scenes, Scenes]:
+        """The first `count` pairs, but a third at most, to validate with, and the others.
 
-        `extract.max_size` is the size at which distances are counted.
+        They stay the first when scenes are added whose names come later.
+        """
+        count = held_out_of(len(self.pairs), count)
+        parts = self.pairs[:count], self.pairs[count:]
+        held_out, others = copy(self), copy(self)
+        held_out.pairs, others.pairs = parts
+        return held_out, others
+
+    def views(
+        self, size: int, difficulty: Difficulty, turned: float, rng: np.random.Generator
+    ) -> Views:
+        """A random pair's photos, the longer side shrunk to `size` pixels.
+
+        difficulty: of which the light, and the turn of one view in its plane. turned: how often
+        there is one; squares are cut out of the photos then.
 
         Raises TrainingError when an image or its depth cannot be read.
         """
         cameras = self._any_pair(rng)
-        found = [extract(camera.image) for camera in cameras]
-        count = min(keypoints, *(len(features) for features in found))
-        points = np.stack([f.keypoints[:count] for f in found])
+        photos = [_read_photo(camera.image) for camera in cameras]
         depths = [_read_depth(camera.depth) for camera in cameras]
-        shrunk = [min(1.0, (extract.max_size or np.inf) / max(f.width, f.height)) for f in found]
-        return LabelledPair(
-            points=points,
-            positions=np.stack([positions(f)[:count] for f in found]),
-            descriptors=np.stack([f.descriptors[:count] for f in found]),
-            partners=partners(
-                np.asarray(points - 0.5, np.float64), cameras, depths, (shrunk[0], shrunk[1])
-            ),
+        shapes = [_shrunk(photo.shape[:2], size) for photo in photos]
+        if rng.random() < turned:
+            any_angle = rng.random() < difficulty.any_rotation_probability
+            angle = 180 if any_angle else difficulty.rotation
+            angle = rng.uniform(-angle, angle)
+            side = min(map(min, shapes))
+            cuts = [
+                _cut(photo.shape[:2], side, each, rng)
+                for photo, each in zip(photos, (0.0, angle), strict=True)
+            ]
+            shapes = [(side, side)] * 2
+        else:
+            cuts = [_whole(photo.shape[:2], size) for photo in photos]
+        drawn = [_cut_out(*each) for each in zip(photos, cuts, shapes, strict=True)]
+        moved = [
+            replace(camera, intrinsics=cut @ camera.intrinsics)
+            for camera, cut in zip(cameras, cuts, strict=True)
+        ]
+        seen = [_cut_depth(*each) for each in zip(depths, cuts, shapes, strict=True)]
+        return Views(
+            [degrade(np.asarray(view, np.uint8), difficulty.light, rng) for view in drawn],
+            [np.asarray(view[..., ::-1], np.uint8) for view in drawn],
+            lambda points: partners(np.asarray(points - 0.5, np.float64), moved, seen),
         )
 
     def pair(self, size: int, light: float, turn: float, rng: np.random.Generator) -> Pair:
@@ -141,7 +166,7 @@ class Scenes:
             _cut(photo.shape[:2], size, angle, rng)
             for photo, angle in zip(photos, (0.0, rng.normal(0, turn)), strict=True)
         ]
-        views = [_cut_out(photo, cut, size) for photo, cut in zip(photos, cuts, strict=True)]
+        views = [_cut_out(photo, cut, (size,) * 2) for photo, cut in zip(photos, cuts, strict=True)]
         cells = size // CELL
         grid = np.stack(np.meshgrid(*[np.arange(cells) * CELL] * 2), axis=-1).reshape(-1, 2)
         there = _mapped(np.linalg.inv(cuts[1]), grid.astype(np.float64))
@@ -174,14 +199,40 @@ def _cut(
     return cut
 
 
-def _cut_out(photo: NDArray[Any], cut: NDArray[np.float64], size: int) -> NDArray[Any]:
-    """What `_cut` says, shrunk first: an affine warp alone would alias."""
+def _shrunk(shape: Sequence[int], size: int) -> tuple[int, int]:
+    """(height, width) of a photo whose longer side is shrunk to `size`."""
+    height, width = (round(side * min(1.0, size / max(shape))) for side in shape)
+    return height, width
+
+
+def _whole(shape: Sequence[int], size: int) -> NDArray[np.float64]:
+    """(3, 3), from a photo's pixels to those of the photo shrunk by `_shrunk`."""
+    height, width = np.array(_shrunk(shape, size)) / shape
+    cut = np.diag([width, height, 1.0])
+    cut[:2, 2] = (width - 1) / 2, (height - 1) / 2
+    return cut
+
+
+def _cut_out(photo: NDArray[Any], cut: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[Any]:
+    """What `_cut` says, shrunk first: an affine warp alone would alias. shape: (height, width)."""
     shrunk = min(1.0, math.sqrt(abs(np.linalg.det(cut[:2, :2]))))
     small = cv2.resize(photo, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
     ratio = np.array(small.shape[1::-1]) / photo.shape[1::-1]
     to_photo = np.diag([*(1 / ratio), 1.0])
     to_photo[:2, 2] = (1 / ratio - 1) / 2
-    return cv2.warpAffine(small, (cut @ to_photo)[:2], (size, size), borderMode=cv2.BORDER_REFLECT)
+    drawn: NDArray[Any] = cv2.warpAffine(
+        small, (cut @ to_photo)[:2], shape[::-1], borderMode=cv2.BORDER_REFLECT
+    )
+    return drawn
+
+
+def _cut_depth(
+    depth: NDArray[Any], cut: NDArray[np.float64], shape: tuple[int, int]
+) -> NDArray[Any]:
+    """The depth of what `_cut_out` shows, 0 beyond the photo."""
+    return cv2.warpAffine(
+        depth.astype(np.float32), cut[:2], shape[::-1], flags=cv2.INTER_NEAREST, borderValue=0
+    )
 
 
 def _mapped(matrix: NDArray[Any], points: Matrix) -> Matrix:
@@ -193,15 +244,14 @@ def partners(
     points: Matrix,
     cameras: Sequence[Camera],
     depths: Sequence[NDArray[Any]],
-    scales: tuple[float, float] = (1.0, 1.0),
 ) -> IntArray:
     """Which points show the same: (2, N), from depth and, where that is unknown, from epipolar
     lines.
 
-    points: (2, N, 2), pixels of both photos. scales: of the photos at which distances count.
+    points: (2, N, 2), pixels of both photos.
     """
-    there = _seen_from(points, cameras, depths, scales[1])
-    back = _seen_from(points[::-1], cameras[::-1], depths[::-1], scales[0])
+    there = _seen_from(points, cameras, depths)
+    back = _seen_from(points[::-1], cameras[::-1], depths[::-1])
     known = there.known[:, None] | back.known[None]
     distance = np.fmax(there.distance, back.distance.T)
     off_line = there.off_line | back.off_line.T
@@ -268,13 +318,11 @@ class _Seen(NamedTuple):
     off_line: BoolArray
 
 
-def _seen_from(
-    points: Matrix, cameras: Sequence[Camera], depths: Sequence[NDArray[Any]], scale: float
-) -> _Seen:
-    """Take the points of the first photo into the second, where distances count `scale` times."""
+def _seen_from(points: Matrix, cameras: Sequence[Camera], depths: Sequence[NDArray[Any]]) -> _Seen:
+    """Take the points of the first photo into the second."""
     here, there = cameras
     found = carried(points[0], cameras, depths)
-    distance = np.linalg.norm(found.points[:, None] - points[1][None], axis=2) * scale
+    distance = np.linalg.norm(found.points[:, None] - points[1][None], axis=2)
     distance[found.hidden] = np.inf
     distance[~found.known] = np.nan
     rotation, translation = _relative(here, there)
@@ -283,7 +331,7 @@ def _seen_from(
     lines = rays @ essential.T @ np.linalg.inv(there.intrinsics)
     off = abs(lines @ _homogeneous(points[1]).T)
     off /= np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12)[:, None]
-    return _Seen(found.known, found.hidden, distance, off * scale > NO_MATCH_BEYOND)
+    return _Seen(found.known, found.hidden, distance, off > NO_MATCH_BEYOND)
 
 
 def _homogeneous(points: Matrix) -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,14 +30,16 @@ def trace(
     descriptors: Tensor,
     positions: Tensor,
     *,
-    fed: Trace | None = None,
+    fed: Sequence[Tensor] | None = None,
+    share: float = 1.0,
     kept: int = 0,
     recompute: bool = False,
 ) -> Trace:
     """Run every layer on B pairs of N points.
 
     descriptors: [2 B, N, D], positions: [2 B, N, 2 or 4], image 0 of all pairs, then image 1.
-    fed: another network's trace, whose states each attention is given in place of its own.
+    fed: another network's states, which each attention but the first is given in place of its
+    own. share: of these; the rest are its own, through which no gradient flows then.
     kept: layers, from the first, that get no gradient.
     recompute: keep no activations within an attention
     for the backward pass (gradient checkpointing).
@@ -62,8 +65,9 @@ def trace(
         for attend in (attend_self, attend_cross):
             if 2 * kept == len(states) - 1:
                 x = x.detach()
-            if fed is not None:
-                x = fed.states[len(states) - 1]
+            if fed is not None and len(states) > 1:
+                theirs = fed[len(states) - 1]
+                x = theirs if share == 1 else torch.lerp(x.detach(), theirs, share)
             if recompute:
                 x, message = checkpoint(attend, index, x, use_reentrant=False)
             else:
@@ -71,6 +75,22 @@ def trace(
             states.append(x)
             messages.append(message)
     return Trace(states, messages)
+
+
+def state_loss(own: Sequence[Tensor], shown: Sequence[Tensor]) -> Tensor:
+    """How far a network's states are from those shown to it, as `imitation_loss` has it."""
+    befores = (None, *shown)
+    return torch.stack(
+        [_error(a, b, c) for a, b, c in zip(own, shown, befores, strict=False)]
+    ).mean()
+
+
+def _error(ours: Tensor, theirs: Tensor, before: Tensor | None = None) -> Tensor:
+    theirs = theirs.float()
+    changed = theirs if before is None else theirs - before.float()
+    spread = (changed - changed.mean(dim=1, keepdim=True)).square().mean().clamp(min=1e-6)
+    # Of a network on its own states the deep layers are far off; they must not drown the rest.
+    return torch.log1p(F.mse_loss(ours.float(), theirs) / spread)
 
 
 def imitation_loss(
@@ -82,28 +102,17 @@ def imitation_loss(
     the attentions; the unit is the variance over the points of what the teacher says there, for
     states of what the attention adds.
     """
-
-    def error(ours: Tensor, theirs: Tensor, before: Tensor | None = None) -> Tensor:
-        theirs = theirs.float()
-        changed = theirs if before is None else theirs - before.float()
-        spread = (changed - changed.mean(dim=1, keepdim=True)).square().mean().clamp(min=1e-6)
-        # Of a network on its own states the deep layers are far off; they must not drown the rest.
-        return torch.log1p(F.mse_loss(ours.float(), theirs) / spread)
-
     last = student.layers - 1
     ours, theirs = student.assignment(last), teacher.assignment(last)
     with torch.no_grad():
         projected = theirs.project(shown.states[-1])
         logits = theirs.matchability_logits(shown.states[-1])
-    befores = (None, *shown.states)
     return {
-        "states": torch.stack(
-            [error(a, b, c) for a, b, c in zip(own.states, shown.states, befores, strict=False)]
-        ).mean(),
+        "states": state_loss(own.states, shown.states),
         "messages": torch.stack(
-            [error(a, b) for a, b in zip(own.messages, shown.messages, strict=True)]
+            [_error(a, b) for a, b in zip(own.messages, shown.messages, strict=True)]
         ).mean(),
-        "assignment": error(ours.project(own.states[-1]), projected)
+        "assignment": _error(ours.project(own.states[-1]), projected)
         + F.smooth_l1_loss(ours.matchability_logits(own.states[-1]).float(), logits.float()),
     }
 

@@ -1,17 +1,19 @@
-"""The recipe of `lightglue-xfeat-covis`: imitate a published matcher, then learn from truth.
+"""The recipe of covis' own LightGlues: imitate a published matcher, then learn from truth.
 
 First every attention learns, fed with the teacher's own states, what the teacher's does; then
 the deep layers learn to go on from what the ones before them really give, and the true
-correspondences of rendered pairs decide; at last the confidences are learnt. Without a teacher
-the network starts as a nearest-neighbour matcher. A step's pairs are a function of (seed,
+correspondences of rendered pairs decide; at last the confidences are learnt. The teacher is of
+the same sizes and for such features (lightglue-xfeat-covis), or a wider one for ALIKED that looks
+at the same keypoints (lightglue-edgepoint-covis), see `covis.training.keypoint_teacher`. Without
+one the network starts as a nearest-neighbour matcher. A step's pairs are a function of (seed,
 step), as in `covis.training.recipes.xfeat`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,32 @@ from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.features import Extractor
+from covis.files.atomic import read_arrays, write_arrays
 from covis.matching.nearest import mutual_nearest
+from covis.nets.aliked import load_official as load_aliked
 from covis.nets.lightglue import LightGlue, load_official
 from covis.training.checkpoint import BEST, began_with, to_resume
 from covis.training.data.held_out import hold_out
-from covis.training.data.labelled_pairs import LabelledPair, render_labelled
+from covis.training.data.labelled_pairs import (
+    NO_PARTNER,
+    LabelledPair,
+    Views,
+    labelled,
+    render_views,
+)
+from covis.training.data.pair_pool import PairPool
 from covis.training.data.photos import load_photos, photos_below
 from covis.training.data.scenes import Scenes
 from covis.training.data.synthetic import Difficulty
 from covis.training.distributed import Workers, join
-from covis.training.loop import Candidate, fit
+from covis.training.keypoint_teacher import (
+    Axes,
+    KeypointTeacher,
+    begin_like,
+    check_wider,
+    find_axes,
+)
+from covis.training.loop import Candidate, fit, rendered
 from covis.training.loop import Run as TrainingRun
 from covis.training.losses.lightglue import (
     Trace,
@@ -39,19 +57,23 @@ from covis.training.losses.lightglue import (
     best_partners,
     confidence_loss,
     imitation_loss,
+    state_loss,
     trace,
 )
 from covis.training.moving_average import follow
 from covis.training.reporting import Report
-from covis.training.schedule import StagedRecipe
+from covis.training.schedule import StagedRecipe, progress_at
 from covis.training.start import begin_with
 
-REUSE = 4
-"""Steps that a pair takes part in: rendering it costs as much as learning from it."""
-GAP = 16
-"""Steps between two of them."""
+FIRST_PAIRS, PAIRS_A_STEP = 64, 0.5
+"""How many pairs a run begins with, and how many more there are after each step, until there are
+`Stage.pool`: making one costs as much as learning from it several times."""
+AXES_PAIRS = 8
+"""From which it is found what to show of a wider teacher's states."""
 SCENE_SIZE = 1024
 """Longest side that photos of scenes are shrunk to, in pixels."""
+SCENES_TURNED = 0.4
+"""How often one view of a scene is turned."""
 VALIDATION_SIZE, VALIDATION_KEYPOINTS = 400, 512
 
 
@@ -69,14 +91,19 @@ class Stage:
     difficulty: Difficulty
     imitation: float = 0.0
     """Weight of the imitation losses; 0 switches the teacher off."""
-    fed: bool = False
-    """Give every attention the teacher's states. Only the heads learn from the truth then."""
+    fed: float = 0.0
+    """Give every attention the teacher's states, this share of them beside its own. Only the heads
+    learn from the truth then."""
+    fed_end: float | None = None
+    """The share at the stage's end, where it is another."""
     truth: float = 0.0
     """Weight of the published loss."""
     kept: int = 0
     """Layers, from the first, that stay as they are; their heads learn."""
     real: float = 0.0
     """Share of the pairs taken from real scenes, where there are some."""
+    pool: int = 8_000
+    """Pairs that are made; then they are only used again."""
     confidence: bool = False
     """Learn the confidences, and nothing else."""
 
@@ -87,12 +114,27 @@ HARD = Difficulty(rotation=40, zoom=2.2, tilt=50, shift=0.25, planes_probability
 # On its own states all at once the network forgets faster than it learns, at any rate that
 # gets anywhere; with the first layers kept it gains from the first hundred updates on.
 WITH_TEACHER = (
-    Stage(0.25, 320, 256, 8, 1.2e-2, 1.2e-2, MILD, imitation=1.0, fed=True, truth=0.1),
-    Stage(0.35, 400, 512, 4, 1.2e-2, 2e-3, HARD, imitation=1.0, fed=True, truth=0.1),
-    Stage(0.10, 480, 1024, 4, 2e-3, 2e-4, HARD, imitation=1.0, fed=True, truth=0.1),
+    Stage(0.25, 320, 256, 8, 1.2e-2, 1.2e-2, MILD, imitation=1.0, fed=1.0, truth=0.1),
+    Stage(0.35, 400, 512, 4, 1.2e-2, 2e-3, HARD, imitation=1.0, fed=1.0, truth=0.1),
+    Stage(0.10, 480, 1024, 4, 2e-3, 2e-4, HARD, imitation=1.0, fed=1.0, truth=0.1),
     Stage(0.25, 400, 512, 4, 5e-4, 1e-5, HARD, imitation=0.3, truth=1.0, kept=4, real=0.8),
     Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
 )
+GENTLE = Difficulty(planes_probability=0.7, light=0.8, zoom=1.7, shift=0.2, tilt=45, rotation=20)
+TURNED = replace(HARD, zoom=2.5, any_rotation_probability=0.1)
+WITH_KEYPOINT_TEACHER = (
+    Stage(
+        0.02, 448, 512, 4, 1.2e-2, 8e-3, GENTLE,
+        imitation=1.0, fed=1.0, truth=0.1, real=0.6, pool=1_500,
+    ),
+    Stage(
+        0.08, 448, 512, 4, 8e-3, 1e-3, GENTLE,
+        imitation=1.0, fed=1.0, fed_end=0.0, truth=0.2, real=0.6, pool=1_500,
+    ),
+    Stage(0.65, 448, 512, 4, 4e-4, 1e-4, TURNED, truth=1.0, real=0.7),
+    Stage(0.20, 512, 1024, 2, 2e-4, 1e-5, TURNED, truth=1.0, real=0.7),
+    Stage(0.05, 512, 1024, 2, 1e-2, 1e-3, TURNED, real=0.7, confidence=True),
+)  # fmt: skip
 WITHOUT_TEACHER = (
     Stage(0.95, 400, 512, 4, 5e-4, 1e-5, HARD, truth=1.0, real=0.8),
     Stage(0.05, 480, 1024, 4, 1e-2, 1e-3, HARD, real=0.5, confidence=True),
@@ -118,32 +160,51 @@ class Recipe(StagedRecipe[Stage]):
     clip: float = 1.0
     checkpoint_every: int = 200
     validation_pairs: int = 100
+    """Of photos; where there are scenes half of them are theirs."""
     recompute: bool = False
     """Compute activations twice and keep fewer: less memory, a third more time."""
     stages: tuple[Stage, ...] = WITH_TEACHER
+
+    def fed_at(self, step: int) -> float:
+        """The share of the teacher's states that is fed at a step."""
+        stage, done = progress_at(self.stages, step, self.steps)
+        end = stage.fed if stage.fed_end is None else stage.fed_end
+        return stage.fed + (end - stage.fed) * done
 
 
 @dataclass(frozen=True)
 class Batch:
     """B pairs: image 0 of all, then image 1.
 
-    descriptors: [2 B, N, D]. positions: [2 B, N, 2 or 4]. partners: [2 B, N].
+    descriptors: [2 B, N, D]. positions: [2 B, N, 2 or 4]. partners: [2 B, N]. taught: states
+    [2 B, N, d] to imitate, where all pairs have them.
     """
 
     descriptors: Tensor
     positions: Tensor
     partners: Tensor
+    taught: list[Tensor] | None = None
 
     @classmethod
     def of(cls, pairs: list[LabelledPair], device: torch.device) -> Batch:
         """Pairs cut to as many features as the smallest has."""
         count = min(pair.partners.shape[1] for pair in pairs)
         pairs = [pair.first(count) for pair in pairs]
-        arrays = (
-            np.concatenate(np.stack([getattr(pair, name) for pair in pairs], axis=1))
+        descriptors, positions, partners = (
+            torch.from_numpy(
+                np.concatenate(np.stack([getattr(pair, name) for pair in pairs], axis=1))
+            ).to(device)
             for name in ("descriptors", "positions", "partners")
         )
-        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+        taught = [pair.taught for pair in pairs if pair.taught is not None]
+        states = None
+        if len(taught) == len(pairs):
+            # (K, 2, B, N, d), the pairs of an image together.
+            states = [
+                torch.from_numpy(each.reshape(-1, *each.shape[2:])).to(device).float()
+                for each in np.stack(taught, axis=2)
+            ]
+        return cls(descriptors, positions, partners, states)
 
 
 def as_nearest_neighbour(net: LightGlue) -> None:
@@ -180,7 +241,7 @@ class Run(TrainingRun[Batch]):
         photos: list[NDArray[Any]],
         recipe: Recipe,
         features: str,
-        teacher: LightGlue | None,
+        teacher: LightGlue | KeypointTeacher | None,
         device: torch.device,
         *,
         scenes: Scenes | None = None,
@@ -190,14 +251,13 @@ class Run(TrainingRun[Batch]):
         super().__init__(device, workers)
         self.keeps_start = start is not None
         self.held_out, self.photos = hold_out(photos, recipe.held_out, recipe.seed)
+        self.held_out_scenes = self.scenes = scenes
+        if scenes is not None:
+            self.held_out_scenes, self.scenes = scenes.split(recipe.validation_pairs // 2)
         self.recipe: Recipe = recipe
         most = max(VALIDATION_KEYPOINTS, *(stage.keypoints for stage in recipe.stages))
         # Even the weakest peaks, so that every view has as many features as are asked for.
-        self.scenes = scenes
-        self.extract, self.extract_scene = (
-            Extractor(features, max_keypoints=most, max_size=size, threshold=0.0, threads=1)
-            for size in (0, SCENE_SIZE)
-        )
+        self.extract = Extractor(features, max_keypoints=most, max_size=0, threshold=0.0, threads=1)
         example = self.extract(self.photos[0])
         self.scale_orientation = example.scales is not None
         torch.manual_seed(recipe.seed)
@@ -215,10 +275,16 @@ class Run(TrainingRun[Batch]):
             begin_with(self.net, start, "lightglue")
         elif teacher is None:
             as_nearest_neighbour(self.net)
-        if teacher is not None:
+        self.guide: KeypointTeacher | None = None
+        self.axes: Axes | None = None
+        if isinstance(teacher, KeypointTeacher):
+            check_wider(teacher.matcher, self.net)
+            self.guide, teacher = teacher, None
+        elif teacher is not None:
             _check_teacher(teacher, self.net)
             teacher.to(device).requires_grad_(False)
         self.teacher = teacher
+        self.pool: PairPool | None = None
         self.average.load_state_dict(self.net.state_dict())
         self.average.requires_grad_(False)
         # Sharp attention to places cannot be learnt while the frequencies move.
@@ -232,7 +298,7 @@ class Run(TrainingRun[Batch]):
             torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0),
         )
         self.tuning = torch.optim.AdamW([p for _, p in learnt], betas=(0.9, 0.98), weight_decay=0.0)
-        self._validation: list[LabelledPair] = []
+        self._validation: dict[str, list[LabelledPair]] = {}
 
     @property
     def latest(self) -> LightGlue:
@@ -254,42 +320,89 @@ class Run(TrainingRun[Batch]):
         ):
             optimiser.load_state_dict(saved)
 
-    def render(self, step: int) -> list[LabelledPair]:
-        """The pairs that are new at `step`, which may lie before the first."""
-        stage, _ = self.recipe.at(max(step, 0))
-        rng = np.random.default_rng((self.recipe.seed, self.workers.rank, step + REUSE * GAP))
-        pairs = []
-        for _ in range(max(stage.pairs // REUSE, 1)):
-            # Depth maps have gaps; what is rendered keeps the labels clean.
-            if self.scenes and stage.real and rng.random() < stage.real:
-                pairs.append(self.scenes.labelled(self.extract_scene, stage.keypoints, rng))
-            else:
-                pairs.append(
-                    render_labelled(
-                        self.photos,
-                        self.extract,
-                        stage.size,
-                        stage.keypoints,
-                        stage.difficulty,
-                        rng,
-                    )
-                )
-        return pairs
+    def prepare(self, out: Path, report: Report) -> None:
+        self.pool = PairPool(out / "pairs")
+        if self.guide is None:
+            return
+        path = out / "axes.npz"
+        if self.workers.leads and not path.exists():
+            report("finding what to show of the teacher's states")
+            shown = [self._shown(self._views(self.recipe.stages[0], n)) for n in range(AXES_PAIRS)]
+            found = find_axes(shown, self.recipe.dim)
+            write_arrays(path, {name: x.numpy() for name, x in found._asdict().items()})
+        self.workers.wait()
+        self.axes = Axes(**{name: torch.from_numpy(x) for name, x in read_arrays(path).items()})
+        if self.step == 0 and not self.keeps_start:
+            begin_like(self.net, self.guide.matcher, self.axes)
+            self.average.load_state_dict(self.net.state_dict())
 
-    def batches(self, ahead: int = 4) -> Iterator[Batch]:
-        """Batches from the present step to the last, rendered ahead in threads."""
-        oldest = self.step - (REUSE - 1) * GAP
-        with ThreadPoolExecutor(2) as pool:
-            rendered = {
-                step: pool.submit(self.render, step) for step in range(oldest, self.step + ahead)
-            }
-            for step in range(self.step, self.recipe.steps):
-                if step + ahead < self.recipe.steps:
-                    rendered[step + ahead] = pool.submit(self.render, step + ahead)
-                window = range(step - (REUSE - 1) * GAP, step + 1, GAP)
-                pairs = [pair for born in window for pair in rendered[born].result()]
-                del rendered[window[0]]
-                yield Batch.of(pairs, self.device)
+    def _shown(self, views: Views) -> list[Tensor]:
+        """The states of the wider teacher that the student is to have, in the teacher's numbers."""
+        assert self.guide is not None
+        pair = labelled(views, self.extract, self.recipe.stages[0].keypoints)
+        return self._states(views, pair)[: 2 * self.net.layers + 1]
+
+    def _states(self, views: Views, pair: LabelledPair) -> list[Tensor]:
+        assert self.guide is not None
+        return self.guide.states(views.clean, pair.points, pair.positions)
+
+    def _views(self, stage: Stage, number: int) -> Views:
+        """The views of a pair, which its number and the seed say."""
+        rng = np.random.default_rng((self.recipe.seed, self.workers.rank, number))
+        if self.scenes and rng.random() < stage.real:
+            return self._scene_views(self.scenes, stage.difficulty, rng)
+        return render_views(self.photos, stage.size, stage.difficulty, rng)
+
+    @staticmethod
+    def _scene_views(scenes: Scenes, difficulty: Difficulty, rng: np.random.Generator) -> Views:
+        return scenes.views(SCENE_SIZE, difficulty, SCENES_TURNED, rng)
+
+    def _pair(
+        self, made_of: object, number: int, views: Callable[[], Views], count: int, taught: bool
+    ) -> LabelledPair:
+        """A pair of the pool, at most `count` features in each view; taught: with the states of
+        the wider teacher, if there is one."""
+
+        def make() -> LabelledPair:
+            drawn = views()
+            pair = labelled(drawn, self.extract, count)
+            if self.guide is None or self.axes is None or not taught:
+                return pair
+            states = self._states(drawn, pair)
+            said, _ = self.guide.partners(states)
+            axes = self.axes.axes
+            seen = torch.stack(
+                [x.float().cpu() @ axes.T for x in states[: 2 * self.net.layers + 1]]
+            )
+            return replace(pair, taught=seen.to(torch.float16).numpy(), said=said.cpu().numpy())
+
+        if self.pool is None:
+            return make()
+        features = self.extract.model, self.extract.weights
+        whole = features, made_of, count, taught and self.guide is not None, self.workers.rank
+        return self.pool.get((self.recipe.seed, *whole), number, make)
+
+    def batch(self, step: int) -> Batch:
+        """This process' pairs of a step."""
+        stage, _ = self.recipe.at(step)
+        rng = np.random.default_rng((self.recipe.seed, self.workers.rank, step, 1))
+        there = min(FIRST_PAIRS + int(PAIRS_A_STEP * step), stage.pool)
+        made_of = stage.size, stage.difficulty, stage.real if self.scenes else 0.0
+        pairs = [
+            self._pair(
+                made_of,
+                number,
+                partial(self._views, stage, number),
+                stage.keypoints,
+                stage.imitation > 0,
+            )
+            for number in map(int, rng.integers(there, size=stage.pairs))
+        ]
+        return Batch.of(pairs, self.device)
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches from the present step to the last, made ahead in threads."""
+        return rendered(self.batch, range(self.step, self.recipe.steps))
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One update. Returns the losses by name."""
@@ -315,13 +428,16 @@ class Run(TrainingRun[Batch]):
         losses: dict[str, Tensor] = {}
         with torch.autocast(self.device.type, torch.bfloat16):
             shown: Trace | None = None
+            states = batch.taught if stage.imitation else None
             if stage.imitation and self.teacher is not None:
                 with torch.no_grad():
                     shown = trace(self.teacher, *inputs)
+                states = shown.states
             own = trace(
                 self.net,
                 *inputs,
-                fed=shown if stage.fed else None,
+                fed=states if stage.fed else None,
+                share=self.recipe.fed_at(self.step),
                 kept=stage.kept,
                 recompute=self.recipe.recompute,
             )
@@ -329,6 +445,8 @@ class Run(TrainingRun[Batch]):
                 parts = imitation_loss(self.net, self.teacher, own, shown)
                 for name in parts if stage.fed else ["assignment"]:
                     losses[name] = stage.imitation * parts[name]
+            elif states is not None:
+                losses["states"] = stage.imitation * state_loss(own.states, states)
         if stage.truth:
             states = [x.detach() if stage.fed else x for x in own.states[2::2]]
             *inner, outer = (
@@ -357,41 +475,83 @@ class Run(TrainingRun[Batch]):
         yield Candidate(self.average, self.validate(self.average))
 
     def validate(self, net: LightGlue) -> dict[str, float]:
-        """Match pairs of held-out photos, the same every time.
+        """Match pairs of held-out photos and scenes, the same every time.
 
-        Precision and recall of the matches, "score", their harmonic mean, and the same of
-        mutual nearest neighbours: the floor.
+        Precision and recall of the matches of each, "score", the harmonic mean of the two, over
+        both; and the score of mutual nearest neighbours, the floor, and of a wider teacher.
         """
         if not self._validation:
-            rng = np.random.default_rng((self.recipe.seed, 2))
-            self._validation = [
-                render_labelled(
-                    self.held_out, self.extract, VALIDATION_SIZE, VALIDATION_KEYPOINTS, HARD, rng
+            self._validation = self._validation_pairs()
+        figures: dict[str, float] = {}
+        scores: dict[str, list[float]] = {"": [], "nearest_": [], "teacher_": []}
+        for name, pairs in self._validation.items():
+            counts = {who: np.zeros(3) for who in scores}
+            for pair in pairs:
+                counts[""] += pair.judge(self._matches(net, pair))
+                counts["nearest_"] += pair.judge(mutual_nearest(*pair.descriptors, threads=1)[0])
+                if pair.said is not None:
+                    counts["teacher_"] += pair.judge(_mutual(pair.said))
+            for who, each in counts.items():
+                precision, recall, score = _rates(each)
+                if who == "":
+                    figures |= {f"{name}_precision": precision, f"{name}_recall": recall}
+                if each.any():
+                    figures[f"{who}{name}_score"] = score
+                    scores[who].append(score)
+        overall = {f"{who}score": round(float(np.mean(s)), 4) for who, s in scores.items() if s}
+        return overall | figures
+
+    def _validation_pairs(self) -> dict[str, list[LabelledPair]]:
+        def of_scenes(number: int) -> Views:
+            assert self.held_out_scenes is not None
+            return self._scene_views(self.held_out_scenes, HARD, drawn_by(number))
+
+        def of_photos(number: int) -> Views:
+            return render_views(self.held_out, VALIDATION_SIZE, HARD, drawn_by(number))
+
+        def drawn_by(number: int) -> np.random.Generator:
+            return np.random.default_rng((self.recipe.seed, 2, number))
+
+        sets = {"photos": of_photos}
+        if self.held_out_scenes is not None:
+            sets["scenes"] = of_scenes
+        return {
+            name: [
+                self._pair(
+                    ("validation", name, VALIDATION_SIZE, HARD),
+                    number,
+                    partial(views, number),
+                    VALIDATION_KEYPOINTS,
+                    taught=True,
                 )
-                for _ in range(self.recipe.validation_pairs)
+                for number in range(self.recipe.validation_pairs // len(sets))
             ]
-        counts, floor = np.zeros(3), np.zeros(3)
-        for pair in self._validation:
-            found, _ = mutual_nearest(*pair.descriptors, threads=1)
-            floor += pair.judge(found)
-            batch = Batch.of([pair], self.device)
-            with torch.no_grad():
-                own = trace(net, batch.descriptors, batch.positions)
-                best, log_p = best_partners(net.assignment(net.layers - 1), own.states[-1])
-            partner0, partner1 = torch.where(log_p > np.log(0.1), best, -1).cpu().numpy()
-            rows = np.arange(len(partner0))
-            mutual = (partner0 >= 0) & (partner1[partner0] == rows)
-            counts += pair.judge(np.column_stack([rows, partner0])[mutual])
-        return _rates("", counts) | _rates("nearest_", floor)
+            for name, views in sets.items()
+        }
+
+    def _matches(self, net: LightGlue, pair: LabelledPair) -> NDArray[np.int64]:
+        """(K, 2), of full depth and width at the published threshold."""
+        batch = Batch.of([pair], self.device)
+        with torch.no_grad():
+            own = trace(net, batch.descriptors, batch.positions)
+            best, log_p = best_partners(net.assignment(net.layers - 1), own.states[-1])
+        return _mutual(torch.where(log_p > np.log(0.1), best, NO_PARTNER).cpu().numpy())
 
 
-def _rates(prefix: str, counts: NDArray[Any]) -> dict[str, float]:
+def _mutual(partners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Partners (2, N) that name each other, as matches (K, 2)."""
+    partner0, partner1 = partners
+    rows = np.arange(len(partner0))
+    mutual = (partner0 >= 0) & (partner1[partner0] == rows)
+    return np.column_stack([rows, partner0])[mutual]
+
+
+def _rates(counts: NDArray[Any]) -> tuple[float, float, float]:
     """(correct, judged, findable) -> precision, recall and their harmonic mean."""
     correct, judged, findable = counts
     precision, recall = correct / max(judged, 1), correct / max(findable, 1)
     score = 2 * precision * recall / max(precision + recall, 1e-9)
-    named = {"precision": precision, "recall": recall, "score": score}
-    return {prefix + name: round(float(value), 4) for name, value in named.items()}
+    return round(float(precision), 4), round(float(recall), 4), round(float(score), 4)
 
 
 def _check_teacher(teacher: LightGlue, net: LightGlue) -> None:
@@ -409,6 +569,7 @@ def train(
     *,
     features: str = "xfeat",
     teacher: Path | None = None,
+    teacher_features: Path | None = None,
     scenes: Path | None = None,
     start: str | Path | None = None,
     recipe: Recipe | None = None,
@@ -421,7 +582,8 @@ def train(
 
     out: takes `checkpoint.pt` (to resume from), `best.safetensors` and `latest.safetensors`
     (official key names) and `curve.csv`. teacher: published weights of the same sizes for such
-    descriptors, to imitate first. scenes: a folder in MegaDepth's layout, to learn from real
+    descriptors, to imitate first; with teacher_features, published ALIKED weights, it is one of
+    any sizes for these. scenes: a folder in MegaDepth's layout, to learn from real
     scenes too. start: weights of the recipe's sizes to begin with, see
     `covis.training.start.read_start`. Under `torchrun` every process draws its own pairs, and
     gradients are averaged.
@@ -435,16 +597,23 @@ def train(
     recipe = recipe or Recipe()
     if teacher is None:
         recipe = replace(recipe, stages=WITHOUT_TEACHER)
+    elif teacher_features is not None:
+        recipe = replace(recipe, stages=WITH_KEYPOINT_TEACHER)
     if start is not None:
         last = recipe.layers - 1
         stages = (replace(stage, kept=min(stage.kept, last)) for stage in FROM_START)
         recipe = replace(recipe, stages=tuple(stages))
     saved = to_resume(out, resume)
-    notes = began_with(out, saved, recipe, features, teacher is not None, scenes is not None)
+    given = (teacher, teacher_features, scenes)
+    notes = began_with(out, saved, recipe, features, *(each is not None for each in given))
     report = workers.once(report)
     report(f"reading the photos under {photos}")
     paths = photos_below(photos)
-    taught = None if teacher is None else load_official(teacher)
+    taught: LightGlue | KeypointTeacher | None = None
+    if teacher is not None:
+        taught = load_official(teacher)
+        if teacher_features is not None:
+            taught = KeypointTeacher(load_aliked(teacher_features), taught, where)
     run = Run(
         load_photos(paths, report),
         recipe,
