@@ -14,7 +14,7 @@ from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.agreement import View
 from covis.geometry.camera import as_camera, check_focal
-from covis.geometry.page_verdict import doubt_pages
+from covis.geometry.look_alikes import judge_by_pictures
 from covis.geometry.verdict import judge
 from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, Orientation
@@ -138,7 +138,7 @@ def _match_images(
         timed_find, features0, features1, turned1, check, options.geometry, options.rotate
     )
     with _timed(seconds, "geometry"):
-        found = doubt_pages(found, View.of(loaded0), View.of(loaded1))
+        found = judge_by_pictures(found, View.of(loaded0), View.of(loaded1))
     if options.geometry == "essential":
         found = _with_notes(found, [loaded0, loaded1], cameras)
     return replace(found, seconds=seconds, licence=joint_licence(extract, found))
