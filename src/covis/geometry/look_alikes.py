@@ -16,7 +16,7 @@ were no better, either.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -164,7 +164,7 @@ def _plane(
     return model.matrix, model.inliers
 
 
-def _mapped(points: Matrix, homography: Matrix) -> Matrix:
+def _mapped(points: Matrix, homography: NDArray[Any]) -> Matrix:
     """(N, 2) -> (N, 2)."""
     return np.asarray(cv2.perspectiveTransform(points[:, None], homography)[:, 0], np.float64)
 
