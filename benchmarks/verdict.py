@@ -50,6 +50,8 @@ from covis.errors import ArgumentError
 from covis.evaluation.datasets.pairs import read_pairs
 from covis.evaluation.metrics.calibration import describe
 from covis.evaluation.tables import markdown
+from covis.geometry.agreement import View
+from covis.geometry.look_alikes import judge_by_pictures
 from covis.geometry.verdict import Calibration
 from covis.images.decode import load_image
 from covis.matching import needs_semi_dense
@@ -176,14 +178,15 @@ class Method:
         )
         self.match = Matcher(matcher, features=self.extract.source, threads=1)
         self.features = functools.cache(self.extract)
+        self.view = functools.cache(lambda path: View.of(load_image(path, max_size=max_size)))
 
     def verdicts(self, case: Case, kinds: Sequence[GeometryKind]) -> list[Verdict]:
-        """One for each kind of geometry."""
+        """One for each kind of geometry, as `covis.match` gives it."""
         pair = self.features(case.path0), self.features(case.path1)
         matches = self.match(*pair)
-        verdicts = [verify(matches, *pair, kind).verdict for kind in kinds]
-        assert None not in verdicts  # There is a kind of geometry.
-        return [verdict for verdict in verdicts if verdict]
+        views = self.view(case.path0), self.view(case.path1)
+        found = [judge_by_pictures(verify(matches, *pair, kind), *views) for kind in kinds]
+        return [each.verdict for each in found if each.verdict]
 
 
 class EffortMethod:

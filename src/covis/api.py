@@ -17,7 +17,7 @@ from covis.features.extractor import Extractor
 from covis.geometry import Camera, estimate_geometry
 from covis.geometry.agreement import View
 from covis.geometry.camera import as_camera, check_focal
-from covis.geometry.page_verdict import doubt_pages
+from covis.geometry.look_alikes import judge_by_pictures
 from covis.geometry.verdict import judge
 from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, Orientation
@@ -157,7 +157,7 @@ class _Pair(NamedTuple):
     ) -> Matches:
         """The matches, pages doubted, with what is to be said of the cameras."""
         with timed(seconds, "geometry"):
-            found = doubt_pages(found, View.of(loaded[0]), View.of(loaded[1]))
+            found = judge_by_pictures(found, View.of(loaded[0]), View.of(loaded[1]))
         if found.geometry is not None and found.geometry.kind == "essential":
             found = _with_notes(found, loaded, self.cameras)
         return replace(found, seconds=seconds)

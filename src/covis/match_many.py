@@ -26,13 +26,13 @@ import numpy as np
 
 from covis.api import escalate, match_turned, open_pipeline, verify
 from covis.effort.attempts import joint_licence
-from covis.effort.pictures import Pictures, Tools, View
+from covis.effort.pictures import Change, Pictures, Tools
 from covis.effort.plan import Plan
 from covis.errors import CovisError, ImageError
 from covis.files.atomic import PARTIAL, read_arrays, replacing, write_arrays
 from covis.files.run_folder import run_folder
 from covis.geometry.agreement import View
-from covis.geometry.page_verdict import doubt_pages
+from covis.geometry.look_alikes import LOOKED_FROM, judge_by_pictures
 from covis.images.decode import enlarged, load_image
 from covis.images.opened import check_file
 from covis.images.orientation import Orientation
@@ -248,12 +248,20 @@ class _Run:
             raise self._fails(image, str(error)) from None
 
     def _find_matches(self, image0: Path, image1: Path) -> Matches:
-        if self._plan is None:
-            return self._match_one_way(image0, image1)
-        paths, plan = (image0, image1), self._plan
+        found = (
+            self._match_one_way(image0, image1)
+            if self._plan is None
+            else self._match_with_effort(image0, image1, self._plan)
+        )
+        if found.verdict is None or found.verdict.probability < LOOKED_FROM:
+            return found
+        return judge_by_pictures(found, self._views(image0), self._views(image1))
+
+    def _match_with_effort(self, image0: Path, image1: Path, plan: Plan) -> Matches:
+        paths = image0, image1
         focals = [self._features(path)[1] for path in paths]
 
-        def known(number: int, features: str, view: View) -> Features | None:
+        def known(number: int, features: str, view: Change) -> Features | None:
             if features != plan.cheap.features or view.reduced > 1:
                 return None
             return self._features(paths[number], view.turn)[0]
@@ -289,16 +297,11 @@ class _Run:
             self.options.geometry,
             self.options.rotate,
         )
-        if found.verdict is not None and found.verdict.label == "same":
-            found = doubt_pages(found, self._views(image0), self._views(image1))
         return replace(found, licence=joint_licence(self._extract, found))
 
     def _find_view(self, image: Path) -> View:
         """A picture to be laid over another."""
-        try:
-            return View.of(load_image(image, max_size=self._extract.max_size))
-        except ImageError as error:
-            raise self._fails(image, str(error)) from None
+        return View.of(self._images(image))
 
     def _draw(self, found: Matches, image0: Path, image1: Path, path: Path) -> None:
         if path.exists():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from covis.effort.pictures import AS_IT_IS, Pictures, Seen, View
+from covis.effort.pictures import AS_IT_IS, Change, Pictures, Seen
 from covis.effort.plan import Way
 from covis.features.extractor import Extractor
 from covis.geometry.independent_places import coverage
@@ -18,7 +18,7 @@ from covis.types import Features, Geometry, Matches, Verdict
 Check = Callable[[Matches, Features, Features], Matches]
 """Fits a geometry to the matches of two sets of features, and judges; see `covis.verify`."""
 
-Views = tuple[View, View]
+Views = tuple[Change, Change]
 AS_THEY_ARE: Views = (AS_IT_IS, AS_IT_IS)
 
 ENOUGH = 150

@@ -22,7 +22,7 @@ from covis.effort.attempts import (
     match_seen,
     verdict_of,
 )
-from covis.effort.pictures import AS_IT_IS, Pictures, View
+from covis.effort.pictures import AS_IT_IS, Change, Pictures
 from covis.effort.plan import Plan
 from covis.effort.shared import look_again, put_together
 from covis.images.orientation import TURNS
@@ -35,11 +35,11 @@ class Step(Protocol):
     def __call__(self, *, number: int) -> Candidate | None: ...
 
 
-TURNED: tuple[Views, ...] = tuple((AS_IT_IS, View(turn=turn)) for turn in TURNS)
+TURNED: tuple[Views, ...] = tuple((AS_IT_IS, Change(turn=turn)) for turn in TURNS)
 ZOOMED: tuple[Views, ...] = tuple(
     views
     for factor in (2, 4)
-    for views in ((View(reduced=factor), AS_IT_IS), (AS_IT_IS, View(reduced=factor)))
+    for views in ((Change(reduced=factor), AS_IT_IS), (AS_IT_IS, Change(reduced=factor)))
 )
 """How images 0 and 1 are seen in one attempt each."""
 PROMISING = 0.2

@@ -25,7 +25,7 @@ from covis.timing import timed
 from covis.types import Features, FloatArray, Image, Matrix
 
 
-class View(NamedTuple):
+class Change(NamedTuple):
     """How a picture is changed before features are found in it.
 
     turn: degrees clockwise, 90, 180 or 270. reduced: to so manyth of its side.
@@ -35,7 +35,7 @@ class View(NamedTuple):
     reduced: int = 1
 
 
-AS_IT_IS = View()
+AS_IT_IS = Change()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class Pictures:
         self,
         load: Callable[[int], Image],
         tools: Tools,
-        known: Callable[[int, str, View], Features | None] = lambda *_: None,
+        known: Callable[[int, str, Change], Features | None] = lambda *_: None,
     ) -> None:
         """load: picture 0 or 1, not larger than features are to be found in; asked once, and only
         where it is needed. known: features that need not be found any more, of picture 0 or 1, by
@@ -121,7 +121,7 @@ class Pictures:
         """
         self._load, self.tools, self._known = load, tools, known
         self._images: dict[int, Image] = {}
-        self._seen: dict[tuple[int, str, View], Seen] = {}
+        self._seen: dict[tuple[int, str, Change], Seen] = {}
 
     def image(self, number: int) -> Image:
         """Picture 0 or 1, small ones enlarged."""
@@ -130,7 +130,7 @@ class Pictures:
                 self._images[number] = enlarged(self._load(number))
         return self._images[number]
 
-    def seen(self, number: int, features: str, view: View = AS_IT_IS) -> Seen:
+    def seen(self, number: int, features: str, view: Change = AS_IT_IS) -> Seen:
         """The features of picture 0 or 1."""
         key = number, features, view
         if key not in self._seen:

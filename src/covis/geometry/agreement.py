@@ -124,7 +124,7 @@ class Agreement:
 
 def compare(view0: View, view1: View, h_1from0: Matrix) -> Agreement:
     """How two pictures agree under the homography of their full-size pixels."""
-    scale = _scale(h_1from0, view0.size)
+    scale = magnification(h_1from0, np.array(view0.size) / 2)
     if scale > 1:
         view0, view1, scale = view1, view0, 1 / scale
         h_1from0 = np.asarray(np.linalg.inv(h_1from0), np.float64)
@@ -186,24 +186,24 @@ def _commonest(levels: FloatArray) -> int:
 def _cells(grey: NDArray[Any]) -> FloatArray:
     """(h, w) -> (N, CELL * CELL) float32, smoothed; what is left over at the ends is left out."""
     smooth = cv2.GaussianBlur(grey, (0, 0), SMOOTHING)
-    return _squares(smooth).astype(np.float32)
+    return squares(smooth, CELL).astype(np.float32)
 
 
 def _whole(shown: BoolArray) -> BoolArray:
     """(h, w) -> (N,): whether all of a cell is shown."""
-    return np.asarray(_squares(shown).all(axis=1), bool)
+    return np.asarray(squares(shown, CELL).all(axis=1), bool)
 
 
-def _squares(picture: NDArray[Any]) -> NDArray[Any]:
-    """(h, w) -> (N, CELL * CELL)."""
-    down, across = picture.shape[0] // CELL, picture.shape[1] // CELL
-    cut = picture[: down * CELL, : across * CELL].reshape(down, CELL, across, CELL)
-    return cut.transpose(0, 2, 1, 3).reshape(-1, CELL * CELL)
+def squares(picture: NDArray[Any], side: int) -> NDArray[Any]:
+    """(h, w) -> (N, side * side): square cells, row by row; what is left over is left out."""
+    down, across = picture.shape[0] // side, picture.shape[1] // side
+    cut = picture[: down * side, : across * side].reshape(down, side, across, side)
+    return cut.transpose(0, 2, 1, 3).reshape(-1, side * side)
 
 
-def _scale(h_1from0: Matrix, size0: tuple[int, int]) -> float:
-    """How many times as large as in picture 0 things are in picture 1, at the middle of 0."""
-    depth = h_1from0[2] @ [size0[0] / 2, size0[1] / 2, 1]
+def magnification(h_1from0: Matrix, place: FloatArray | Matrix) -> float:
+    """How many times as large as in picture 0 things are in picture 1, at a place (x, y) of 0."""
+    depth = h_1from0[2] @ [*place, 1]
     return float(np.sqrt(abs(np.linalg.det(h_1from0) / depth**3)))
 
 

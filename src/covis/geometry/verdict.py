@@ -139,7 +139,7 @@ def judge(matches: Matches, features0: Features, features1: Features) -> Verdict
     evidence = find_evidence(matches, features0, features1)
     if evidence is None:
         return None
-    calibration = _shipped()
+    calibration = shipped()
     probability = calibration.probability(evidence)
     return Verdict(calibration.label(probability), probability)
 
@@ -190,5 +190,6 @@ def _coherence(places0: FloatArray, places1: FloatArray) -> float:
 
 
 @cache
-def _shipped() -> Calibration:
+def shipped() -> Calibration:
+    """That of the package."""
     return Calibration.read()
