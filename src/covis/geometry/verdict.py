@@ -24,6 +24,7 @@ log-odds -w log(1 + keypoints / 100): without any the odds are even.
 The weights were fitted to pairs rendered from photographs, and pairs of different photographs, by
 `python -m covis.training.recipes.verdict`; they lie in `verdict.json`, with what they were fitted
 to.
+Where the pictures are at hand, as in `covis.match`, `look_alikes` looks at them, too.
 Before the pictures are seen the odds are even. Where pairs that show the same are rare, as among
 all pairs of a large folder, the probability is lower by what they are rarer.
 """
