@@ -156,3 +156,17 @@ def test_damaged_rows_are_told_in_one_line_or_left_out(
             told.append(str(error))
     assert all(line.startswith(f"{path}: ") for line in told)
     assert not any("\n" in line for line in told)
+
+
+def test_reading_changes_nothing_of_an_older_database(made, tmp_path: Path) -> None:
+    """pycolmap adds tables to one of COLMAP 3.11 as it opens it, for good."""
+    path = tmp_path / "database.db"
+    colmap.write(path, {"a.jpg": made(4)})
+    with closing(sqlite3.connect(path)) as rows, rows:
+        for table in ("frame_data", "frames", "rig_sensors", "rigs", "pose_priors"):
+            rows.execute(f"DROP TABLE {table}")
+        rows.execute("PRAGMA user_version = 3110")
+    before = path.read_bytes()
+    assert len(colmap.read_features(path)["a.jpg"]) == 4
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,28 +147,36 @@ def read_matches(
 
 @contextmanager
 def _opened(database: str | os.PathLike[str]) -> Iterator[Database]:
-    """The database, for reading; what damaged rows make of its readers becomes CovisError."""
+    """A copy of the database: pycolmap changes older ones as it opens them. What damaged rows make
+    of its readers becomes CovisError."""
     from covis.messages import not_there
-    from covis.sfm.database import Database
+    from covis.sfm.database import Database, copy_files
 
-    if not os.path.isfile(database):
-        raise ArgumentError(not_there(database, "database"))
-    with Database(Path(database)) as opened:
+    given = os.fspath(database)
+    if not os.path.isfile(given):
+        raise ArgumentError(not_there(given, "database"))
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "database.db"
         try:
-            yield opened
+            copy_files(Path(given), copy)
+            with Database(copy) as opened:
+                yield opened
         except CovisError as error:
-            raise type(error)(f"{os.fspath(database)}: {error}") from None
+            words = str(error)
+            named = words.replace(str(copy), given) if str(copy) in words else f"{given}: {words}"
+            raise type(error)(named) from None
         except (
             RuntimeError,
             ValueError,
             TypeError,
             LookupError,
             MemoryError,
+            OSError,
             sqlite3.Error,
         ) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CovisError(
-                f"{os.fspath(database)}: its rows are damaged ({reason[:200]}); make it anew."
+                f"{given}: its rows are damaged ({reason[:200]}); make it anew."
             ) from None
 
 

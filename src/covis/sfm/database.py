@@ -265,6 +265,17 @@ class Database:
         return geometry
 
 
+_BESIDE = ("-wal",)
+"""What SQLite keeps beside a database that is open, or whose program was killed."""
+
+
+def copy_files(given: Path, copy: Path) -> None:
+    """Copy a database with what lies beside it. Raises OSError."""
+    for end in ("", *_BESIDE):
+        if os.path.exists(f"{given}{end}"):
+            shutil.copyfile(f"{given}{end}", copy.with_name(f"{copy.name}{end}"))
+
+
 def copy_database(given: Path, copy: Path) -> dict[str, tuple[int, int]]:
     """Copy a database; returns (width, height) of its photos by name, as their cameras have it.
 
@@ -274,16 +285,13 @@ def copy_database(given: Path, copy: Path) -> dict[str, tuple[int, int]]:
     """
     if not given.is_file():
         raise ArgumentError(not_there(given, "database"))
-    copied = {f"{given}{end}": copy.with_name(f"{copy.name}{end}") for end in ("", "-wal")}
     try:
-        for source, to in copied.items():
-            if os.path.exists(source):
-                shutil.copyfile(source, to)
+        copy_files(given, copy)
         with closing(sqlite3.connect(f"{copy.absolute().as_uri()}?mode=rw", uri=True)) as rows:
             return _photo_sizes(rows)
     except (sqlite3.Error, OSError, ValueError) as error:
-        for to in copied.values():
-            to.unlink(missing_ok=True)
+        for end in ("", *_BESIDE):
+            copy.with_name(f"{copy.name}{end}").unlink(missing_ok=True)
         raise ArgumentError(f"{given}: no COLMAP database, or a damaged one ({error}).") from None
 
 

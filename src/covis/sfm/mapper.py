@@ -146,7 +146,7 @@ def triangulate(
     colmap = need_pycolmap()
     with quiet(colmap):
         try:
-            known = _posed(colmap, database, colmap.Reconstruction(str(poses)))
+            known = _posed(colmap, database, read_model(poses))
             settings = incremental_options(colmap, options)
             return colmap.triangulate_points(known, database, photos, work, True, settings)
         except COLMAP_ERRORS as error:

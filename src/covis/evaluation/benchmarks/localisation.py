@@ -82,13 +82,11 @@ def locate_scene(
 
 def run_aachen(data: Path, settings: Settings, report: Report) -> list[Row]:
     """The queries' poses, written for visuallocalization.net; scores where true poses are given."""
+    from covis.sfm.map import read_model
+
     queries = aachen.read_queries(data)
-    colmap = _pycolmap()
     model = data / aachen.MODEL
-    try:
-        names = [image.name for image in colmap.Reconstruction(str(model)).images.values()]
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ArgumentError(f"{model}: not a COLMAP model ({error}).") from error
+    names = [image.name for image in read_model(model).images.values()]
     root = data / aachen.IMAGES
     chosen = {
         condition: dict(settings.sampled(list(lenses.items())))
