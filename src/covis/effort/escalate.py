@@ -100,15 +100,15 @@ class Escalation:
 
     def _escalate(self) -> str:
         """Make the other attempts, as long as they are needed; why it stopped."""
-        for step in self._steps():
-            if self.best.settled:
-                return "sure, and enough matches agree"
+        steps = self._steps()
+        while not self.best.settled:
             if self.budget is not None and self.clock() - self._began >= self.budget:
                 return f"the budget of {self.budget:g} s was used up"
+            step = next(steps, None)
+            if step is None:
+                return "nothing is left to try"
             self._try(step)
-        if self.best.settled:
-            return "sure, and enough matches agree"
-        return "nothing is left to try"
+        return "sure, and enough matches agree"
 
     def _steps(self) -> Iterator[Step]:
         """What to try next, each in view of what was found before."""

@@ -96,10 +96,9 @@ def _frame(
         return None
     zoom = enlarged * pixels[coarse]
     crop = np.array([[zoom, 0, -zoom * low[0]], [0, zoom, -zoom * low[1]], [0, 0, 1]])
-    try:
-        other = crop @ (np.linalg.inv(matrix) if finer1 else matrix)
-    except np.linalg.LinAlgError:
+    if not abs(np.linalg.det(matrix)) > 1e-12:
         return None
+    other = crop @ (np.linalg.inv(matrix) if finer1 else matrix)
     return (crop, other, size) if finer1 else (other, crop, size)
 
 
