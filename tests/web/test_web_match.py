@@ -97,6 +97,7 @@ def test_covis_demo_shows_the_pair(browser, tmp_path):
         page = Page(browser, server.url)
         page.one("section :is(.progress, [data-verdict])")  # It is matched at once.
         assert "street-1.png" in page.one("main").text
+        browser.get("about:blank")  # Else it would go on asking a server that is gone.
         assert page.complaints() == []
     finally:
         server.stop()

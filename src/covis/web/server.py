@@ -30,7 +30,7 @@ from covis.web.guard import LOOPBACK, Door, Guard
 from covis.web.jobs import Jobs
 from covis.web.recent import recent, remember
 from covis.web.shown import SIZES, Shrunk
-from covis.web.site import Answer, Json, Site, answered, cancel, refused, whole
+from covis.web.site import Answer, Site, answered, as_json, cancel, refused, whole
 from covis.web.sources import Sources
 
 STATIC = Path(__file__).parent / "static"
@@ -175,7 +175,7 @@ def _upload(site: Site) -> Callable[[Request], object]:
         except CovisError as error:
             return refused(error)
         told = {"id": picture.id, "name": picture.name, "width": width, "height": height}
-        return Json(told)
+        return as_json(told)
 
     return upload
 
@@ -206,6 +206,6 @@ def _news(site: Site) -> Callable[[Request], object]:
         until = time.monotonic() + NEWS
         while job.version == after and not job.over and time.monotonic() < until:
             await asyncio.sleep(PAUSE)
-        return Json(job.to_dict())
+        return as_json(job.to_dict())
 
     return news

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from covis.errors import ArgumentError, CovisError
 from covis.web.access import Access, NoSuchError
@@ -45,11 +45,10 @@ class Site:
         return kept
 
 
-class Json(JSONResponse):
+def as_json(content: Any, status: int = 200) -> Response:
     """JSON in plain ASCII: paths may be no text."""
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+    body = json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return Response(body, status, media_type="application/json")
 
 
 Answer = Callable[[Site, dict[str, Any]], Any]
@@ -65,7 +64,7 @@ def answered(site: Site, answer: Answer) -> Callable[[Request], Any]:
             found = await run_in_threadpool(answer, site, given)
         except CovisError as error:
             return refused(error)
-        return found if isinstance(found, Response) else Json(found)
+        return found if isinstance(found, Response) else as_json(found)
 
     return endpoint
 
@@ -80,7 +79,7 @@ def cancel(site: Site, given: dict[str, Any]) -> Any:
 def refused(error: CovisError) -> Response:
     """The line that the command line would print."""
     status = 404 if isinstance(error, NoSuchError) else 503 if isinstance(error, BusyError) else 400
-    return Json({"error": str(error)}, status)
+    return as_json({"error": str(error)}, status)
 
 
 async def _given(request: Request) -> dict[str, Any]:
