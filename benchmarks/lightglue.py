@@ -196,7 +196,7 @@ def published(threads: int, every: int) -> None:
         table.append([f"{features} + {matcher}", *_published_row(found)])
         print(table[-1], file=sys.stderr, flush=True)
     header = ["weights", "pairs", "matches", "kornia's", "same matches", "scores differ by"]
-    header += ["same last layer", "same layers of a point", "points pruned", "times as fast"]
+    header += ["same last layer", "points of other layers", "points pruned", "times as fast"]
     print(markdown(header, table))
     print(f"\n{PUBLISHED_KEYPOINTS} keypoints at most, threads: {threads}.\n")
 
@@ -264,7 +264,7 @@ def _compared(mine: LightGlue, theirs: Any, *features: Features) -> dict[str, An
         "common": len(common_matches),
         "difference": max((abs(scores[m] - others[m]) for m in common_matches), default=0.0),
         "layers": found.layers == int(other["stop"]),
-        "lived": (lived == lived_other).mean(),
+        "lived": np.count_nonzero(lived != lived_other),
         "pruned": (lived < found.layers).mean(),
         "faster": seconds[1] / seconds[0],
     }
@@ -280,7 +280,7 @@ def _published_row(found: list[dict[str, Any]]) -> list[str]:
         f"{shared / max(matches + theirs - shared, 1):.2%}",
         f"{max(each['difference']):.1e}",
         f"{sum(each['layers'])} of {len(found)}",
-        f"{statistics.mean(each['lived']):.2%}",
+        str(sum(each["lived"])),
         f"{statistics.mean(each['pruned']):.0%}",
         f"{statistics.median(each['faster']):.2f}",
     ]
