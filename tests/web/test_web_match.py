@@ -35,10 +35,12 @@ def test_two_pictures_are_matched_looked_at_and_laid_onto_each_other(browser, se
     page.open("match")
     page.drop(0, photos / "street0.png")
     page.give(1, photos / "street0-other.png")
-    page.choose("matcher", "nearest")
+    page.choose("effort", "fast")
     page.press("Match")
     assert page.one("[data-verdict]").get_attribute("data-verdict") == "same"
     assert "agree" in page.one(".verdict").text
+    page.one("details summary").click()
+    assert re.search(r"Tried: edgepoint-covis, as they are: .* Stopped: ", page.one("details").text)
     canvas = page.one("canvas[data-drawn]")
     drawn = int(canvas.get_attribute("data-drawn"))
     assert 50 < drawn <= 200
@@ -63,7 +65,7 @@ def test_two_pictures_are_matched_looked_at_and_laid_onto_each_other(browser, se
     assert "#/match/" in browser.current_url
     browser.refresh()
     assert page.one("[data-verdict]").get_attribute("data-verdict") == "same"
-    assert page.one("select[name=matcher]").get_attribute("value") == "nearest"
+    assert page.one("select[name=effort]").get_attribute("value") == "fast"
 
     page.press("Laid onto each other")
     above = page.one(".laid .top")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from covis.errors import ArgumentError
 from covis.messages import described_matches
-from covis.options import DEFAULT_MAX_KEYPOINTS, GeometryKind, Rotate
+from covis.options import DEFAULT_EFFORT, DEFAULT_MAX_KEYPOINTS, Effort, GeometryKind, Rotate
 from covis.web.access import Picture, named
 from covis.web.jobs import Job
 from covis.web.shown import SIZES, encode
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 KEYPOINTS, LIGHTGLUE_KEYPOINTS = 20_000, 4096
 """The most that the page asks for; LightGlue's memory grows with their square."""
-FRUGAL = "nearest", "semi-dense"
-"""The matchers whose memory does not."""
+FRUGAL = "auto", "nearest", "semi-dense"
+"""The matchers whose memory does not; "auto" gives LightGlue the best points only."""
 DEMO = 960, 720
 DRAWN = "drawing.png", "matches.json", "warped.png"
 """What can be downloaded."""
@@ -43,7 +43,8 @@ def choices() -> dict[str, list[str]]:
     features = [b.name for b in bundles if ARCHITECTURES[b.architecture].role == "features"]
     matchers = [b.name for b in bundles if ARCHITECTURES[b.architecture].role == "matcher"]
     return {
-        "features": list(dict.fromkeys(["xfeat", *HANDCRAFTED, *features])),
+        "effort": sorted(get_args(Effort), key=lambda effort: effort != DEFAULT_EFFORT),
+        "features": list(dict.fromkeys(["auto", *HANDCRAFTED, *features])),
         "matcher": list(dict.fromkeys(["auto", *MATCHERS, *matchers])),
         "geometry": sorted(get_args(GeometryKind), key=lambda kind: kind != "fundamental"),
         "rotate": list(get_args(Rotate)),
@@ -78,12 +79,13 @@ def start(site: Site, given: dict[str, Any]) -> Any:
         name: one_of(given, name, named, named[0]) for name, named in choices().items()
     }
     keypoints = whole(given, "max_keypoints", 1, KEYPOINTS, DEFAULT_MAX_KEYPOINTS)
-
     if wanted["matcher"] not in FRUGAL and keypoints > LIGHTGLUE_KEYPOINTS:
         raise ArgumentError(
             f"on this page LightGlue takes up to {LIGHTGLUE_KEYPOINTS:,} keypoints; for more "
-            f"choose the matcher {' or '.join(FRUGAL)}."
+            f"choose the matcher {', '.join(FRUGAL)}."
         )
+
+    asked = {**wanted, "features": None if wanted["features"] == "auto" else wanted["features"]}
 
     def work(job: Job) -> Any:
         from covis.api import match
@@ -91,7 +93,7 @@ def start(site: Site, given: dict[str, Any]) -> Any:
         job.report("matching", 0)
         began = time.perf_counter()
         with named(*pictures):
-            found = match(pictures[0].path, pictures[1].path, **wanted, max_keypoints=keypoints)
+            found = match(pictures[0].path, pictures[1].path, **asked, max_keypoints=keypoints)
         seconds = time.perf_counter() - began
         sizes = tuple(site.shrunk.size(picture) for picture in pictures)
         job.kept.update(match=found, pictures=pictures, sizes=sizes)

@@ -68,8 +68,9 @@ export async function page(place, job, signal) {
   try {
     const offered = await ask("/api/options", undefined, signal);
     const named = (name, label, title) => select(label, name, offered[name], kept.options?.[name], title);
-    controls.append(named("features", "Features", "What finds the points"),
-      named("matcher", "Matcher", "auto is LightGlue where there are weights for the features, else nearest"),
+    controls.append(named("effort", "Effort", "fast: one attempt; auto: others where that is not sure; thorough: also the best weights that were imported"),
+      named("features", "Features", "What finds the points; auto leaves it to the effort"),
+      named("matcher", "Matcher", "auto leaves it to the effort; another is used alone"),
       named("geometry", "Geometry", "homography: a plane; fundamental: any scene; essential: any scene, gives the relative pose"),
       named("rotate", "Turn", "auto also tries picture 1 on its side and upside down"),
       h("label", {}, "Keypoints", h("input", { type: "number", name: "max_keypoints", min: "1", max: "20000", value: kept.options?.max_keypoints || offered.max_keypoints })),
