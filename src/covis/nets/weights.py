@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -104,6 +103,8 @@ def _onnx_weights(path: Path) -> dict[str, Tensor]:
     It turns the weights of linear layers and stores them, and what it computes beforehand, under
     numbers. Here the first are turned back, and both are named after the node that they go into.
     """
+    import onnx
+
     graph = onnx.load(path, load_external_data=False).graph
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     named = {name: value for name, value in stored.items() if not name.startswith(_NUMBERED)}
