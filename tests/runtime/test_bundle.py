@@ -157,7 +157,7 @@ def test_other_files_among_the_models_are_ignored(empty_home):
 def test_exception_names_bundles_of_the_wanted_architectures(empty_home):
     write(empty_home / "shipped" / "one")
     write(empty_home / "shipped" / "two", ABOUT | {"name": "two", "architecture": "lightglue"})
-    with pytest.raises(BundleError, match=r"there are: one, sift\. See"):
+    with pytest.raises(BundleError, match=r"there are: one, sift\. "):
         find_bundle("nonsense", {"xfeat"}, ["sift"])
 
 
@@ -167,7 +167,7 @@ def test_exception_unknown_name(empty_home, monkeypatch, name):
     with pytest.raises(BundleError, match=r"no model named '.*'; there are: none\."):
         find_bundle(name)
     write(empty_home / "home" / "models" / "test")
-    with pytest.raises(BundleError, match=r"there are: test\. See 'covis weights list'"):
+    with pytest.raises(BundleError, match=r"there are: test\. 'covis weights get' lists"):
         find_bundle(name)
 
 

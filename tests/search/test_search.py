@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from covis.draw.hits import COLUMNS, MARGIN, TILE, TITLE, draw_hits
 from covis.errors import ArgumentError, CovisError, ImageError
 from covis.features.extractor import Extractor
+from covis.geometry.agreement import View
 from covis.geometry.polygon import box_around, clipped, corners
 from covis.images.decode import enlarged, load_image
 from covis.images.orientation import ORIENTATIONS, Orientation
 from covis.matching import Matcher
 from covis.runtime import Bundle
 from covis.search import Index
-from covis.search.retrieve import FINER_KEYPOINTS, Ranker, SearchResult
+from covis.search.retrieve import FINER_KEYPOINTS, Hit, Ranker, SearchResult, doubted
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
 Pixels = NDArray[np.uint8]
@@ -266,6 +267,29 @@ def test_pages_on_one_template_are_not_certain(index: Index, tmp_path: Path, wri
     assert names(found)[0] == "1.png"
     assert [hit.certain for hit in found.hits] == [True, False, False]
     assert index.search(rgb(page(7, lines=6)), budget=None).certain == []
+
+
+def test_hits_of_few_inliers_lie_over_the_query(tmp_path: Path, scene: Scene, write: Write) -> None:
+    """Of two unrelated pictures with 40 inliers, only the one that looks like the query is sure."""
+    query, other = scene(0, 240, 320), scene(1, 240, 320)
+    paths = [
+        write(tmp_path / name, pixels) for name, pixels in (("b.png", other), ("a.png", query))
+    ]
+    area = (0.0, 0.0, 320.0, 240.0)
+
+    def hits(columns: int) -> list[Hit]:
+        across, down = np.linspace(10, 310, columns), np.linspace(10, 230, 5)
+        grid = np.stack(np.meshgrid(across, down), -1).reshape(-1, 2).astype(np.float32)
+        plane = Geometry("homography", np.eye(3), np.ones(len(grid), bool))
+        found = Matches(grid, grid, grid[:, 0], geometry=plane, verdict=Verdict("same", 0.99))
+        return [Hit(str(path), (), 0.5, 320, 240, found, area, "there") for path in paths]
+
+    view = View.of(load_image(rgb(query)))
+    judged = doubted(hits(8), view)
+    assert [Path(hit.path).name for hit in judged] == ["a.png", "b.png"]
+    assert [hit.certain for hit in judged] == [True, False]
+    # So many agree by no accident, and most photographs of one place do not lie over each other.
+    assert all(hit.certain for hit in doubted(hits(12), view))
 
 
 def test_certain_hits_come_first_and_the_rest_by_similarity(large: Index, scene: Scene) -> None:

@@ -151,4 +151,7 @@ def find_bundle(
         if architectures is None or bundle.architecture in architectures
     ]
     names = ", ".join([*known, *others]) or "none"
-    raise BundleError(f"no model named '{name}'; there are: {names}. See 'covis weights list'.")
+    raise BundleError(
+        f"no model named '{name}'; there are: {names}. 'covis weights get' lists published ones to "
+        "fetch."
+    )

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ from covis.errors import ArgumentError, ImageError
 from covis.features.extractor import Extractor
 from covis.geometry import estimate_geometry
 from covis.geometry.agreement import COMPARED_SIDE, View, is_paper
+from covis.geometry.look_alikes import judge_by_pictures
 from covis.geometry.page_verdict import doubt_pages
 from covis.geometry.polygon import Box, box_around, clipped, corners
 from covis.geometry.verdict import judge
@@ -59,6 +61,8 @@ FINER_KEYPOINTS = 512
 """The finer matcher is given so many of a picture's features, the best."""
 FINER_SHARE = 0.4
 """Of the time, what is kept for the finer matcher."""
+FEW_INLIERS = 50
+"""Of a certain hit with fewer the pictures themselves are compared."""
 FINER_TIMES = 6
 """So many times as long as the others a finer check may take, before one has shown it."""
 
@@ -319,7 +323,7 @@ class Ranker:
             pool.shutdown(cancel_futures=True)
         hits = self._hits(best, asked.k, looked_for)
         if asked.region is None:
-            hits = _doubted(hits, View.of(image))
+            hits = doubted(hits, View.of(image))
         clock.lap("answer")
         clock.seconds["total"] = time.perf_counter() - asked.began
         return SearchResult(
@@ -548,18 +552,18 @@ def _living_first(files: list[StoredFile]) -> list[StoredFile]:
     return there + sorted((f for f in files if not f.there), key=lambda f: (f.state, f.path))
 
 
-def _doubted(hits: list[Hit], query: View) -> list[Hit]:
-    """The hits, certain ones first: of pages on one template only those that are the same page."""
-    if not (any(hit.certain for hit in hits) and is_paper(query)):
-        return hits
+def doubted(hits: list[Hit], query: View) -> list[Hit]:
+    """The hits, certain ones first: of pages on one template, and of pictures with few inliers,
+    only those that lie over the query as they should."""
     judged = []
     for hit in hits:
         if hit.certain and hit.matches is not None and hit.state == "there":
-            try:
-                page = View.of(load_image(hit.path, max_size=COMPARED_SIDE))
-                hit = replace(hit, matches=doubt_pages(hit.matches, query, page))
-            except ImageError:
-                pass
+            few = hit.inliers < FEW_INLIERS
+            if few or is_paper(query):
+                look = judge_by_pictures if few else doubt_pages
+                with suppress(ImageError):
+                    there = View.of(load_image(hit.path, max_size=COMPARED_SIDE))
+                    hit = replace(hit, matches=look(hit.matches, query, there))
         judged.append(hit)
     return sorted(judged, key=lambda hit: not hit.certain)
 
