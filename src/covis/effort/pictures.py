@@ -17,7 +17,7 @@ import numpy as np
 from covis.effort.plan import Plan, Way
 from covis.features.extractor import Extractor
 from covis.features.registry import ratio_of
-from covis.images.decode import enlarged
+from covis.images.decode import enlarged, resampled
 from covis.images.orientation import Orientation
 from covis.matching.matcher import Matcher
 from covis.options import ExtractorOptions, MatcherOptions, RuntimeOptions
@@ -162,12 +162,7 @@ def _reduced(image: Image, factor: int) -> Image:
         return image
     height, width = image.pixels.shape[:2]
     size = max(1, round(width / factor)), max(1, round(height / factor))
-    pixels = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)
-    mask = image.mask
-    if mask is not None:
-        smaller = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        mask = smaller.astype(bool)
-    return replace(image, pixels=np.asarray(pixels, np.uint8), mask=mask)
+    return resampled(image, size, cv2.INTER_AREA)
 
 
 MARGIN = 6

@@ -123,12 +123,23 @@ def enlarged(image: Image) -> Image:
     longest = max(image.width, image.height)
     if longest >= SMALL or max(image.pixels.shape[:2]) < longest:
         return image
-    size = tuple(max(1, round(side * SMALL / longest)) for side in (image.width, image.height))
-    pixels = cv2.resize(image.pixels, size, interpolation=cv2.INTER_CUBIC)
+    size = (
+        max(1, round(image.width * SMALL / longest)),
+        max(1, round(image.height * SMALL / longest)),
+    )
+    return resampled(image, size, cv2.INTER_CUBIC)
+
+
+def resampled(image: Image, size: tuple[int, int], interpolation: int) -> Image:
+    """A picture with (width, height) other pixels, and its mask; its full size stays as it is.
+
+    interpolation: OpenCV's word for that of the pixels.
+    """
+    pixels = cv2.resize(image.pixels, size, interpolation=interpolation)
     mask = image.mask
     if mask is not None:
-        larger = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        mask = larger.astype(bool)
+        resized = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        mask = resized.astype(bool)
     return replace(image, pixels=np.asarray(pixels, np.uint8), mask=mask)
 
 
