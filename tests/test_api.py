@@ -11,7 +11,8 @@ from helpers.corner import texture
 
 import covis
 from covis import Extractor, Features, Geometry, Matches, match
-from covis.api import joint_licence, match_turned
+from covis.api import match_turned
+from covis.effort.attempts import joint_licence
 from covis.errors import ArgumentError, BundleError, ImageError
 from covis.types import Verdict
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from covis.effort.attempts import joint_licence as joint_licence
+from covis.effort.attempts import joint_licence
 from covis.effort.escalate import Escalation
 from covis.effort.pictures import Pictures, Tools
 from covis.effort.plan import Plan

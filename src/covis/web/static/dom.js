@@ -73,6 +73,13 @@ export function dialog(title, content, narrow = false) {
   return made;
 }
 
+/** Say at a place why the server refused; what was left is no matter, any other error is thrown. */
+export function tell(error, place) {
+  if (error.name === "AbortError") return;
+  if (!(error instanceof Refused)) throw error;
+  place.append(failure(error.message));
+}
+
 export function select(label, name, values, chosen, title) {
   return h("label", { title }, label, h("select", { name },
     values.map((each) => h("option", { value: each, selected: each === chosen }, each))));

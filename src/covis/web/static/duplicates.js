@@ -1,5 +1,5 @@
 // Duplicates: groups side by side, why, and what to do with those that are not kept.
-import { ask, copied, counted, failure, h, pictureUrl, Refused } from "./dom.js";
+import { ask, copied, counted, failure, h, pictureUrl, Refused, tell } from "./dom.js";
 import { show } from "./jobs.js";
 
 let store = null;
@@ -22,11 +22,7 @@ export async function page(place, job, signal) {
     stores.map((s) => h("option", { value: s.id, selected: s.id === store }, s.name)))), go), result);
   if (job) await follow(job);
 
-  function told(error) {
-    if (error.name === "AbortError") return;
-    if (!(error instanceof Refused)) throw error;
-    (result.isConnected ? result : place).append(failure(error.message));
-  }
+  function told(error) { tell(error, result.isConnected ? result : place); }
 
   async function start() {
     try {

@@ -1,5 +1,5 @@
 // Search: a picture, or a box on it, in a store; and the store's care.
-import { ask, copied, counted, dialog, failure, h, pictureUrl, Refused, select } from "./dom.js";
+import { ask, copied, counted, dialog, failure, h, pictureUrl, Refused, select, tell } from "./dom.js";
 import { show } from "./jobs.js";
 import { verdict } from "./match.js";
 import { pair } from "./pair.js";
@@ -45,11 +45,7 @@ export async function page(place, job, signal) {
   tend();
   if (job) await follow(job);
 
-  function told(error) {
-    if (error.name === "AbortError") return;
-    if (!(error instanceof Refused)) throw error;
-    (result.isConnected ? result : place).append(failure(error.message));
-  }
+  function told(error) { tell(error, result.isConnected ? result : place); }
 
   async function start() {
     const wanted = Object.fromEntries(new FormData(controls));
