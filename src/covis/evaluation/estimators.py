@@ -40,7 +40,7 @@ def estimate(
     """The pair's homography or relative pose, from (N, 2) points in its pixels.
 
     scores: (N,), larger is better; for poselib-prosac and dlt.
-    threshold: in pixels: of image 1 for a homography, the distance from the epipolar line
+    threshold: in pixels: of image 1 for a homography, the Sampson distance
         otherwise; None for `default_threshold`. seed: draws other samples.
 
     Raises ArgumentError for an estimator that there is not, or not for such pairs.
