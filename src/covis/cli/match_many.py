@@ -43,6 +43,7 @@ def command(
     budget: options.Budget = None,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Match many pairs into a folder.
 
@@ -85,7 +86,12 @@ def command(
                 bars.tell(f"covis: {result.skipped}")
 
         summary = match_many.match_many(
-            work, out, chosen, draw=draw, runtime=RuntimeOptions(threads=threads), report=report
+            work,
+            out,
+            chosen,
+            draw=draw,
+            runtime=RuntimeOptions(threads=threads, device=device),
+            report=report,
         )
     done = f"{counted(summary.done, 'pair')} matched"
     before = f" ({summary.reused} of them before)" if summary.reused else ""
