@@ -155,9 +155,7 @@ def propagate_command(
     describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads, device=device)
     described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
     carried = propagate((seen for *_, seen in kept), labels, threads=threads)
-    names: list[str] = []
-    scores = []
-    began = time.perf_counter()
+    names, scores, began = list[str](), [], time.perf_counter()
     with progress("frames") as report:
         for (name, image, _), found in zip(described, carried, strict=True):
             if not names:

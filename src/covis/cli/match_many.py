@@ -78,6 +78,7 @@ def command(
     )
     with StageBars() as bars:
         seen, told = itertools.count(1), set[str]()
+        runtime = RuntimeOptions(threads=threads, device=device)
 
         def report(result: PairResult) -> None:
             bars("pairs", next(seen), total)
@@ -86,12 +87,7 @@ def command(
                 bars.tell(f"covis: {result.skipped}")
 
         summary = match_many.match_many(
-            work,
-            out,
-            chosen,
-            draw=draw,
-            runtime=RuntimeOptions(threads=threads, device=device),
-            report=report,
+            work, out, chosen, draw=draw, runtime=runtime, report=report
         )
     done = f"{counted(summary.done, 'pair')} matched"
     before = f" ({summary.reused} of them before)" if summary.reused else ""

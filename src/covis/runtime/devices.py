@@ -137,6 +137,7 @@ def _starts(device: str) -> bool:
     a provider's libraries are missing."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    onnxruntime.set_default_logger_severity(4)
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # Those that pip installed.
@@ -146,6 +147,8 @@ def _starts(device: str) -> bool:
             )
         except Exception:  # ONNX Runtime's own exceptions share no base class.
             return False
+        finally:
+            onnxruntime.set_default_logger_severity(2)  # What it is by default.
     return DEVICES[device].provider in session.get_providers()
 
 
