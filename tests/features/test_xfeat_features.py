@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covis import Extractor, load_image
-from covis.features import nms
+from covis.features import nms, xfeat
 from covis.features.xfeat import XFeat, best_cells, peaks, sample_descriptors
 from covis.types import Image
 
