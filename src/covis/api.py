@@ -23,10 +23,12 @@ from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, Orientation
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import (
+    DEFAULT_DEVICE,
     DEFAULT_EFFORT,
     DEFAULT_GEOMETRY,
     DEFAULT_ROTATE,
     DEFAULT_SEED,
+    Device,
     Effort,
     GeometryKind,
     MatchOptions,
@@ -55,6 +57,7 @@ def match(
     camera1: Camera | ArrayLike | None = None,
     seed: int = DEFAULT_SEED,
     threads: int | None = None,
+    device: Device = DEFAULT_DEVICE,
     effort: Effort = DEFAULT_EFFORT,
     budget: float | None = None,
 ) -> Matches:
@@ -76,7 +79,8 @@ def match(
     mask0, mask1: where to find nothing, True or nonzero.
     camera0, camera1: for "essential": a `Camera`, or its 3 x 3 matrix; without them the focal
         length comes from EXIF or is guessed, and `Matches.geometry.note` says so.
-    seed: of the robust estimation. threads: processor threads, all by default.
+    seed: of the robust estimation. threads: processor threads, all by default. device: where
+        networks run, "auto" by default; see `RuntimeOptions`.
     effort: "fast" for one cheap attempt, nearest neighbours; "auto" for others as well where that
         is not sure or places the geometry badly: SIFT, LightGlue, other turns and scales, and
         another look at what both show; "thorough" for the best weights that the user has imported,
@@ -102,7 +106,7 @@ def match(
         effort=effort,
         budget=budget,
     )
-    runtime = RuntimeOptions(threads=threads)
+    runtime = RuntimeOptions(threads=threads, device=device)
     masks, cameras = (mask0, mask1), (as_camera(camera0), as_camera(camera1))
     pair = _Pair((image0, image1), masks, cameras)
     return (

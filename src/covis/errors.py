@@ -24,6 +24,10 @@ class BundleError(CovisError):
     """A model bundle or a weights file that is missing, damaged or of the wrong kind."""
 
 
+class DeviceWarning(RuntimeWarning):
+    """A device that was named and cannot be used; the processor takes its place."""
+
+
 class TrainingError(CovisError):
     """A training run that cannot start or go on."""
 

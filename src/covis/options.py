@@ -23,6 +23,7 @@ GeometryKind = Literal["homography", "fundamental", "essential", "none"]
 Rotate = Literal["none", "auto"]
 Effort = Literal["fast", "auto", "thorough"]
 WarpKind = Literal["auto", "homography", "smooth"]
+Device = Literal["auto", "cpu", "cuda", "coreml", "directml", "openvino"]
 
 DEFAULT_FEATURES = "xfeat"
 DEFAULT_MATCHER = "auto"
@@ -30,6 +31,7 @@ DEFAULT_GEOMETRY: GeometryKind = "fundamental"
 DEFAULT_ROTATE: Rotate = "none"
 DEFAULT_EFFORT: Effort = "auto"
 DEFAULT_SEED = 0
+DEFAULT_DEVICE: Device = "auto"
 DEFAULT_MAX_KEYPOINTS = 4096
 DEFAULT_MAX_SIZE = 960
 """Longest side images are shrunk to, in pixels. A 12-megapixel photo (4000 or 4032 pixels
@@ -152,12 +154,19 @@ class RuntimeOptions(Options):
     """What the networks run on.
 
     threads: processor threads, never more than this process may use; all by default.
+    device: "cpu"; "cuda", "coreml", "directml" or "openvino", where that build of ONNX Runtime is
+        installed, else a RuntimeWarning says what to install and the processor is used; or by
+        default "auto", a GPU by CUDA or DirectML where one works, else the processor.
     """
 
     threads: int | None = None
+    device: Device = DEFAULT_DEVICE
 
     def checked(self) -> dict[str, Any]:
-        return {"threads": optional(whole_number, "threads", self.threads, 1)}
+        return {
+            "threads": optional(whole_number, "threads", self.threads, 1),
+            "device": choice("device", self.device, get_args(Device)),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covis.features.nms import best_first, bilinear, clear_border, suppress
+from covis.features.nms import best_first, bilinear, clear_border, suppress, weighted_rows
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -77,3 +77,23 @@ def test_bilinear(height, width, seed):
         across, down = np.maximum(1 - abs(columns - x), 0), np.maximum(1 - abs(rows - y), 0)
         expected = np.einsum("hwd,w,h->d", pixels, across, down)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("values", [[-1.5, 0.0, -0.0, 2.0, -1.5, 2.0, 1e-40, -1e-40, -3e38, 3e38]])
+def test_best_first_orders_numbers_below_zero_and_both_zeros(values):
+    """As a stable sort does: the two zeros are equal."""
+    scores = np.array(values * 3, np.float32)
+    expected = np.argsort(-scores, kind="stable")
+    for count in (len(scores), 7):
+        np.testing.assert_array_equal(best_first(scores, count), expected[:count])
+
+
+@pytest.mark.parametrize("count", [0, 1, 512, 513, 1300])
+def test_weighted_rows_at_every_number_of_blocks(count):
+    rng = np.random.default_rng(count)
+    rows = rng.random((30, 5), np.float32)
+    taps, weights = rng.integers(0, 30, (count, 4)), rng.random((count, 4), np.float32)
+    found = weighted_rows(rows, taps, weights)
+    expected = np.einsum("nk,nkd->nd", weights.astype(np.float64), rows[taps].astype(np.float64))
+    assert found.shape == (count, 5)
+    np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covis import Extractor, load_image
-from covis.features import xfeat
+from covis.features import nms, xfeat
 from covis.features.xfeat import XFeat, best_cells, peaks, sample_descriptors
 from covis.types import Image
 
@@ -316,7 +316,7 @@ def test_sampling_in_blocks_changes_nothing(monkeypatch):
     maps = rng.standard_normal((8, 8, 64)).astype(np.float32)
     xy = corners_and_more((64, 64), rng, 100)
     whole = sample_descriptors(maps, xy, (64, 64))
-    monkeypatch.setattr(xfeat, "GATHER", 7)
+    monkeypatch.setattr(nms, "BLOCK", 7)
     np.testing.assert_array_equal(sample_descriptors(maps, xy, (64, 64)), whole)
 
 

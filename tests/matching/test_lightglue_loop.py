@@ -44,6 +44,7 @@ class Script:
             self.calls.append(role)
             return getattr(self, role.rstrip("0123456789"))(**inputs)
 
+        graph.on_device = graph
         return graph
 
     def encode(self, descriptors, positions):

@@ -36,13 +36,29 @@ from covis.cli import (
     weights,
 )
 from covis.cli.commands import App
-from covis.errors import CovisError
+from covis.errors import CovisError, DeviceWarning
 from covis.messages import one_line
 from covis.quiet import own_streams
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning as it is printed: our own, which are for users, without a place in the code."""
+    if issubclass(category, DeviceWarning):
+        return f"covis: {one_line(str(message))}\n"
+    return _FORMAT(message, category, filename, lineno, line)
+
+
+_FORMAT = warnings.formatwarning
 
 
 def _terminate(*_: object) -> None:
@@ -56,6 +72,7 @@ class _Group(TyperGroup):
         own_streams()
         if not sys.warnoptions:
             warnings.filterwarnings("ignore", module=r"PIL\.")  # On damaged files.
+        warnings.formatwarning = _in_one_line
         with suppress(ValueError):  # Outside the main thread.
             signal.signal(signal.SIGTERM, _terminate)
         return super().main(*args, **options)

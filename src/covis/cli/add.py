@@ -33,6 +33,7 @@ def command(
     engine: options.Engine = "local",
     address: options.Address = None,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Add photos to a store, to search them.
 
@@ -45,7 +46,12 @@ def command(
     from covis.search import Index
 
     index = Index(
-        to, features=features, max_keypoints=max_keypoints, max_size=max_size, threads=threads
+        to,
+        features=features,
+        max_keypoints=max_keypoints,
+        max_size=max_size,
+        threads=threads,
+        device=device,
     )
     with StageBars() as bars:
         total = sum(1 for _ in walk_pictures(photos)) if bars.shown else None

@@ -36,6 +36,7 @@ def command(
     rotate: options.Rotate = options.DEFAULT_ROTATE,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Lay a picture onto another, and say how far off the result is.
 
@@ -64,6 +65,7 @@ def command(
         rotate=rotate,
         seed=seed,
         threads=threads,
+        device=device,
     )
     sizes = read_size(image0), read_size(image1)
     alignment = estimate_alignment(found, *sizes, kind=warp, seed=seed)

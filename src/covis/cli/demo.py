@@ -36,6 +36,7 @@ def command(
     effort: options.Effort = options.DEFAULT_EFFORT,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
     web: Annotated[
         bool, options.flag("--web", "Show the pair on the page of 'covis web' instead.")
     ] = False,
@@ -47,7 +48,7 @@ def command(
     if web:
         from covis.cli.web import open_page
 
-        open_page([], at="#/match/demo")
+        open_page([], at="#/match/demo", device=device)
         return
     check_drawing(output)
     from covis.api import match
@@ -64,6 +65,7 @@ def command(
         effort=effort,
         seed=seed,
         threads=threads,
+        device=device,
     )
     found.draw(pair.image0, pair.image1, output)
     for line in described_matches(found):

@@ -68,6 +68,7 @@ def match_command(
     model: Model = DEFAULT_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Find the places of A again in B: the most alike one for each, whatever it is.
 
@@ -88,6 +89,7 @@ def match_command(
         lifts=lifts,
         max_size=max_size,
         threads=threads,
+        device=device,
     )
     if output is not None:
         shown0, shown1 = (load_image(path, max_size=DRAWN_SIZE) for path in (a, b))
@@ -127,6 +129,7 @@ def propagate_command(
     model: Model = FINE_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Carry a mask of the first frame through a video.
 
@@ -149,12 +152,10 @@ def propagate_command(
     if out.resolve() == frames.resolve():
         raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
     check_output(out, truth, mask.parent)
-    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads, device=device)
     described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
     carried = propagate((seen for *_, seen in kept), labels, threads=threads)
-    names: list[str] = []
-    scores = []
-    began = time.perf_counter()
+    names, scores, began = list[str](), [], time.perf_counter()
     with progress("frames") as report:
         for (name, image, _), found in zip(described, carried, strict=True):
             if not names:
@@ -218,6 +219,7 @@ def discover_command(
         options.max_size(f"{DISCOVER_CELLS} of the backbone's cells, of XFeat's 240 pixels"),
     ] = None,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Find the object of a picture, without knowing what it is.
 
@@ -233,7 +235,7 @@ def discover_command(
     from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
-    describe = DenseExtractor(model, lifts=lifts, max_size=0, threads=threads)
+    describe = DenseExtractor(model, lifts=lifts, max_size=0, threads=threads, device=device)
     side = DISCOVER_CELLS * describe.stride if max_size is None else max_size
     loaded = load_image(image, max_size=side)
     terms = {"model": describe.model, "licence": describe.licence}
@@ -277,6 +279,7 @@ def show_command(
     model: Model = FINE_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Show what the descriptors tell apart: alike places get alike colours.
 
@@ -290,7 +293,9 @@ def show_command(
     from covis.images.decode import load_image
 
     def described(times: int | None) -> DenseFeatures:
-        describe = DenseExtractor(model, lifts=times, max_size=max_size, threads=threads)
+        describe = DenseExtractor(
+            model, lifts=times, max_size=max_size, threads=threads, device=device
+        )
         return describe(loaded)
 
     loaded = load_image(image, max_size=max_size)

@@ -54,6 +54,7 @@ def examine() -> dict[str, Any]:
     versions: dict[str, str | None] = {"covis": __version__, "python": platform.python_version()}
     optional = [name for names, _ in _EXTRAS.values() for name in names] + list(_PACKAGES)
     versions |= {name: _version(name) for name in (*_NEEDED, *optional)}
+    versions |= _builds(hints)
     problems += [f"{n} is missing: pip install --force-reinstall covis" for n in _NEEDED
                  if versions[n] is None]  # fmt: skip
     told: set[str] = set()
@@ -80,8 +81,9 @@ def _runtime(versions: dict[str, str | None], hints: list[str]) -> dict[str, Any
     import cv2
     import PIL.Image
 
-    from covis.options import cpu_threads
+    from covis.options import DEFAULT_DEVICE, cpu_threads
     from covis.runtime import user_models
+    from covis.runtime.devices import DEVICES, chosen, trouble
 
     versions["opencv"] = cv2.__version__
     PIL.Image.init()
@@ -100,11 +102,27 @@ def _runtime(versions: dict[str, str | None], hints: list[str]) -> dict[str, Any
         hints.append("AVIF pictures cannot be read: pip install --upgrade 'pillow>=11.3'")
     formats["HEIC"] = versions["pillow-heif"] is not None
     return {
-        "backend": "onnxruntime (CPU)",
+        "backend": "onnxruntime",
+        "device": chosen(DEFAULT_DEVICE),
+        "devices": {"cpu": None} | {name: trouble(name) for name in DEVICES},
         "threads": cpu_threads(),
         "formats": formats,
         "user_models": str(user_models()),
     }
+
+
+def _builds(hints: list[str]) -> dict[str, str]:
+    """The versions of what is imported as onnxruntime, under that name and its own."""
+    from covis.runtime.builds import installed_builds
+
+    found = installed_builds()
+    if len(found) > 1:
+        names = " ".join(found)
+        hints.append(
+            f"{names}: these lie on top of each other; keep one: python -m pip uninstall {names}, "
+            "then install that"
+        )
+    return {"onnxruntime": next(iter(found.values()))} | found if found else {}
 
 
 def _models(hints: list[str]) -> list[dict[str, str]]:
@@ -153,7 +171,11 @@ def _print(found: dict[str, Any]) -> None:
         typer.echo(f"{'extra':12} {extra}: {purpose}")
     if "formats" in found:
         names = [name for name, readable in found["formats"].items() if readable]
-        typer.echo(f"{'backend':12} {found['backend']}, {found['threads']} threads")
+        typer.echo(
+            f"{'backend':12} {found['backend']} on {found['device']}, {found['threads']} threads"
+        )
+        for name, why in found["devices"].items():
+            typer.echo(f"{'device':12} {name}{' ' + why if why else ''}")
         typer.echo(f"{'store':12} Lance {found['versions']['pylance']}")
         typer.echo(f"{'pictures':12} {', '.join(names)}")
     for model in found.get("models", []):

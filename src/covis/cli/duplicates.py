@@ -24,6 +24,7 @@ def command(
     output: Annotated[Path | None, options.drawing("the groups")] = None,
     as_json: options.AsJson = False,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Find near-copies: resized, recompressed, cropped, turned, mirrored or written over.
 
@@ -32,7 +33,7 @@ def command(
     """
     from covis.search import Index
 
-    index = Index(store, threads=threads)
+    index = Index(store, threads=threads, device=device)
     stored = index.store.column(index.store.files, "path")
     check_drawing(output, *map(Path, stored if output and output.exists() else []))
     with progress("% compared") as report:

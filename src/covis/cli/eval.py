@@ -64,6 +64,7 @@ def command(
     every: Every = 1,
     seeds: Seeds = 3,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
     out: Out = None,
 ) -> None:
     """Measure features and matchers on a benchmark, beside what papers print.
@@ -100,6 +101,7 @@ def command(
         protocol=protocol,
         large=large,
         threads=threads,
+        device=device,
     )
     with progress() as report:
         result = run_benchmark(benchmark, data or Path(), settings, report)

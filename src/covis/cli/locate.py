@@ -86,6 +86,7 @@ def command(
     as_json: AsJson = False,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Find where photos were taken, in a map of the place.
 
@@ -104,7 +105,12 @@ def command(
     if output is not None and len(listed) > 1:
         raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
     locate = Locator(
-        model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
+        model,
+        matcher=matcher,
+        full_depth=full_depth,
+        neighbours=neighbours,
+        threads=threads,
+        device=device,
     )
     shared = None if camera_of is None else locate.camera_of(camera_of)
     failed = unsure = 0

@@ -167,6 +167,7 @@ def command(
     address: shared.Address = None,
     seed: shared.Seed = shared.DEFAULT_SEED,
     threads: shared.Threads = None,
+    device: shared.Device = shared.DEFAULT_DEVICE,
     as_json: shared.AsJson = False,
 ) -> None:
     """Make a map: features, matches, camera poses and points.
@@ -207,6 +208,7 @@ def command(
         address=address,
         seed=seed,
         threads=threads,
+        device=device,
     )
     exports = export_kinds(export or [], camera_model)
     with StageBars() as bars:

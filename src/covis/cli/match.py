@@ -39,6 +39,7 @@ def command(
     camera1: Annotated[str | None, options.intrinsics("image 1")] = None,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Find the points that two images share, and say whether they show the same.
 
@@ -75,6 +76,7 @@ def command(
         camera1=cameras[1],
         seed=seed,
         threads=threads,
+        device=device,
     )
     if output is not None:
         found.draw(image0, image1, output)

@@ -43,6 +43,7 @@ def command(
     budget: options.Budget = None,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Match many pairs into a folder.
 
@@ -77,6 +78,7 @@ def command(
     )
     with StageBars() as bars:
         seen, told = itertools.count(1), set[str]()
+        runtime = RuntimeOptions(threads=threads, device=device)
 
         def report(result: PairResult) -> None:
             bars("pairs", next(seen), total)
@@ -85,7 +87,7 @@ def command(
                 bars.tell(f"covis: {result.skipped}")
 
         summary = match_many.match_many(
-            work, out, chosen, draw=draw, runtime=RuntimeOptions(threads=threads), report=report
+            work, out, chosen, draw=draw, runtime=runtime, report=report
         )
     done = f"{counted(summary.done, 'pair')} matched"
     before = f" ({summary.reused} of them before)" if summary.reused else ""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from covis.options import DEFAULT_DEVICE as DEFAULT_DEVICE
 from covis.options import DEFAULT_EFFORT as DEFAULT_EFFORT
 from covis.options import DEFAULT_FEATURES as DEFAULT_FEATURES
 from covis.options import DEFAULT_GEOMETRY as DEFAULT_GEOMETRY
@@ -15,6 +16,7 @@ from covis.options import DEFAULT_MAX_SIZE as DEFAULT_MAX_SIZE
 from covis.options import DEFAULT_ROTATE as DEFAULT_ROTATE
 from covis.options import DEFAULT_SEED as DEFAULT_SEED
 from covis.options import UNKNOWN_LICENCE as UNKNOWN_LICENCE
+from covis.options import Device as DeviceName
 from covis.options import Effort as EffortKind
 from covis.options import EngineKind, GeometryKind
 from covis.options import Rotate as RotateKind
@@ -147,6 +149,13 @@ MaxKeypoints = Annotated[int, max_keypoints()]
 MaxSize = Annotated[int, max_size()]
 Seed = Annotated[int, number("Seed of the robust estimation.", least=0)]
 Threads = Annotated[int | None, number("Processor threads.", "all")]
+Device = Annotated[
+    DeviceName,
+    typer.Option(
+        help="Where networks run; another than cpu needs its build of ONNX Runtime, see 'covis "
+        "doctor'. auto: an NVIDIA GPU, or one by DirectML, where there is one, else cpu."
+    ),
+]
 Licence = Annotated[str, typer.Option(metavar="TERMS", help="The terms the weights come under.")]
 MadeFor = Annotated[
     str,

@@ -43,6 +43,7 @@ def command(
     official: Official = "xfeat-official",
     quick: Quick = False,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Measure every table that there is data for, and write them as a page.
 
@@ -58,7 +59,12 @@ def command(
 
     if not data.is_dir():
         raise ArgumentError(f"{data}: no such folder; --data names the one with the benchmarks.")
-    base = Settings(every=reproduce.QUICK if quick else 1, seeds=1 if quick else 3, threads=threads)
+    base = Settings(
+        every=reproduce.QUICK if quick else 1,
+        seeds=1 if quick else 3,
+        threads=threads,
+        device=device,
+    )
     jobs = reproduce.plan(data, official, base)
     check_output(out, *(job.folder for job in jobs))
     left_out = [(job, "left out") for job in jobs if only and job.benchmark not in only]

@@ -57,6 +57,7 @@ def command(
     output: Annotated[Path | None, options.drawing("the hits")] = None,
     as_json: options.AsJson = False,
     threads: options.Threads = None,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Find the photos that show what a picture shows, and say why.
 
@@ -68,7 +69,7 @@ def command(
     queries = _queries(query, output)
     from covis.search import Index
 
-    index = Index(source, matcher=matcher, threads=threads)
+    index = Index(source, matcher=matcher, threads=threads, device=device)
     index.load()
     nothing = False
     for each in queries:

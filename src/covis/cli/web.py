@@ -12,6 +12,7 @@ import typer
 from covis.cli import options
 from covis.errors import CovisError
 from covis.messages import extra
+from covis.options import Device as DeviceName
 
 if TYPE_CHECKING:
     from covis.web.guard import Door
@@ -42,12 +43,13 @@ def command(
     no_open: Annotated[
         bool, options.flag("--no-open", "Print the address only, open no browser.")
     ] = False,
+    device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
     """Open a page in the browser that matches, searches and finds duplicates.
 
     Only what is given here, and what is dropped on the page, can be read. Ctrl-C ends it.
     """
-    open_page(given or [], host=host, port=port, no_open=no_open)
+    open_page(given or [], host=host, port=port, no_open=no_open, device=device)
 
 
 def open_page(
@@ -57,6 +59,7 @@ def open_page(
     port: int | None = None,
     no_open: bool = False,
     at: str = "",
+    device: DeviceName = options.DEFAULT_DEVICE,
 ) -> None:
     """Serve the page until Ctrl-C. at: the part of it to open first, from # on.
 
@@ -78,6 +81,6 @@ def open_page(
             with suppress(webbrowser.Error):
                 webbrowser.open(door.url + at)
 
-    if not serve(given, host=host, port=port, opened=opened):
+    if not serve(given, host=host, port=port, opened=opened, device=device):
         sys.stdout.flush()
         os._exit(0)  # What is written is safe at any moment, as in a kill.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from covis.errors import ArgumentError
 from covis.images.decode import load_image
-from covis.options import DEFAULT_DENSE, RuntimeOptions, size_limit
+from covis.options import DEFAULT_DENSE, DEFAULT_DEVICE, Device, RuntimeOptions, size_limit
 from covis.runtime.bundle import Bundle, find_bundle
 from covis.runtime.onnx import open_graphs
 from covis.types import FloatArray, Source
@@ -121,6 +121,7 @@ class DenseExtractor:
         lifts: int | None = None,
         max_size: int | None = None,
         threads: int | None = None,
+        device: Device = DEFAULT_DEVICE,
     ) -> None:
         """Load the model.
 
@@ -130,6 +131,7 @@ class DenseExtractor:
         max_size: larger images are shrunk to this longest side, in pixels, 960 by
             default; 0 for full size.
         threads: processor threads; all by default.
+        device: where networks run, "auto" by default; see `RuntimeOptions`.
 
         Raises ArgumentError on a value out of range, or lifts without a LiFT; BundleError when
         the model is not there.
@@ -137,7 +139,7 @@ class DenseExtractor:
         if lifts is not None and lifts < 0:
             raise ArgumentError(f"lifts must be 0 or more, not {lifts}.")
         self.max_size = size_limit(max_size)
-        runtime = RuntimeOptions(threads=threads)
+        runtime = RuntimeOptions(threads=threads, device=device)
         bundle = dense_bundle(model)
         if lifts and not has_lift(bundle):
             raise ArgumentError(

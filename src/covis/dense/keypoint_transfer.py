@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from covis.dense.features import DenseExtractor, DenseFeatures
 from covis.errors import ArgumentError
 from covis.images.decode import load_image, to_grey
-from covis.options import DEFAULT_DENSE
+from covis.options import DEFAULT_DENSE, DEFAULT_DEVICE, Device
 from covis.types import FloatArray, Image, Source
 
 CHUNK = 1 << 24
@@ -55,6 +55,7 @@ def match(
     lifts: int | None = None,
     max_size: int | None = None,
     threads: int | None = None,
+    device: Device = DEFAULT_DEVICE,
 ) -> Transfer:
     """Where places of one image lie in another, see `transfer`; for the rest `DenseExtractor`.
 
@@ -62,7 +63,7 @@ def match(
 
     Raises ArgumentError for a point outside image 0.
     """
-    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads)
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads, device=device)
     loaded = load_image(image0, max_size=describe.max_size)
     if points is None:
         found = salient(loaded)

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from covis.errors import ArgumentError
 from covis.evaluation.published_results import PublishedResult
 from covis.evaluation.tables import Row
-from covis.options import DEFAULT_FEATURES, DEFAULT_MATCHER
+from covis.options import DEFAULT_DEVICE, DEFAULT_FEATURES, DEFAULT_MATCHER, Device
 
 T = TypeVar("T")
 
@@ -30,8 +30,8 @@ Report = Callable[[int, int], None]
 class Settings:
     """What the figures depend on. Where a field is None or empty, the benchmark takes its own.
 
-    features, matcher, full_depth, max_keypoints, max_size, threads: as `covis.match` takes them;
-        max_size 0 is for no shrinking.
+    features, matcher, full_depth, max_keypoints, max_size, threads, device: as `covis.match` takes
+        them; max_size 0 is for no shrinking.
     estimators: see `covis.evaluation.estimators`. thresholds: of the robust estimation, in pixels
         of the pictures as they are matched; of several the best one is reported, and said so.
     seeds: how many times the robust estimation is drawn; figures are means over them.
@@ -54,6 +54,7 @@ class Settings:
     protocol: str = ""
     large: bool = False
     threads: int | None = None
+    device: Device = DEFAULT_DEVICE
 
     def __post_init__(self) -> None:
         for name in ("seeds", "every"):

@@ -37,6 +37,7 @@ class Method:
             max_size=0,
             semi_dense=semi_dense,
             threads=settings.threads,
+            device=settings.device,
         )
         ratio = None
         if settings.matcher in ("nearest", "auto"):
@@ -47,6 +48,7 @@ class Method:
             full_depth=settings.full_depth,
             max_ratio=ratio,
             threads=settings.threads,
+            device=settings.device,
         )
         self.name = f"{self.extractor.model} + {self.matcher.opened(self.extractor.model).name}"
         if settings.full_depth:

@@ -20,9 +20,10 @@ from covis.evaluation.registry import BENCHMARKS
 from covis.evaluation.tables import Row, figures_table, finite
 from covis.features.extractor import ALIASES
 from covis.files.atomic import replacing
+from covis.runtime.builds import installed_builds
 from covis.runtime.bundle import find_bundle, installed_bundle, list_bundles
 
-PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "poselib")
+PACKAGES = ("numpy", "opencv-python-headless", "poselib")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    return found
+    return found | installed_builds()
 
 
 def tables(benchmark: str, rows: Sequence[tuple[str, Row]]) -> str:

@@ -21,7 +21,7 @@ from covis.types import BoolArray, Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
 CELL = 4
-NMS_SIZE = 5
+NMS_WINDOW = np.ones((5, 5), np.uint8)
 BORDER = 4
 NORM_EPSILON = 1e-5
 
@@ -53,17 +53,14 @@ class EdgePoint(Network):
 
 def network_input(grey: FloatArray) -> FloatArray:
     """(h, w) -> zero mean, unit variance, padded at the right and below to multiples of 32."""
-    height, width = grey.shape
     centred = grey - grey.mean(dtype=np.float64)
-    normal = centred / np.sqrt(np.square(centred).mean(dtype=np.float64) + NORM_EPSILON)
-    padded = cv2.copyMakeBorder(
-        normal.astype(np.float32),
-        0,
-        -height % SIZE_MULTIPLE,
-        0,
-        -width % SIZE_MULTIPLE,
-        cv2.BORDER_REPLICATE,
-    )
+    variance = np.vdot(centred, centred) / centred.size
+    normal = np.empty(grey.shape, np.float32)
+    np.divide(centred, np.sqrt(variance + NORM_EPSILON), out=normal, casting="same_kind")
+    below, beside = (-side % SIZE_MULTIPLE for side in grey.shape)
+    if not below and not beside:
+        return normal
+    padded = cv2.copyMakeBorder(normal, 0, below, 0, beside, cv2.BORDER_REPLICATE)
     return np.asarray(padded, np.float32)
 
 
@@ -75,7 +72,7 @@ def keypoints(
     Returns (N, 2) integer pixels (x, y) and their scores in 0..1, which the threshold counts in.
     The four outermost rows and columns have none, nor has the mask (H, W) where it is True.
     """
-    found = logits == cv2.dilate(logits, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
+    found = logits == cv2.dilate(logits, NMS_WINDOW)
     clear_border(found, BORDER)
     if mask is not None:
         found &= ~mask

@@ -13,8 +13,10 @@ from covis.features.registry import HANDCRAFTED, LocalFeatures, SemiDenseFeature
 from covis.files.paths import StrPath, listed
 from covis.images.decode import load_image
 from covis.options import (
+    DEFAULT_DEVICE,
     DEFAULT_FEATURES,
     DEFAULT_MAX_KEYPOINTS,
+    Device,
     ExtractorOptions,
     RuntimeOptions,
     free_memory,
@@ -48,6 +50,7 @@ class Extractor:
         semi_dense: bool = False,
         threshold: float | None = None,
         threads: int | None = None,
+        device: Device = DEFAULT_DEVICE,
     ) -> None:
         """Load the model. None leaves a value to covis.
 
@@ -59,6 +62,7 @@ class Extractor:
         semi_dense: XFeat*'s features, for the matcher "semi-dense".
         threshold: least score of a sparse keypoint; the published one of the network by default.
         threads: processor threads; all by default.
+        device: where networks run, "auto" by default; see `RuntimeOptions`.
 
         Raises ArgumentError on a value out of range, BundleError when the model is not there.
         """
@@ -75,7 +79,7 @@ class Extractor:
         self.max_size = size_limit(asked.max_size)
         self.semi_dense = asked.semi_dense
         self._bundle: Bundle | None = None
-        self._finds = self._open(RuntimeOptions(threads=threads))
+        self._finds = self._open(RuntimeOptions(threads=threads, device=device))
         if semi_dense and not isinstance(self._finds, SemiDenseFeatures):
             kind = f" ({self._bundle.architecture})" if self._bundle else ""
             raise ArgumentError(

@@ -85,4 +85,7 @@ def batches(inputs: Sequence[FloatArray]) -> Iterator[tuple[list[int], FloatArra
         step = max(1, min(BATCH, BATCH_PIXELS // max(pixels, 1)))
         for begin in range(0, len(members), step):
             part = members[begin : begin + step]
-            yield part, np.stack([inputs[index] for index in part])[:, None]
+            if len(part) == 1:
+                yield part, inputs[part[0]][None, None]
+            else:
+                yield part, np.stack([inputs[index] for index in part])[:, None]

@@ -42,7 +42,20 @@ def best_first(scores: FloatArray, count: int) -> NDArray[np.intp]:
         candidates = np.flatnonzero(scores >= least)
     else:
         candidates = np.arange(len(scores))
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
+    return candidates[_falling(scores[candidates])[:count]]
+
+
+def _falling(scores: FloatArray) -> NDArray[np.intp]:
+    """The order of (N,) float32 from the largest to the smallest, equal ones as they come.
+
+    Sorts whole numbers that hold a score's bits and its place: twice as fast as a stable sort.
+    """
+    bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)  # One zero, not two.
+    # Bits of numbers below 0 rise as these fall.
+    rank = np.where(bits < 0, bits & 0x7FFFFFFF, ~bits).astype(np.int64)
+    keys = (rank << 32) | np.arange(len(scores))
+    keys.sort()
+    return (keys & 0xFFFFFFFF).astype(np.intp, copy=False)
 
 
 def mask_at(
@@ -58,13 +71,31 @@ def mask_at(
     return np.asarray(mask[np.ix_(y, x)])
 
 
+BLOCK = 512
+"""Points sampled at a time; larger blocks fall out of the cache."""
+
+
 def bilinear(pixels: FloatArray, points: FloatArray) -> FloatArray:
     """A map (h, w, D) at (N, 2) points (x, y) inside it: (N, D); pixel i's centre is at i."""
     height, width = pixels.shape[:2]
-    first = np.floor(points).astype(np.intp)
-    first = np.clip(first, 0, np.maximum(np.array([width, height]) - 2, 0))
-    (x0, y0), (across, down) = first.T, (points - first).T[..., None]
-    x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
-    upper = pixels[y0, x0] * (1 - across) + pixels[y0, x1] * across
-    lower = pixels[y1, x0] * (1 - across) + pixels[y1, x1] * across
-    return np.asarray(upper * (1 - down) + lower * down, np.float32)
+    last = np.array([width, height]) - 1
+    first = np.clip(np.floor(points).astype(np.intp), 0, np.maximum(last - 1, 0))
+    after = (points - first).astype(np.float32)
+    both = np.stack([1 - after, after], axis=1)
+    columns, rows = np.stack([first, np.minimum(first + 1, last)], axis=1).transpose(2, 0, 1)
+    taps = rows[:, :, None] * width + columns[:, None, :]
+    weights = both[:, :, None, 1] * both[:, None, :, 0]
+    flat = pixels.reshape(height * width, -1)
+    return weighted_rows(flat, taps.reshape(-1, 4), weights.reshape(-1, 4))
+
+
+def weighted_rows(rows: FloatArray, taps: NDArray[np.intp], weights: FloatArray) -> FloatArray:
+    """(N, D): sums of rows of (M, D), by (N, K) indices, all of them in it, and (N, K) weights."""
+    sums = np.empty((len(taps), rows.shape[1]), np.float32)
+    taken = np.empty((min(BLOCK, len(taps)), taps.shape[1], rows.shape[1]), np.float32)
+    for begin in range(0, len(taps), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        some = taken[: len(taps[block])]
+        rows.take(taps[block], axis=0, out=some, mode="clip")  # To clip is to check no bounds.
+        np.matmul(weights[block, None], some, out=sums[block, None])
+    return sums

@@ -8,25 +8,24 @@ i * W / W' instead: its keypoints are ours less half of W / W'.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from covis.features.network import Network, batches
-from covis.features.nms import best_first, mask_at
+from covis.features.nms import best_first, mask_at, weighted_rows
 from covis.images.decode import to_grey
 from covis.types import BoolArray, Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
 CELL = 8
-NMS_SIZE = 5
+NMS_WINDOW = np.ones((5, 5), np.uint8)
 SEMI_DENSE_SCALES = ((0.6, 0.2), (1.3, 0.8))
 """Scale of the image and share of the features, for each pass of the semi-dense extraction."""
 GLOBAL, GLOBAL_DIMENSION = "global", "global_dimension"
 """The output of a bundle that also describes images as a whole, and the setting that says so."""
-GATHER = 512
-"""Descriptors sampled at a time; larger blocks fall out of the cache."""
 
 
 class XFeat(Network):
@@ -127,15 +126,15 @@ def peaks(
     reliability (H/8, W/8) there. Ties go to the upper, then the left pixel. A mask of any
     size says with True where nothing is to be found.
     """
-    largest = cv2.dilate(heat, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
-    found = (heat == largest) & (heat > threshold)
+    found = (heat == cv2.dilate(heat, NMS_WINDOW)) & (heat > threshold)
     if mask is not None:
         rows, columns = (np.arange(size) + 0.5 for size in heat.shape)
         found &= ~mask_at(mask, columns, rows, heat.shape)
     flat = np.flatnonzero(found)
     xy = np.column_stack([flat % heat.shape[1], flat // heat.shape[1]])
     taps, weights = _taps(xy, heat.shape, reliability.shape, _linear)
-    scores = heat.ravel()[flat] * (reliability.ravel()[taps] * weights).sum(axis=1)
+    parts = reliability.ravel().take(taps, mode="clip") * weights
+    scores = heat.ravel()[flat] * (parts[:, 0] + parts[:, 1] + parts[:, 2] + parts[:, 3])
     order = best_first(scores, max_keypoints)
     return xy[order], scores[order]
 
@@ -166,13 +165,14 @@ def sample_descriptors(
     rows = maps.reshape(-1, maps.shape[-1])
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     taps, weights = _taps(xy, shape, maps.shape[:2], _cubic)
-    weights /= np.maximum(lengths, 1e-12)[taps]
-    sampled = np.empty((len(xy), maps.shape[-1]), np.float32)
-    for begin in range(0, len(xy), GATHER):
-        block = slice(begin, begin + GATHER)
-        sampled[block] = np.matmul(weights[block, None], rows[taps[block]])[:, 0]
+    weights /= np.maximum(lengths, 1e-12).take(taps, mode="clip")
+    sampled = weighted_rows(rows, taps, weights)
     lengths = np.sqrt(np.einsum("nd,nd->n", sampled, sampled))
-    return sampled / np.maximum(lengths, 1e-12)[:, None]
+    sampled /= np.maximum(lengths, 1e-12)[:, None]
+    return sampled
+
+
+Kernel = Callable[[FloatArray], tuple[int, FloatArray]]
 
 
 def _linear(t: FloatArray) -> tuple[int, FloatArray]:
@@ -197,24 +197,28 @@ def _taps(
     xy: NDArray[np.intp],
     fine: tuple[int, ...],
     coarse: tuple[int, ...],
-    kernel: Callable[[FloatArray], tuple[int, FloatArray]],
+    kernel: Kernel,
 ) -> tuple[NDArray[np.intp], FloatArray]:
     """Where to read the (h, w) map for pixels of the (H, W) image, and with which weights.
 
     Returns (N, K) indices into the flattened map and (N, K) weights, 0 beyond the border.
     The official code places pixel x at x * w / (W - 1) - 0.5; so does this.
     """
-    axes = []
-    for axis in range(2):
-        size = coarse[1 - axis]
-        position = xy[:, axis].astype(np.float32) * np.float32(size / (fine[1 - axis] - 1)) - 0.5
-        base = np.floor(position)
-        first, weights = kernel(position - base)
-        index = base.astype(np.intp)[:, None] + np.arange(first, first + weights.shape[1])
-        weights = np.where((index >= 0) & (index < size), weights, 0)
-        axes.append((np.clip(index, 0, size - 1), weights))
-    (columns, across), (rows, down) = axes
-    taps = rows[:, :, None] * coarse[1] + columns[:, None, :]
+    x, y = xy.T
+    columns, across = (table.take(x, axis=0) for table in _axis(fine[1], coarse[1], kernel))
+    rows, down = (table.take(y, axis=0) for table in _axis(fine[0], coarse[0], kernel))
+    taps = (rows * coarse[1])[:, :, None] + columns[:, None, :]
     weights = down[:, :, None] * across[:, None, :]
     shape = len(xy), taps.shape[1] * taps.shape[2]
-    return taps.reshape(shape), weights.reshape(shape).astype(np.float32)
+    return taps.reshape(shape), weights.reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _axis(fine: int, coarse: int, kernel: Kernel) -> tuple[NDArray[np.intp], FloatArray]:
+    """The same along one axis, for each of its pixels: (fine, K) cells, and their weights."""
+    position = np.arange(fine, dtype=np.float32) * np.float32(coarse / (fine - 1)) - 0.5
+    base = np.floor(position)
+    first, weights = kernel(position - base)
+    index = base.astype(np.intp)[:, None] + np.arange(first, first + weights.shape[1])
+    weights = np.where((index >= 0) & (index < coarse), weights, 0)
+    return np.clip(index, 0, coarse - 1), weights.astype(np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from covis.errors import ArgumentError, BundleError
 from covis.matching.registry import Pairs
 from covis.options import MatcherOptions, RuntimeOptions
 from covis.runtime.bundle import Bundle
-from covis.runtime.graph import Graph
+from covis.runtime.graph import Graph, on_host
 from covis.runtime.onnx import open_graphs
 from covis.types import Features, FloatArray
 
@@ -104,12 +104,13 @@ class Correspondences:
 class _Points:
     """The points of one image that are still there.
 
-    x: (n, d). cos, sin: (n, h / 2). index: (n,) which of the features they are.
+    x: (n, d). cos, sin: (n, h / 2). These lie where the network runs, see `Graph.on_device`.
+    index: (n,) which of the features they are.
     """
 
-    x: FloatArray
-    cos: FloatArray
-    sin: FloatArray
+    x: Any
+    cos: Any
+    sin: Any
     index: IntArray
 
     def __len__(self) -> int:
@@ -189,14 +190,14 @@ class LightGlue:
                     f"this LightGlue needs scales and orientations; '{features.model}' has none."
                 )
             positions = np.column_stack([positions, features.scales, features.orientations])
-        x, cos, sin = self._graphs["encode"](
+        x, cos, sin = self._graphs["encode"].on_device(
             ["x", "cos", "sin"], descriptors=features.descriptors, positions=positions
         )
         return _Points(x, cos, sin, np.arange(len(features)))
 
     def _advance(self, layer: int, points0: _Points, points1: _Points) -> tuple[_Points, _Points]:
         """Run one layer, counted from 0."""
-        y0, y1 = self._graphs[f"layer{layer}"](
+        y0, y1 = self._graphs[f"layer{layer}"].on_device(
             ["y0", "y1"],
             x0=points0.x,
             x1=points1.x,
@@ -229,6 +230,8 @@ class LightGlue:
         keep = decision.matchability > np.float32(1 - width)
         if self.settings.depth_confidence is not None:
             keep |= decision.confidence <= self.settings.sure_from(layers)
+        if keep.all():
+            return points
         return _Points(points.x[keep], points.cos[keep], points.sin[keep], points.index[keep])
 
     def _assign(
@@ -240,14 +243,16 @@ class LightGlue:
         """
         if not len(points0) or not len(points1):
             return np.empty((0, 2), np.int64), np.empty(0, np.float32)
-        m0, m1, log_matchability0, log_matchability1 = self._graphs[f"assign{layers - 1}"](
+        m0, m1, *bias = self._graphs[f"assign{layers - 1}"].on_device(
             ["m0", "m1", "log_matchability0", "log_matchability1"], x0=points0.x, x1=points1.x
         )
-        step = max(1, BLOCK // len(m1))
-        blocks = [slice(begin, begin + step) for begin in range(0, len(m0), step)]
+        log_matchability0, log_matchability1 = map(on_host, bias)
+        count0, count1 = len(points0), len(points1)
+        step = max(1, BLOCK // count1)
+        blocks = [slice(begin, begin + step) for begin in range(0, count0, step)]
 
         top0, bias0 = np.empty_like(log_matchability0), log_matchability0.copy()
-        top1, spread1 = np.full((2, len(m1)), -np.inf, np.float32)
+        top1, spread1 = np.full((2, count1), -np.inf, np.float32)
         for block in blocks:
             top0[block], spread, top, more = self._graphs["normalise"](
                 ["top0", "spread0", "top1", "spread1"], m0=m0[block], m1=m1
@@ -257,8 +262,8 @@ class LightGlue:
             spread1 = np.logaddexp(spread1 + (top1 - highest), more + (top - highest))
             top1 = highest
 
-        best0, partner0 = np.empty_like(top0), np.empty(len(m0), np.int64)
-        best1, partner1 = np.full_like(top1, -np.inf), np.zeros(len(m1), np.int64)
+        best0, partner0 = np.empty_like(top0), np.empty(count0, np.int64)
+        best1, partner1 = np.full_like(top1, -np.inf), np.zeros(count1, np.int64)
         for block in blocks:
             best0[block], partner0[block], score, row = self._graphs["best"](
                 ["score0", "index0", "score1", "index1"],
@@ -273,7 +278,7 @@ class LightGlue:
             best1[better], partner1[better] = score[better], row[better] + block.start
 
         scores = np.exp(best0)
-        mutual = partner1[partner0] == np.arange(len(m0))
+        mutual = partner1[partner0] == np.arange(count0)
         kept = np.flatnonzero(mutual & (scores > self.settings.threshold))
         indices = np.column_stack([points0.index[kept], points1.index[partner0[kept]]])
         return indices, scores[kept]

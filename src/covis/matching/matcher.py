@@ -10,7 +10,7 @@ import numpy as np
 
 from covis.errors import ArgumentError
 from covis.matching.registry import PairMatcher, find_matcher
-from covis.options import DEFAULT_MATCHER, MatcherOptions, RuntimeOptions
+from covis.options import DEFAULT_DEVICE, DEFAULT_MATCHER, Device, MatcherOptions, RuntimeOptions
 from covis.runtime.bundle import Bundle
 from covis.types import Features, Matches
 
@@ -31,6 +31,7 @@ class Matcher:
         min_similarity: float | None = None,
         max_ratio: float | None = None,
         threads: int | None = None,
+        device: Device = DEFAULT_DEVICE,
     ) -> None:
         """Set the matcher up. None leaves a value to covis.
 
@@ -45,6 +46,7 @@ class Matcher:
         full_depth: let LightGlue run all its layers on all points, which is slower.
         min_similarity, max_ratio: of "nearest", see `mutual_nearest`; neither is set in the paper.
         threads: processor threads; all by default.
+        device: where networks run, "auto" by default; see `RuntimeOptions`.
 
         Raises ArgumentError on an unknown matcher or on options that it does not have,
         BundleError on a bundle that is not LightGlue's.
@@ -57,7 +59,7 @@ class Matcher:
             max_ratio=max_ratio,
         )
         self.matcher = self.options.matcher or DEFAULT_MATCHER
-        self._runtime = RuntimeOptions(threads=threads)
+        self._runtime = RuntimeOptions(threads=threads, device=device)
         self._row = find_matcher(self.matcher)
         if self.options.thresholds and not self._row.thresholds:
             raise ArgumentError(

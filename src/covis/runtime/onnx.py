@@ -1,28 +1,49 @@
-"""Running a graph with ONNX Runtime on the CPU."""
+"""Running graphs with ONNX Runtime, on the device that `runtime.devices` chose."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from covis.errors import BundleError
 from covis.options import RuntimeOptions, thread_count
 from covis.runtime.bundle import Bundle
+from covis.runtime.devices import DEVICES, PROBE, chosen, prepared, providers
 from covis.runtime.graph import Graph
 
-# Where this is not set ONNX Runtime writes events into the user's cache when it is imported, and
-# tries to send them; its own function to stop that comes too late.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime
+# After the devices, which see to it that it sends nothing.
+import onnxruntime  # isort: skip
 
 KEPT = 64
 """Graphs that stay opened in a process; LightGlue has 20."""
+
+
+class DeviceArray:
+    """Rows of numbers that stay on a device: what `OnnxGraph.on_device` gives and graphs take."""
+
+    def __init__(self, value: Any, device: str) -> None:
+        """value: ONNX Runtime's, (N, D). device: see `DEVICES`."""
+        self.value, self._device = value, device
+
+    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> DeviceArray:
+        """Some of the rows, in their order."""
+        index = np.arange(self.value.shape()[0])[rows]
+        (taken,) = _rows(self._device).on_device(["rows"], x=self, index=index)
+        found: DeviceArray = taken
+        return found
+
+    def numpy(self) -> NDArray[Any]:
+        """The same where NumPy can read it."""
+        found: NDArray[Any] = self.value.numpy()
+        return found
 
 
 class OnnxGraph:
@@ -31,23 +52,62 @@ class OnnxGraph:
     def __init__(self, path: Path, runtime: RuntimeOptions | None = None) -> None:
         """Load the graph at `path`. Raises BundleError when it cannot be."""
         runtime = runtime or RuntimeOptions()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = thread_count(runtime.threads)
+        threads, self.device = thread_count(runtime.threads), chosen(runtime.device)
+        options = prepared(onnxruntime.SessionOptions(), self.device)
+        options.intra_op_num_threads = threads
         options.log_severity_level = 3
         # Threads that spin between two graphs would take the processor from other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                path, options, providers=providers(self.device, threads)
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base class.
-            raise BundleError(f"{path}: ONNX Runtime cannot load it ({error}).") from error
+            where = "" if self.device == "cpu" else f" for the device '{self.device}'"
+            raise BundleError(f"{path}: ONNX Runtime cannot load it{where} ({error}).") from error
+        row = DEVICES.get(self.device)
+        self._memory = "cpu" if row is None else row.memory
+        self._turn = nullcontext() if row is None or row.shared else threading.Lock()
 
-    def __call__(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    def __call__(
+        self, outputs: Sequence[str], **inputs: NDArray[Any] | DeviceArray
+    ) -> list[NDArray[Any]]:
         """Run with named inputs; returns the named outputs in their order."""
-        large = sum(array.nbytes for array in inputs.values()) > LARGE
-        results: list[NDArray[Any]] = self._session.run(outputs, inputs, _tidy if large else None)
+        if any(isinstance(each, DeviceArray) for each in inputs.values()):
+            return [each.numpy() for each in self._bound(outputs, inputs, "cpu")]
+        arrays: dict[str, Any] = inputs
+        large = sum(array.nbytes for array in arrays.values()) > LARGE
+        tidy = _tidy if large and self.device == "cpu" else None
+        with self._turn:
+            results: list[NDArray[Any]] = self._session.run(outputs, arrays, tidy)
         return results
+
+    def on_device(self, outputs: Sequence[str], **inputs: Any) -> list[Any]:
+        """The same; on a device other than the processor what comes out stays there."""
+        if self.device == "cpu":
+            return self(outputs, **inputs)
+        found = self._bound(outputs, inputs, self._memory)
+        return [DeviceArray(value, self.device) for value in found]
+
+    def _bound(self, outputs: Sequence[str], inputs: dict[str, Any], memory: str) -> list[Any]:
+        """ONNX Runtime's values of the outputs, in a memory."""
+        binding = self._session.io_binding()
+        for name, given in inputs.items():
+            if isinstance(given, DeviceArray):
+                binding.bind_ortvalue_input(name, given.value)
+            else:
+                binding.bind_cpu_input(name, np.ascontiguousarray(given))
+        for name in outputs:
+            binding.bind_output(name, memory)
+        with self._turn:
+            self._session.run_with_iobinding(binding)
+        found: list[Any] = binding.get_outputs()
+        return found
+
+
+def _rows(device: str) -> OnnxGraph:
+    """What takes rows of a matrix where it lies."""
+    return _opened(*_identity(PROBE), 1, device, os.getpid())
 
 
 def _giving_back() -> onnxruntime.RunOptions:
@@ -70,8 +130,9 @@ def open_graphs(
 
     Those that were opened last in this process are kept: each call of `covis.match` asks for them.
     """
-    threads = thread_count((runtime or RuntimeOptions()).threads)
-    return {role: _opened(*_identity(bundle.graph(role)), threads, os.getpid()) for role in roles}
+    runtime = runtime or RuntimeOptions()
+    how = thread_count(runtime.threads), chosen(runtime.device), os.getpid()
+    return {role: _opened(*_identity(bundle.graph(role)), *how) for role in roles}
 
 
 def _identity(path: Path) -> tuple[Path, tuple[int, int, int]]:
@@ -84,9 +145,11 @@ def _identity(path: Path) -> tuple[Path, tuple[int, int, int]]:
 
 
 @lru_cache(maxsize=KEPT)
-def _opened(path: Path, state: tuple[int, int, int], threads: int, process: int) -> OnnxGraph:
+def _opened(
+    path: Path, state: tuple[int, int, int], threads: int, device: Any, process: int
+) -> OnnxGraph:
     """Opened once a process: the threads of a graph do not live on in a fork's child."""
-    return OnnxGraph(path, RuntimeOptions(threads=threads))
+    return OnnxGraph(path, RuntimeOptions(threads=threads, device=device))
 
 
 def _forget() -> None:

@@ -19,9 +19,13 @@ class TorchGraph:
         self._module, self._outputs = module.eval().to(device), tuple(outputs)
         self._device = device
 
-    @torch.inference_mode()
-    def __call__(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    def __call__(self, outputs: Sequence[str], **inputs: Any) -> list[NDArray[Any]]:
         """Run with named inputs; returns the named outputs in their order."""
-        tensors = {k: torch.from_numpy(v).to(self._device) for k, v in inputs.items()}
+        return [tensor.cpu().numpy() for tensor in self.on_device(outputs, **inputs)]
+
+    @torch.inference_mode()
+    def on_device(self, outputs: Sequence[str], **inputs: Any) -> list[Any]:
+        """The same as tensors; see `Graph`."""
+        tensors = {k: torch.as_tensor(v).to(self._device) for k, v in inputs.items()}
         results = dict(zip(self._outputs, self._module(**tensors), strict=True))
-        return [results[name].cpu().numpy() for name in outputs]
+        return [results[name] for name in outputs]

@@ -18,9 +18,11 @@ from covis.files.paths import StrPath, listed
 from covis.images.picture_files import walk_pictures
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import (
+    DEFAULT_DEVICE,
     DEFAULT_MATCHER,
     INDEX_MAX_KEYPOINTS,
     SEARCH_CANDIDATES,
+    Device,
     ExtractorOptions,
     MatcherOptions,
     RuntimeOptions,
@@ -97,6 +99,7 @@ class Index:
         max_size: int | None = None,
         matcher: str | None = None,
         threads: int | None = None,
+        device: Device = DEFAULT_DEVICE,
     ) -> None:
         """Open a store, or say where to make one.
 
@@ -108,7 +111,8 @@ class Index:
         matcher: what re-ranks, see `Matcher`; "auto" (by default) is "nearest", and then LightGlue,
             where there are weights for the features, on the first ones where the first place is in
             doubt.
-        threads: processor threads, all by default.
+        threads: processor threads, all by default. device: where networks run, "auto" by
+            default; see `RuntimeOptions`.
 
         Raises ArgumentError for a matcher that there is not, CovisError when the store cannot be
         read.
@@ -118,13 +122,13 @@ class Index:
         self._given = ExtractorOptions(
             features=features, max_keypoints=max_keypoints, max_size=max_size
         )
-        self._runtime = RuntimeOptions(threads=threads)
+        self._runtime = RuntimeOptions(threads=threads, device=device)
         if needs_semi_dense(matcher):
             raise ArgumentError(f"a store holds sparse features; '{matcher}' needs others.")
         self._matcher = MatcherOptions(matcher=matcher).matcher
         auto = self._matcher in (None, DEFAULT_MATCHER)
-        self._match = Matcher("nearest" if auto else self._matcher, threads=1)
-        self._finer = Matcher(DEFAULT_MATCHER, threads=1) if auto else None
+        self._match = Matcher("nearest" if auto else self._matcher, threads=1, device=device)
+        self._finer = Matcher(DEFAULT_MATCHER, threads=1, device=device) if auto else None
         self._store = Store.find(self.uri)
 
     @property

@@ -245,8 +245,13 @@ class _Build:
                 **asked,
             )
             # To be saved before the work, so they have to be right.
-            Extractor(settings.features, threads=options.threads)
-            Matcher(settings.matcher, features=settings.features, threads=options.threads)
+            Extractor(settings.features, threads=options.threads, device=options.device)
+            Matcher(
+                settings.matcher,
+                features=settings.features,
+                threads=options.threads,
+                device=options.device,
+            )
             return settings
         found = differences({name: getattr(before, name) for name in asked}, asked, {})
         if found:
@@ -298,6 +303,7 @@ class _Build:
             max_keypoints=settings.max_keypoints,
             max_size=settings.max_size or 0,
             threads=options.threads,
+            device=options.device,
         )
         store, times = Store.find(path), inode_times(files)
         if store is not None and (stale := list(secretly_changed(store, self._record.times))):
@@ -478,6 +484,7 @@ class _Build:
             MIN_INLIERS,
             self._options.seed,
             self._masks,
+            device=self._options.device,
         )
 
     def _match(self, database: Database, photos: Photos, wanted: Sequence[Pair]) -> None:

@@ -25,7 +25,7 @@ from covis.geometry.absolute_pose import AbsolutePose, choose_absolute_pose
 from covis.geometry.camera import CalibratedCamera
 from covis.images.decode import load_image
 from covis.matching import Matcher, needs_semi_dense
-from covis.options import LOCATE_NEIGHBOURS
+from covis.options import DEFAULT_DEVICE, LOCATE_NEIGHBOURS, Device
 from covis.search.pooling import global_vector
 from covis.sfm.map import Map
 from covis.sfm.photo_cameras import map_from_upright
@@ -153,6 +153,7 @@ class Locator:
         full_depth: bool = False,
         neighbours: int = LOCATE_NEIGHBOURS,
         threads: int | None = None,
+        device: Device = DEFAULT_DEVICE,
     ) -> None:
         """Open the map and load the models.
 
@@ -160,7 +161,8 @@ class Locator:
             where those do not find the place and there are weights for the map's features,
             LightGlue on the SECOND_TRY most similar photos.
         neighbours: photos of the map to match a query with at most.
-        threads: processor threads, all by default.
+        threads: processor threads, all by default. device: where networks run, "auto" by
+            default; see `RuntimeOptions`.
 
         Raises ArgumentError where there is no map or a value is out of range, and as `Extractor`
         and `Matcher` do.
@@ -179,10 +181,15 @@ class Locator:
             max_keypoints=settings.max_keypoints,
             max_size=settings.max_size or 0,
             threads=threads,
+            device=device,
         )
         _check_weights(self.map, self._extract)
         wanted = Matcher(
-            matcher, features=self._extract.source, full_depth=full_depth, threads=threads
+            matcher,
+            features=self._extract.source,
+            full_depth=full_depth,
+            threads=threads,
+            device=device,
         )
         everything = settings.max_keypoints
         self._tries = [(wanted, neighbours, everything)]
@@ -337,10 +344,16 @@ def locate(
     neighbours: int = LOCATE_NEIGHBOURS,
     seed: int = 0,
     threads: int | None = None,
+    device: Device = DEFAULT_DEVICE,
 ) -> Localisation:
     """Where one photo was taken; for several, see `Locator`, which has the arguments, too."""
     find = Locator(
-        model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
+        model,
+        matcher=matcher,
+        full_depth=full_depth,
+        neighbours=neighbours,
+        threads=threads,
+        device=device,
     )
     return find(query, camera=camera, focal=focal, seed=seed)
 

@@ -20,7 +20,7 @@ from covis.images.decode import load_image
 from covis.images.orientation import Orientation
 from covis.matching import Matcher
 from covis.matching.semi_dense import SemiDense as SemiDenseMatcher
-from covis.options import thread_count
+from covis.options import DEFAULT_DEVICE, Device, thread_count
 from covis.search.index import Index
 from covis.sfm.map import Photos, Settings
 from covis.sfm.masks import read_mask
@@ -45,7 +45,7 @@ class Task:
 
     folder: the map's. cameras: by id. camera_of: the id by photo.
     least: pairs with fewer verified matches have no geometry. masks: by photo.
-    threads: of a matcher.
+    threads, device: of a matcher.
     """
 
     folder: Path
@@ -56,6 +56,7 @@ class Task:
     seed: int
     masks: Mapping[str, Path]
     threads: int = 1
+    device: Device = DEFAULT_DEVICE
 
 
 class Worker:
@@ -65,7 +66,12 @@ class Worker:
         """Open the store and the matcher, see there for what it raises."""
         self._task, settings = task, task.settings
         self.photos = Photos(Index(task.folder / "features.covis"), settings.photos)
-        self._match = Matcher(settings.matcher, features=settings.features, threads=task.threads)
+        self._match = Matcher(
+            settings.matcher,
+            features=settings.features,
+            threads=task.threads,
+            device=task.device,
+        )
         self._prepared = lru_cache(KEPT_IN_MEMORY)(self._prepare)
 
     def __call__(self, pair: Pair) -> Verified:
@@ -190,8 +196,11 @@ class SemiDense:
             max_size=settings.max_size or 0,
             semi_dense=True,
             threads=threads,
+            device=task.device,
         )
-        self._match = Matcher("semi-dense", features=self._extract.source, threads=threads)
+        self._match = Matcher(
+            "semi-dense", features=self._extract.source, threads=threads, device=task.device
+        )
         self._prepared = lru_cache(KEPT_IN_MEMORY // 4)(self._prepare)
 
     def __call__(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Matches]]:

@@ -11,11 +11,13 @@ from typing import Any, Literal, get_args
 from covis.errors import ArgumentError
 from covis.messages import counted
 from covis.options import (
+    DEFAULT_DEVICE,
     MAP_CAMERA_MODEL,
     MAP_DISTANCE,
     MAP_NEIGHBOURS,
     MAP_OVERLAP,
     MAP_VIDEO_FRAMES,
+    Device,
     EngineKind,
     Options,
     choice,
@@ -61,7 +63,8 @@ class MapOptions(Options):
         cameras and names are kept, of the second poses, too; features and points are made anew.
     engine: "local", or "ray" to find features and matches on the cluster at `address` (None for
         this machine).
-    seed: of the robust estimations. threads: processor threads; None for all.
+    seed: of the robust estimations. threads: processor threads; None for all. device: where
+    networks run, see `RuntimeOptions`.
 
     Raises ArgumentError for a value out of range.
     """
@@ -91,6 +94,7 @@ class MapOptions(Options):
     address: str | None = None
     seed: int = 0
     threads: int | None = None
+    device: Device = DEFAULT_DEVICE
 
     def checked(self) -> dict[str, Any]:
         pairs = self.pairs
@@ -126,6 +130,7 @@ class MapOptions(Options):
             "engine": choice("engine", self.engine, get_args(EngineKind)),
             "seed": whole_number("seed", self.seed, 0),
             "threads": optional(whole_number, "threads", self.threads, 1),
+            "device": choice("device", self.device, get_args(Device)),
         }
 
 

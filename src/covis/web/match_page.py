@@ -85,7 +85,8 @@ def start(site: Site, given: dict[str, Any]) -> Any:
             f"choose the matcher {', '.join(FRUGAL)}."
         )
 
-    asked = {**wanted, "features": None if wanted["features"] == "auto" else wanted["features"]}
+    features = None if wanted["features"] == "auto" else wanted["features"]
+    asked = {**wanted, "features": features, "device": site.device}
 
     def work(job: Job) -> Any:
         from covis.api import match

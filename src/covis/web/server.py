@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from covis.errors import CovisError
+from covis.options import DEFAULT_DEVICE, Device
 from covis.web import duplicates_page, match_page, search_page
 from covis.web.access import Access
 from covis.web.guard import LOOPBACK, Door, Guard
@@ -87,13 +88,14 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     opened: Callable[[Door], None] = lambda _: None,
+    device: Device = DEFAULT_DEVICE,
 ) -> bool:
     """Serve the page until SIGINT or SIGTERM. Returns whether all work has ended: threads that are
     still at it would abort a process that ends in the usual way.
 
     given: stores, folders and pictures; without any the stores of last time. host: an address of
     this machine to listen on. port: None for `PORT` or the next that is free. opened: called with
-    the address once it answers.
+    the address once it answers. device: see `RuntimeOptions`.
 
     Raises ArgumentError for what was given and is not there, CovisError for an address that
     cannot be had.
@@ -102,9 +104,9 @@ def serve(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="covis-web-"))
         access = Access(Path(folder))
         # Others are offered what was given only.
-        sources = Sources(given or (recent() if host in LOOPBACK else []), access)
+        sources = Sources(given or (recent() if host in LOOPBACK else []), access, device)
         remember(source.uri for source in sources.all if source.kind == "store")
-        site = Site(access, sources, Jobs(), Shrunk())
+        site = Site(access, sources, Jobs(), Shrunk(), device)
         bound = stack.enter_context(_bound(host, port))
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         door = Door(host, bound.getsockname()[1], token)

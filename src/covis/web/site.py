@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from covis.errors import ArgumentError, CovisError
+from covis.options import DEFAULT_DEVICE, Device
 from covis.web.access import Access, NoSuchError
 from covis.web.jobs import BusyError, Job, Jobs
 from covis.web.shown import Shrunk
@@ -29,6 +30,7 @@ class Site:
     sources: Sources
     jobs: Jobs
     shrunk: Shrunk
+    device: Device = DEFAULT_DEVICE
 
     def job(self, given: dict[str, Any]) -> Job:
         """The job that a question names. Raises NoSuchError."""

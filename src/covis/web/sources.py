@@ -13,6 +13,7 @@ from typing import Any, Literal
 from covis.errors import ArgumentError, ImageError
 from covis.images.picture_files import is_picture, walk_pictures
 from covis.messages import not_there
+from covis.options import DEFAULT_DEVICE, Device
 from covis.web.access import Access, NoSuchError, Picture
 
 LISTED = 100_000
@@ -36,9 +37,11 @@ class Source:
 class Sources:
     """All that were given, in that order."""
 
-    def __init__(self, given: Iterable[str], access: Access) -> None:
+    def __init__(
+        self, given: Iterable[str], access: Access, device: Device = DEFAULT_DEVICE
+    ) -> None:
         """Raises ArgumentError for what is neither there nor a name for a store."""
-        self._access = access
+        self._access, self._device = access, device
         self._lock = threading.Lock()
         self._indexes: dict[str, Any] = {}
         self._lists: dict[str, list[str]] = {}
@@ -64,7 +67,7 @@ class Sources:
 
         with self._lock:
             if source.id not in self._indexes:
-                self._indexes[source.id] = Index(source.uri)
+                self._indexes[source.id] = Index(source.uri, device=self._device)
             return self._indexes[source.id]
 
     def made(self, source: Source) -> bool:

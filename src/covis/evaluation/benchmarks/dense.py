@@ -26,7 +26,7 @@ from covis.evaluation.benchmark import Report, Settings
 from covis.evaluation.protocol import counting
 from covis.evaluation.tables import Row
 from covis.images.decode import load_image
-from covis.options import DEFAULT_DENSE
+from covis.options import DEFAULT_DENSE, DEFAULT_DEVICE, Device
 from covis.types import Image, Source
 
 T = TypeVar("T")
@@ -107,12 +107,14 @@ class DenseBenchmark(Generic[T]):
         variants: Sequence[Variant] = VARIANTS,
         every: int = 1,
         threads: int | None = None,
+        device: Device = DEFAULT_DEVICE,
         report: Report = lambda done, total: None,
     ) -> list[Row]:
         """A row for every variant at every size, of those that `possible` leaves.
 
         sizes: pixels of the images' longest side, to which they are resized; None for their own.
-        every: takes every so many-th item. threads: of a bundle's networks; all by default.
+        every: takes every so many-th item. threads, device: of a bundle's networks, see
+            `RuntimeOptions`.
         report: takes how many items are done, of all rows, and of how many.
 
         Raises ArgumentError for a size below 1, no size or no item at all, and what reading and
@@ -128,7 +130,8 @@ class DenseBenchmark(Generic[T]):
         rows = []
         for size in sizes:
             for variant in variants:
-                counted = _Counted(describer(model, variant.lifts, threads), size, variant.enlarged)
+                describe = describer(model, variant.lifts, threads, device)
+                counted = _Counted(describe, size, variant.enlarged)
                 reset_peak()
                 began = time.perf_counter()
                 scores = self.score(items, counted, tick, threads)
@@ -161,6 +164,7 @@ class DenseBenchmark(Generic[T]):
             sizes=(settings.max_size or None,),
             every=settings.every,
             threads=settings.threads,
+            device=settings.device,
             report=report,
         )
 
@@ -207,10 +211,12 @@ def possible(model: Model, variants: Sequence[Variant]) -> Sequence[Variant]:
     return [variant for variant in variants if not variant.lifts]
 
 
-def describer(model: Model, lifts: int, threads: int | None = None) -> Describe:
+def describer(
+    model: Model, lifts: int, threads: int | None = None, device: Device = DEFAULT_DEVICE
+) -> Describe:
     """What describes images with features lifted `lifts` times."""
     if isinstance(model, str):
-        return DenseExtractor(model, lifts=lifts, max_size=0, threads=threads)
+        return DenseExtractor(model, lifts=lifts, max_size=0, threads=threads, device=device)
     return model(lifts)
 
 

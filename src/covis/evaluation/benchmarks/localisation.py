@@ -174,6 +174,7 @@ def _locate(
             model=poses,
             refine_cameras=False,
             threads=settings.threads,
+            device=settings.device,
         ),
     )
     locate = Locator(
@@ -181,6 +182,7 @@ def _locate(
         matcher=settings.matcher,
         full_depth=settings.full_depth,
         threads=settings.threads,
+        device=settings.device,
     )
     found: dict[str, Pose | None] = {}
     models = set()

@@ -238,6 +238,7 @@ def rank_and_check(
         full_depth=settings.full_depth,
         max_ratio=ratio,
         threads=settings.threads,
+        device=settings.device,
     )
     bundle = match.bundle(extract.model)
     matcher = bundle.name if bundle else "nearest"
@@ -300,6 +301,7 @@ def _extractor(settings: Settings) -> Extractor:
         max_keypoints=settings.max_keypoints or MAX_KEYPOINTS,
         max_size=MAX_SIZE if settings.max_size is None else settings.max_size,
         threads=settings.threads,
+        device=settings.device,
     )
 
 
