@@ -72,7 +72,7 @@ def match(
         to this longest side first, in pixels, 960 by default; 0 for full size.
     rotate: "auto" to try image 1 turned by 90, 180 and 270 degrees as well where the verdict is
         not "same"; `Matches.turn` says which turn was best.
-    full_depth: let LightGlue run all its layers on all points.
+    full_depth: let LightGlue, where it matches, run all its layers on all points.
     mask0, mask1: where to find nothing, True or nonzero.
     camera0, camera1: for "essential": a `Camera`, or its 3 x 3 matrix; without them the focal
         length comes from EXIF or is guessed, and `Matches.geometry.note` says so.
@@ -165,7 +165,7 @@ class _Pair(NamedTuple):
 
 def _match_with_effort(pair: _Pair, options: MatchOptions, runtime: RuntimeOptions) -> Matches:
     """See `match`; several ways, as many as the pair needs."""
-    tools = Tools(options.extractor, runtime)
+    tools = Tools(options.extractor, runtime, options.full_depth)
     plan = Plan.of(options.effort, options.features)
     max_size = tools.extractor(plan.cheap.features).max_size
     with timed(tools.seconds, "decode"):

@@ -134,7 +134,7 @@ class _Run:
         self._plan: Plan | None = None
         if options.escalates:
             self._plan = Plan.of(options.effort, options.features)
-            self._tools = Tools(options.extractor, runtime)
+            self._tools = Tools(options.extractor, runtime, options.full_depth)
             self._extract = self._tools.extractor(self._plan.cheap.features)
             matcher, weights = str(options.effort), self._tools.digest(self._plan)
         else:

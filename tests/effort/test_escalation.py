@@ -19,7 +19,7 @@ from covis.effort.plan import Plan, Way
 from covis.effort.shared import put_together
 from covis.images.decode import load_image
 from covis.messages import described_matches
-from covis.options import ExtractorOptions, MatchOptions, RuntimeOptions
+from covis.options import ExtractorOptions, MatcherOptions, MatchOptions, RuntimeOptions
 from covis.types import Attempt, Matches, Verdict
 
 SIZE = (320, 240)
@@ -189,11 +189,23 @@ def test_attempts_are_described():
     assert said in described_matches(found)
 
 
-@pytest.mark.parametrize(("matcher", "full_depth"), [("nearest", False), (None, True)])
-def test_what_leaves_the_choice_to_covis(matcher, full_depth):
+def test_what_leaves_the_choice_to_covis():
     assert MatchOptions().escalates
     assert MatchOptions(matcher="auto").escalates
-    assert not MatchOptions(matcher=matcher, full_depth=full_depth).escalates
+    assert not MatchOptions(matcher="nearest").escalates
+
+
+def test_full_depth_is_of_the_lightglue_among_the_attempts(picture, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "covis.effort.pictures.MatcherOptions",
+        lambda **options: asked.append(options) or MatcherOptions(**options),
+    )
+    other = draw_texture(240, 320, seed=9)
+    found = covis.match(picture, other, full_depth=True, max_keypoints=200, threads=1)
+    assert len(found.attempts) > 3
+    depths = {each["matcher"] == "nearest": each["full_depth"] for each in asked}
+    assert depths == {True: False, False: True}
 
 
 def test_masks_hold_in_every_view(picture):

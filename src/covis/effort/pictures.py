@@ -66,11 +66,16 @@ class Seen:
 class Tools:
     """Extractors and matchers by name, opened when they are needed.
 
-    options: their sizes. seconds: takes the time of each stage.
+    options: their sizes. full_depth: of all LightGlues. seconds: takes the time of each stage.
     """
 
-    def __init__(self, options: ExtractorOptions, runtime: RuntimeOptions | None = None) -> None:
-        self._options, self._runtime = options, runtime
+    def __init__(
+        self,
+        options: ExtractorOptions,
+        runtime: RuntimeOptions | None = None,
+        full_depth: bool = False,
+    ) -> None:
+        self._options, self._runtime, self._full_depth = options, runtime, full_depth
         self.seconds: dict[str, float] = {}
         self._extractors: dict[str, Extractor] = {}
         self._matchers: dict[Way, Matcher] = {}
@@ -89,7 +94,8 @@ class Tools:
             model = self.extractor(way.features).model
             with timed(self.seconds, "load"):
                 ratio = ratio_of(model) if way.matcher == "nearest" else None
-                options = MatcherOptions(matcher=way.matcher, max_ratio=ratio)
+                full = self._full_depth and way.matcher != "nearest"
+                options = MatcherOptions(matcher=way.matcher, max_ratio=ratio, full_depth=full)
                 found = Matcher.from_options(options, self._runtime)
                 found.opened(model)
             self._matchers[way] = found
