@@ -291,6 +291,10 @@ class Attempt:
 class Matches:
     """Which points of two images show the same, best first.
 
+    They are one to one: a feature is in one match at most, and of several attempts matches are put
+    together only where, to a pixel, neither end is another's. SIFT has two features at a point
+    with two orientations.
+
     points0, points1: (N, 2) float32, full-size pixels of image 0 and image 1.
     scores: (N,) float32, 0..1, the matcher's confidence.
     indices: (N, 2) int64 into the two sets of features; None where points were refined away

@@ -159,7 +159,7 @@ def test_matches_are_pooled_only_where_they_agree(picture):
 
     def together(*others: Candidate) -> Matches:
         return put_together(
-            [best, *others], best, (SIZE, SIZE), lambda found: check(found, one, two)
+            [best, *others], best, (SIZE, SIZE), (1, 1), lambda found: check(found, one, two)
         )
 
     assert together(contradicts) is best.found
@@ -169,6 +169,46 @@ def test_matches_are_pooled_only_where_they_agree(picture):
     assert best.inliers + 30 < pooled.inliers.sum() < best.inliers + 60
     assert len(pooled) < len(best.found) + 60
     assert pooled.indices is None
+
+
+def moved(of: Candidate, by0: float, by1: float, pick: slice) -> Candidate:
+    """A later attempt that found some of the same matches, their ends so many pixels beside."""
+    found = of.found
+    return replace(
+        of,
+        found=replace(
+            found,
+            points0=found.points0[pick] + np.float32([by0, 0]),
+            points1=found.points1[pick] + np.float32([0, by1]),
+            scores=found.scores[pick],
+            model="m2",
+        ),
+        number=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("beside0", "beside1", "pixel", "taken"),
+    [(0.5, 0.6, 1.0, 0), (0.5, 1.3, 1.0, 0), (1.3, 1.3, 1.0, 50), (1.3, 1.3, 2.0, 0)],
+    ids=["found again", "contradicts", "another", "another, but for a shrunk picture"],
+)
+def test_what_two_attempts_find_counts_once(picture, beside0, beside1, pixel, taken):
+    """A new match has both its ends where no other has one."""
+    pair = sift_escalation((picture, picture))
+    one, two = (pair.pictures.seen(n, "sift").features for n in (0, 1))
+    best = candidate(pair, np.eye(3), 1, 1, share=1.0)
+    ends = best.found.points0
+    alone = [np.sort(np.linalg.norm(ends - end, axis=1))[1] > 6 for end in ends]
+    spread = replace(
+        best.found, **{k: getattr(best.found, k)[alone] for k in ("points0", "points1", "scores")}
+    )
+    best = replace(best, found=check(spread, one, two))
+    later = moved(best, beside0, beside1, slice(50))
+    pooled = put_together(
+        [best, later], best, (SIZE, SIZE), (pixel, pixel), lambda found: check(found, one, two)
+    )
+    assert len(best.found) > 50
+    assert len(pooled) == int(pooled.inliers.sum()) == len(best.found) + taken
 
 
 def test_later_attempts_must_show_more(picture):

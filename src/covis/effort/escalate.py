@@ -75,12 +75,13 @@ class Escalation:
         self._try(partial(attempt, self.pictures, self.plan.cheap, self.check))
         stopped = self._escalate()
         best = self.best
-        one, two = (self.pictures.seen(n, self.plan.cheap.features).features for n in (0, 1))
-        sizes = (one.width, one.height), (two.width, two.height)
         found = best.found
-        if self.plan.persistent:
+        if self.plan.persistent and len(self.candidates) > 1:
+            one, two = (self.pictures.seen(n, self.plan.cheap.features).features for n in (0, 1))
+            sizes = (one.width, one.height), (two.width, two.height)
+            pixels = self.pictures.pixel(0), self.pictures.pixel(1)
             found = put_together(
-                self.candidates, best, sizes, lambda union: self.check(union, one, two)
+                self.candidates, best, sizes, pixels, lambda union: self.check(union, one, two)
             )
         if best.way.features != self.plan.cheap.features:
             found = replace(found, indices=None)

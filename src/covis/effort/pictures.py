@@ -136,6 +136,11 @@ class Pictures:
                 self._images[number] = enlarged(self._load(number))
         return self._images[number]
 
+    def pixel(self, number: int) -> float:
+        """How many full-size pixels one of `image` covers."""
+        image = self.image(number)
+        return max(image.width, image.height) / max(image.pixels.shape[:2])
+
     def seen(self, number: int, features: str, view: Change = AS_IT_IS) -> Seen:
         """The features of picture 0 or 1."""
         key = number, features, view
