@@ -18,7 +18,7 @@ from covis.effort.plan import Plan, Way
 from covis.features.extractor import Extractor
 from covis.features.registry import ratio_of
 from covis.images.decode import enlarged, resampled
-from covis.images.orientation import Orientation
+from covis.images.orientation import UPRIGHT, Orientation
 from covis.matching.matcher import Matcher
 from covis.options import ExtractorOptions, MatcherOptions, RuntimeOptions
 from covis.timing import timed
@@ -28,11 +28,13 @@ from covis.types import Features, FloatArray, Image, Matrix
 class Change(NamedTuple):
     """How a picture is changed before features are found in it.
 
-    turn: degrees clockwise, 90, 180 or 270. reduced: to so manyth of its side.
+    mirrored: left to right. turn: then, degrees clockwise, 90, 180 or 270. reduced: to so manyth
+    of its side.
     """
 
     turn: int = 0
     reduced: int = 1
+    mirrored: bool = False
 
 
 AS_IT_IS = Change()
@@ -145,14 +147,14 @@ class Pictures:
         """The features of picture 0 or 1."""
         key = number, features, view
         if key not in self._seen:
-            turned = Orientation(view.turn)
+            turned = Orientation(view.turn, view.mirrored)
             found = self._known(*key)
             if found is None:
                 image, extract = self.image(number), self.tools.extractor(features)
                 with timed(self.tools.seconds, "extract"):
                     found = extract(turned.of_picture(_reduced(image, view.reduced)))
             back = None
-            if view.turn:
+            if turned != UPRIGHT:
                 back = turned.inverse.homography((found.width, found.height))
             self._seen[key] = Seen(found, back)
         return self._seen[key]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from covis.effort.attempts import WHAT_BOTH_SHOW, Candidate, Check, match_seen, weigh
 from covis.effort.pictures import Pictures, scale_at
 from covis.effort.plan import Way
+from covis.geometry.similarity import similarity_of_pictures
 from covis.geometry.two_view import default_threshold, log10_false_alarms
 from covis.types import BoolArray, Geometry, Image, Matches, Matrix
 
@@ -53,7 +53,12 @@ def look_again(
     view0_from_full, view1_from_full, size = frame
     seen0 = pictures.warped(0, way.features, view0_from_full, size)
     seen1 = pictures.warped(1, way.features, view1_from_full, size)
-    found = replace(match_seen(pictures, way, seen0, seen1), indices=None, turn=best.found.turn)
+    found = replace(
+        match_seen(pictures, way, seen0, seen1),
+        indices=None,
+        turn=best.found.turn,
+        mirrored=best.found.mirrored,
+    )
     return weigh(pictures, found, way, check, number, WHAT_BOTH_SHOW)
 
 
@@ -67,10 +72,10 @@ def _between(found: Matches) -> Matrix | None:
         return geometry.matrix
     points0, points1 = found.points0[found.inliers], found.points1[found.inliers]
     extent = float(np.ptp(points1, axis=0).max())
-    affine, _ = cv2.estimateAffinePartial2D(
-        points0, points1, ransacReprojThreshold=max(0.05 * extent, 3.0)
+    fitted = similarity_of_pictures(
+        points0, points1, threshold=max(0.05 * extent, 3.0), mirrored=found.mirrored
     )
-    return None if affine is None else np.vstack([affine, [0, 0, 1]])
+    return None if fitted is None else fitted[0]
 
 
 def _frame(
@@ -198,6 +203,7 @@ def _joined(parts: Sequence[Matches]) -> Matches:
         points1=np.concatenate([each.points1 for each in parts]),
         scores=scores,
         turn=first.turn,
+        mirrored=first.mirrored,
         model="; ".join(models),
         licence="; ".join(licences),
     )
