@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.pages import page
-from helpers.textures import soft_noise
+from helpers.textures import draw_texture, soft_noise
 
 from covis.errors import ArgumentError, CovisError
 from covis.features.extractor import Extractor
@@ -256,6 +256,21 @@ def test_turned_pictures_are_extracted_once(
         assert (found.indices is None) == (found.turn > 0)
     again = run(pictures, tmp_path / "out", settings)
     assert (again.reused, len(seen)) == (6, 13)
+
+
+def test_mirrored_pictures_are_told(tmp_path: Path) -> None:
+    """Nothing that was found in a picture as it is passes for what is in it mirrored."""
+    (tmp_path / "in").mkdir()
+    paths = tmp_path / "in" / "a.png", tmp_path / "in" / "b.png"
+    picture = draw_texture(240, 320, seed=4)
+    for path, pixels in zip(paths, (picture, picture[:, ::-1]), strict=True):
+        cv2.imwrite(str(path), pixels)
+    run(paths, tmp_path / "out", MatchOptions(geometry="homography"))
+    (row,) = rows(tmp_path / "out")
+    assert (row["verdict"], row["mirrored"], row["turn"]) == ("same", "True", "0")
+    found = Matches.load(tmp_path / "out" / "matches" / row["file"])
+    moved = np.abs(found.points0 + found.points1 * (1, -1) - (320, 0))[found.inliers]
+    assert np.median(moved) < 0.5
 
 
 KILLED_AT = """

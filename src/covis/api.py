@@ -18,6 +18,7 @@ from covis.geometry import Camera, estimate_geometry
 from covis.geometry.agreement import View
 from covis.geometry.camera import as_camera, check_focal
 from covis.geometry.look_alikes import judge_by_pictures
+from covis.geometry.two_view import NO_POSE
 from covis.geometry.verdict import judge
 from covis.images.decode import enlarged, load_image
 from covis.images.orientation import TURNS, Orientation
@@ -75,16 +76,18 @@ def match(
         to this longest side first, in pixels, 960 by default; 0 for full size.
     rotate: "auto" to try image 1 turned by 90, 180 and 270 degrees as well where the verdict is
         not "same"; `Matches.turn` says which turn was best.
-    full_depth: let LightGlue run all its layers on all points.
+    full_depth: let LightGlue, where it matches, run all its layers on all points.
     mask0, mask1: where to find nothing, True or nonzero.
     camera0, camera1: for "essential": a `Camera`, or its 3 x 3 matrix; without them the focal
-        length comes from EXIF or is guessed, and `Matches.geometry.note` says so.
+        length comes from EXIF or is guessed, and `Matches.geometry.note` says so. Where image 1 is
+        mirrored (`Matches.mirrored`) there is no pose.
     seed: of the robust estimation. threads: processor threads, all by default. device: where
         networks run, "auto" by default; see `RuntimeOptions`.
     effort: "fast" for one cheap attempt, nearest neighbours; "auto" for others as well where that
-        is not sure or places the geometry badly: SIFT, LightGlue, other turns and scales, and
-        another look at what both show; "thorough" for the best weights that the user has imported,
-        too, except those for non-commercial use. `Matches.attempts` says what was tried.
+        is not sure or places the geometry badly: SIFT, LightGlue, other turns and scales, another
+        look at what both show, and image 1 mirrored; "thorough" for the best weights that the
+        user has imported, too, except those for non-commercial use. `Matches.attempts` says what
+        was tried.
     budget: seconds after which no new attempt begins; None for all the time that they take. With
         one, the answer depends on how fast the machine is.
 
@@ -169,7 +172,7 @@ class _Pair(NamedTuple):
 
 def _match_with_effort(pair: _Pair, options: MatchOptions, runtime: RuntimeOptions) -> Matches:
     """See `match`; several ways, as many as the pair needs."""
-    tools = Tools(options.extractor, runtime)
+    tools = Tools(options.extractor, runtime, options.full_depth)
     plan = Plan.of(options.effort, options.features)
     max_size = tools.extractor(plan.cheap.features).max_size
     with timed(tools.seconds, "decode"):
@@ -194,19 +197,27 @@ def escalate(
 
     check: fits a geometry of a kind to the matches of features 0 and 1, and judges, see `verify`.
     Bare matches tell too little of how good they are: where none is asked for, that of any scene
-    says which are the best.
+    says which are the best; it does so where image 1 is mirrored and a pose is asked for, too,
+    which there is not then.
     """
     kind = "fundamental" if options.geometry == "none" else options.geometry
+
+    def check_kind(found: Matches, features0: Features, features1: Features) -> Matches:
+        fits = "fundamental" if found.mirrored and kind == "essential" else kind
+        return check(found, fits, features0, features1)
+
     found = Escalation(
         pictures,
         plan,
-        lambda found, features0, features1: check(found, kind, features0, features1),
+        check_kind,
         turns=options.rotate == "auto",
         budget=options.budget,
     ).run()
     if options.geometry == "none":
         bare = Geometry("none", None, np.ones(len(found), bool))
         found = replace(found, geometry=bare, verdict=None)
+    elif found.mirrored and options.geometry == "essential":
+        found = replace(found, geometry=Geometry("essential", None, found.inliers, NO_POSE))
     return found
 
 
@@ -314,6 +325,7 @@ def verify(
         focal1=focal1,
         scores=matches.scores,
         seed=seed,
+        mirrored=matches.mirrored,
     )
     found = replace(matches, geometry=model)
     return replace(found, verdict=judge(found, features0, features1))

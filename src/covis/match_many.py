@@ -35,7 +35,7 @@ from covis.geometry.agreement import View
 from covis.geometry.look_alikes import LOOKED_FROM, judge_by_pictures
 from covis.images.decode import enlarged, load_image
 from covis.images.opened import check_file
-from covis.images.orientation import Orientation
+from covis.images.orientation import TURNS, Orientation
 from covis.options import GeometryKind, MatchOptions, RuntimeOptions
 from covis.types import Features, Image, Matches
 
@@ -43,6 +43,8 @@ KEPT_IN_MEMORY = 32
 """Pictures whose features stay in memory, about 1 MB each."""
 IMAGES_IN_MEMORY = 4
 """Pictures that stay decoded."""
+KEPT_VIEWS = tuple(Change(turn=turn) for turn in (0, *TURNS))
+"""In which the features of a picture are written down."""
 _FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
 
 
@@ -50,8 +52,8 @@ _FOLLOWS = {"weights": "features", "matcher_weights": "matcher"}
 class PairResult:
     """A line of summary.csv.
 
-    matches, inliers: counts; no inliers are counted without a geometry. turn: of image1, see
-        `Matches`. file: in `matches`.
+    matches, inliers: counts; no inliers are counted without a geometry. turn, mirrored: of
+        image1, see `Matches`. file: in `matches`.
     verdict, probability: that both show the same; empty where no geometry was asked for.
     note: what the geometry has to say. skipped: why there is no result; empty where there is one.
     """
@@ -66,6 +68,7 @@ class PairResult:
     probability: float | None = None
     note: str = ""
     skipped: str = ""
+    mirrored: bool = False
 
 
 @dataclass
@@ -134,7 +137,7 @@ class _Run:
         self._plan: Plan | None = None
         if options.escalates:
             self._plan = Plan.of(options.effort, options.features)
-            self._tools = Tools(options.extractor, runtime)
+            self._tools = Tools(options.extractor, runtime, options.full_depth)
             self._extract = self._tools.extractor(self._plan.cheap.features)
             matcher, weights = str(options.effort), self._tools.digest(self._plan)
         else:
@@ -190,6 +193,7 @@ class _Run:
             verdict.label if verdict else "",
             verdict.probability if verdict else None,
             note,
+            mirrored=found.mirrored,
         )
 
     def _pair_name(self, image0: Path, image1: Path) -> str:
@@ -262,7 +266,7 @@ class _Run:
         focals = [self._features(path)[1] for path in paths]
 
         def known(number: int, features: str, view: Change) -> Features | None:
-            if features != plan.cheap.features or view.reduced > 1:
+            if features != plan.cheap.features or view not in KEPT_VIEWS:
                 return None
             return self._features(paths[number], view.turn)[0]
 

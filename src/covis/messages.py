@@ -67,10 +67,10 @@ def described_matches(found: Matches) -> list[str]:
     if found.verdict is not None:
         probability = found.verdict.probability
         lines.append(f"Verdict: {found.verdict.label}; probability of the same {probability:.3f}.")
-    if found.turn:
+    if how := turned(found.turn, found.mirrored):
         lines.append(
-            f"Image 1 was turned by {found.turn} degrees clockwise to be matched; its points are "
-            "those of the picture as it is."
+            f"Image 1 was {' and '.join(how)}{' clockwise' if found.turn else ''} to be matched; "
+            "its points are those of the picture as it is."
         )
     if found.attempts:
         tried = "; ".join(

@@ -210,7 +210,7 @@ class MatchOptions(Options):
     @property
     def escalates(self) -> bool:
         """Whether the ways to match are covis' to choose: no matcher was named."""
-        return self.matcher in (None, DEFAULT_MATCHER) and not self.full_depth
+        return self.matcher in (None, DEFAULT_MATCHER)
 
     @property
     def extractor(self) -> ExtractorOptions:

@@ -291,6 +291,10 @@ class Attempt:
 class Matches:
     """Which points of two images show the same, best first.
 
+    They are one to one: a feature is in one match at most, and of several attempts matches are put
+    together only where, to a pixel, neither end is another's. SIFT has two features at a point
+    with two orientations.
+
     points0, points1: (N, 2) float32, full-size pixels of image 0 and image 1.
     scores: (N,) float32, 0..1, the matcher's confidence.
     indices: (N, 2) int64 into the two sets of features; None where points were refined away
@@ -298,8 +302,8 @@ class Matches:
         or with other features than the effort begins with.
     geometry: the model fitted to the matches; None before one was asked for.
     verdict: whether the images show the same thing; None without a geometry.
-    turn: by how many degrees clockwise image 1 was turned to be matched; points1 are those of
-        the image as it is.
+    turn: by how many degrees clockwise image 1 was turned to be matched, mirrored left to right
+        before where `mirrored` says so; points1 and geometry are those of the image as it is.
     seconds: wall time by stage. model, licence: what made them and under which terms.
     attempts: what was tried, in order; empty where there was one way only. stopped: why no more
         was tried, in words.
@@ -312,6 +316,7 @@ class Matches:
     geometry: Geometry | None = None
     verdict: Verdict | None = None
     turn: int = 0
+    mirrored: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     licence: str = ""
@@ -409,6 +414,7 @@ class Matches:
             geometry=geometry,
             verdict=verdict,
             turn=int(check.array("turn", np.int64, ())),
+            mirrored=bool(check.optional("mirrored", np.bool_, ())),
             model=check.text("model"),
             licence=check.text("licence"),
             attempts=check.attempts(),
@@ -440,6 +446,7 @@ class Matches:
             },
             "verdict": None if self.verdict is None else asdict(self.verdict),
             "turn": self.turn,
+            "mirrored": self.mirrored,
             "seconds": dict(self.seconds),
             "model": self.model,
             "licence": self.licence,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import signal
 import subprocess
 import sys
@@ -65,15 +66,29 @@ def test_no_command_shows_help(covis: Run) -> None:
         ["match", "a.png", "b.png", "--max-keypoints", "0"],
         ["match", "a.png", "b.png", "--max-size", "-1"],
         ["match", "a.png", "b.png", "--seed", "-1"],
+        ["--nonsense"],
+        ["weights", "nonsense"],
+        ["export", "map", "model"],
+        ["remove", "--from", "store"],
     ],
 )
-def test_exception_for_wrong_options_exits_with_2(covis: Run, arguments: list[str]) -> None:
-    assert covis(*arguments).exit_code == 2
+def test_exception_for_wrong_options_is_one_line_with_2(covis: Run, arguments: list[str]) -> None:
+    result = covis(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.fullmatch(r"covis: [a-z].*[^.]\.\n", result.stderr) is not None, result.stderr
+
+
+def test_exception_for_a_mistake_says_where_to_read(covis: Run) -> None:
+    assert covis("match").stderr == ("covis: missing argument 'IMAGE0'. See covis match --help.\n")
+    assert covis("search", "a.png", "--in", "s", "--budget", "7q").stderr == (
+        "covis: invalid value for --budget: '7q' is no time; give for example 500ms, 2s or none. "
+        "See covis search --help.\n"
+    )
 
 
 def test_exception_for_no_choice_names_the_choices(covis: Run) -> None:
-    told = covis("match", "a.png", "b.png", "--geometry", "foo").stderr.splitlines()[-1]
-    assert told.startswith("Error: Invalid value for '--geometry': 'foo' is not one of ")
+    told = covis("match", "a.png", "b.png", "--geometry", "foo").stderr
+    assert told.startswith("covis: invalid value for '--geometry': 'foo' is not one of ")
     assert "'essential'" in told
 
 

@@ -44,6 +44,7 @@ def test_help_names_no_types_of_python(path: tuple[str, ...]) -> None:
     arguments = re.search(r"^Usage: covis [a-z -]+ \[OPTIONS\](.*)$", result.output, re.M)
     assert arguments is not None
     assert arguments[1] == arguments[1].upper()
+    assert "...." not in result.output
 
 
 def test_what_is_written_is_output_everywhere() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -46,6 +48,13 @@ def test_both_pictures_are_shown_at_one_height_left_and_right():
 def test_max_side_shrinks():
     picture = draw_matches(grey(1000, 800), grey(1000, 800), NONE, max_side=500)
     assert 480 <= picture.shape[1] <= 500
+
+
+def test_the_caption_says_that_image_1_is_mirrored():
+    image = grey(200, 100)
+    usual, over = (draw_matches(image, image, replace(NONE, mirrored=m)) for m in (False, True))
+    np.testing.assert_array_equal(usual[:100], over[:100])
+    assert (usual[100:] != over[100:]).any()
 
 
 def test_match_is_drawn_at_both_ends_in_one_colour():

@@ -19,7 +19,7 @@ from covis.effort.plan import Plan, Way
 from covis.effort.shared import put_together
 from covis.images.decode import load_image
 from covis.messages import described_matches
-from covis.options import ExtractorOptions, MatchOptions, RuntimeOptions
+from covis.options import ExtractorOptions, MatcherOptions, MatchOptions, RuntimeOptions
 from covis.types import Attempt, Matches, Verdict
 
 SIZE = (320, 240)
@@ -62,8 +62,49 @@ def test_unrelated_pictures_go_through_all_and_stay_unrelated(picture):
         "sift",
         "xfeat-covis + lightglue-xfeat-covis",
     }
-    assert sum("turned" in each.view or "reduced" in each.view for each in found.attempts) == 2
+    views = [each.view for each in found.attempts if each.view.startswith("image")]
+    assert [view.startswith("image 1 mirrored") for view in views] == [False, False, True]
+    assert not found.mirrored
     assert found.stopped == "nothing is left to try"
+
+
+MIRROR = np.array([[-1, 0, SIZE[0]], [0, 1, 0], [0, 0, 1.0]])
+QUARTER = np.array([[0, -1, SIZE[1]], [1, 0, 0], [0, 0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def mirrored(picture):
+    """The picture a little turned and smaller, mirrored, then turned clockwise by a quarter, and
+    the homography that does it."""
+    matrix = QUARTER @ MIRROR @ turned(8, 0.9)
+    return warp_picture(picture, matrix, SIZE[::-1]), matrix
+
+
+def test_a_mirrored_picture_is_found_and_said_to_be(picture, mirrored, tmp_path):
+    other, matrix = mirrored
+    found = covis.match(picture, other, geometry="homography", max_keypoints=600, threads=1)
+    assert (found.verdict.label, found.mirrored, found.turn) == ("same", True, 90)
+    assert found.attempts[-1].view in ("image 1 mirrored, turned by 90 degrees", "what both show")
+    there, truth = (warp_points(m, CORNERS) for m in (found.geometry.matrix, matrix))
+    assert np.linalg.norm(there - truth, axis=1).max() < 2
+    moved = warp_points(matrix, found.points0[found.inliers])
+    assert np.median(np.linalg.norm(moved - found.points1[found.inliers], axis=1)) < 1
+    assert found.to_dict()["mirrored"] is True
+    assert any(
+        line.startswith("Image 1 was mirrored and turned by 90 degrees clockwise to be matched;")
+        for line in described_matches(found)
+    )
+    found.save(tmp_path / "m.npz")
+    assert Matches.load(tmp_path / "m.npz").mirrored
+
+
+def test_a_mirrored_picture_has_no_pose(picture, mirrored):
+    found = covis.match(picture, mirrored[0], geometry="essential", max_keypoints=600, threads=1)
+    assert (found.verdict.label, found.mirrored) == ("same", True)
+    assert (found.geometry.kind, found.geometry.matrix) == ("essential", None)
+    assert found.geometry.rotation_1from0 is None
+    assert "image 1 is mirrored" in found.geometry.note
+    assert found.inliers.sum() > 100
 
 
 def test_no_geometry_was_asked_for(picture):
@@ -112,7 +153,7 @@ def sift_escalation(pictures, **options) -> Escalation:
     return Escalation(Pictures(lambda n: loaded[n], tools), plan, check, **options)
 
 
-@pytest.mark.parametrize(("budget", "attempts"), [(0.5, 1), (4, 2), (100, 5)])
+@pytest.mark.parametrize(("budget", "attempts"), [(0.5, 1), (4, 2), (100, 6)])
 def test_no_attempt_begins_after_the_budget(picture, budget, attempts):
     """Each look at this clock takes a second; an attempt looks twice, the loop once."""
     ticks = iter(range(1000))
@@ -122,7 +163,7 @@ def test_no_attempt_begins_after_the_budget(picture, budget, attempts):
     found = pair.run()
     assert len(found.attempts) == attempts
     used_up = f"the budget of {budget:g} s was used up"
-    assert found.stopped == (used_up if attempts < 5 else "nothing is left to try")
+    assert found.stopped == (used_up if attempts < 6 else "nothing is left to try")
 
 
 def test_indices_are_into_the_features_it_begins_with(picture):
@@ -159,7 +200,7 @@ def test_matches_are_pooled_only_where_they_agree(picture):
 
     def together(*others: Candidate) -> Matches:
         return put_together(
-            [best, *others], best, (SIZE, SIZE), lambda found: check(found, one, two)
+            [best, *others], best, (SIZE, SIZE), (1, 1), lambda found: check(found, one, two)
         )
 
     assert together(contradicts) is best.found
@@ -169,6 +210,46 @@ def test_matches_are_pooled_only_where_they_agree(picture):
     assert best.inliers + 30 < pooled.inliers.sum() < best.inliers + 60
     assert len(pooled) < len(best.found) + 60
     assert pooled.indices is None
+
+
+def moved(of: Candidate, by0: float, by1: float, pick: slice) -> Candidate:
+    """A later attempt that found some of the same matches, their ends so many pixels beside."""
+    found = of.found
+    return replace(
+        of,
+        found=replace(
+            found,
+            points0=found.points0[pick] + np.float32([by0, 0]),
+            points1=found.points1[pick] + np.float32([0, by1]),
+            scores=found.scores[pick],
+            model="m2",
+        ),
+        number=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("beside0", "beside1", "pixel", "taken"),
+    [(0.5, 0.6, 1.0, 0), (0.5, 1.3, 1.0, 0), (1.3, 1.3, 1.0, 50), (1.3, 1.3, 2.0, 0)],
+    ids=["found again", "contradicts", "another", "another, but for a shrunk picture"],
+)
+def test_what_two_attempts_find_counts_once(picture, beside0, beside1, pixel, taken):
+    """A new match has both its ends where no other has one."""
+    pair = sift_escalation((picture, picture))
+    one, two = (pair.pictures.seen(n, "sift").features for n in (0, 1))
+    best = candidate(pair, np.eye(3), 1, 1, share=1.0)
+    ends = best.found.points0
+    alone = [np.sort(np.linalg.norm(ends - end, axis=1))[1] > 6 for end in ends]
+    spread = replace(
+        best.found, **{k: getattr(best.found, k)[alone] for k in ("points0", "points1", "scores")}
+    )
+    best = replace(best, found=check(spread, one, two))
+    later = moved(best, beside0, beside1, slice(50))
+    pooled = put_together(
+        [best, later], best, (SIZE, SIZE), (pixel, pixel), lambda found: check(found, one, two)
+    )
+    assert len(best.found) > 50
+    assert len(pooled) == int(pooled.inliers.sum()) == len(best.found) + taken
 
 
 def test_later_attempts_must_show_more(picture):
@@ -189,11 +270,23 @@ def test_attempts_are_described():
     assert said in described_matches(found)
 
 
-@pytest.mark.parametrize(("matcher", "full_depth"), [("nearest", False), (None, True)])
-def test_what_leaves_the_choice_to_covis(matcher, full_depth):
+def test_what_leaves_the_choice_to_covis():
     assert MatchOptions().escalates
     assert MatchOptions(matcher="auto").escalates
-    assert not MatchOptions(matcher=matcher, full_depth=full_depth).escalates
+    assert not MatchOptions(matcher="nearest").escalates
+
+
+def test_full_depth_is_of_the_lightglue_among_the_attempts(picture, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "covis.effort.pictures.MatcherOptions",
+        lambda **options: asked.append(options) or MatcherOptions(**options),
+    )
+    other = draw_texture(240, 320, seed=9)
+    found = covis.match(picture, other, full_depth=True, max_keypoints=200, threads=1)
+    assert len(found.attempts) > 3
+    depths = {each["matcher"] == "nearest": each["full_depth"] for each in asked}
+    assert depths == {True: False, False: True}
 
 
 def test_masks_hold_in_every_view(picture):

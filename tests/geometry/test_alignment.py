@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,18 @@ def test_the_warp_goes_where_the_truth_is(move, kind):
     # The noise of the matches is in what is told: a Rayleigh median of 0.3 * 1.18.
     assert 0.3 < found.error < 0.6
     assert found.error < found.error90 < 1.5
+
+
+def test_a_mirrored_picture_is_laid_onto_the_other():
+    def move(points):
+        return plane(points) * (-1, 1) + (SIZE1[0], 0)
+
+    matches = replace(matches_of(move), mirrored=True)
+    found = estimate_alignment(matches, SIZE0, SIZE1)
+    assert found.kind == "homography"
+    places = np.random.default_rng(5).uniform((40, 40), (360, 260), (500, 2))
+    assert np.linalg.norm(found.to_image1(places) - move(places), axis=1).max() < 1.5
+    assert 0.3 < found.error < 0.6
 
 
 def test_a_plane_is_told_to_be_off_where_there_is_depth():

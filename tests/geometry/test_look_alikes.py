@@ -40,6 +40,17 @@ def view(grey):
     return View(np.ascontiguousarray(grey), (grey.shape[1], grey.shape[0]))
 
 
+def test_mirrored_pictures_are_laid_over_each_other_too():
+    over = np.array([[-1, 0, SIZE[0]], [0, 1, 0], [0, 0, 1.0]])
+    side = np.ascontiguousarray(seen_from_the_side(PICTURE)[:, ::-1])
+    points1 = warp_points(over @ SEEN, GRID)
+    for kind, matrix in (("fundamental", np.eye(3)), ("essential", None)):
+        found = replace(matches(GRID, points1, matrix, kind), mirrored=True)
+        assert likeness(found, view(PICTURE), view(side)).worse_half > 0.7
+        assert judge_by_pictures(found, view(PICTURE), view(side)) is found
+        assert judge_by_pictures(found, view(OTHER), view(side)).verdict.label == "unsure"
+
+
 FOUND = matches(GRID, warp_points(SEEN, GRID), SEEN)
 
 

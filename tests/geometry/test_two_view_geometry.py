@@ -89,6 +89,28 @@ def test_fundamental_matrix_with_a_third_of_the_matches_wrong():
     assert found.inliers[200:].mean() < 0.05
 
 
+@pytest.mark.parametrize(("kind", "made"), [("homography", plane), ("fundamental", scene)])
+def test_a_mirrored_picture_has_the_model_of_its_pixels(kind, made):
+    """The same matches agree, and the model is that of image 1 turned over."""
+    points0, points1, *_ = made()
+    over = np.array([[-1, 0, SIZE1[0]], [0, 1, 0], [0, 0, 1.0]])
+    usual = estimate(points0, points1, kind)
+    found = estimate(points0, apply(over, points1), kind, mirrored=True)
+    np.testing.assert_array_equal(found.inliers, usual.inliers)
+    expected = over @ usual.matrix if kind == "homography" else over.T @ usual.matrix
+    ratio = found.matrix / np.linalg.norm(found.matrix)
+    expected = expected / np.linalg.norm(expected)
+    np.testing.assert_allclose(ratio * np.sign((ratio * expected).sum()), expected, atol=1e-9)
+
+
+def test_a_mirrored_picture_has_no_pose():
+    points0, points1, *_ = scene()
+    over = np.array([[-1, 0, SIZE1[0]], [0, 1, 0], [0, 0, 1.0]])
+    found = estimate(points0, apply(over, points1), "essential", mirrored=True)
+    assert (found.matrix, found.inliers.sum()) == (None, 0)
+    assert "image 1 is mirrored" in found.note
+
+
 def test_convention_essential_matrix_is_the_pose_of_camera_1_from_camera_0():
     points0, points1, rotation, translation = scene()
     found = estimate(points0, points1, "essential")

@@ -6,8 +6,9 @@ import errno
 import signal
 import sys
 import warnings
-from contextlib import suppress
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -65,6 +66,48 @@ def _terminate(*_: object) -> None:
     raise Terminated
 
 
+_UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
+"""Of Typer's own library in newer releases, of Click in older ones."""
+
+
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """Tells what the user can mend in one line, and exits."""
+    try:
+        yield
+    except CovisError as error:
+        raise _ends(str(error), 2) from None
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # Its message is the help.
+            raise
+        raise _ends(_said_of_usage(error), 2) from None
+    except OSError as error:
+        if error.errno == errno.EPIPE or error.filename is None:
+            raise
+        what = f"{error.filename}: {error.strerror}; check its rights and its disk."
+        raise _ends(what, 2) from None
+    except KeyboardInterrupt as stop:
+        code = 143 if isinstance(stop, Terminated) else 130
+        raise _ends("stopped; run it again to go on.", code) from None
+
+
+def _ends(message: str, code: int) -> typer.Exit:
+    """Tells what was wrong; what ends the program with an exit code."""
+    typer.echo(f"covis: {one_line(message)}", err=True)
+    return typer.Exit(code)
+
+
+def _said_of_usage(error: Any) -> str:
+    """What is wrong with a command line, and where to read how it should be."""
+    # Newer releases of Typer put their library's own words first.
+    error.message = error.message.removeprefix("Value error, ")
+    words = " ".join(error.format_message().split()).removeprefix("Invalid value: ")
+    if not words.endswith((".", "?")):
+        words += "."
+    command = error.ctx.command_path if error.ctx is not None else "covis"
+    return f"{words[:1].lower()}{words[1:]} See {command} --help."
+
+
 class _Group(TyperGroup):
     """Tells mistakes of the user in one line, and lets nobody else print."""
 
@@ -77,25 +120,13 @@ class _Group(TyperGroup):
             signal.signal(signal.SIGTERM, _terminate)
         return super().main(*args, **options)
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _mistakes_in_one_line():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _mistakes_in_one_line():
             return super().invoke(ctx)
-        except CovisError as error:
-            typer.echo(f"covis: {one_line(str(error))}", err=True)
-            raise typer.Exit(2) from None
-        except typer.BadParameter as error:
-            # Newer releases of Typer put their library's own words first.
-            error.message = error.message.removeprefix("Value error, ")
-            raise
-        except OSError as error:
-            if error.errno == errno.EPIPE or error.filename is None:
-                raise
-            what = f"{error.filename}: {error.strerror}"
-            typer.echo(f"covis: {one_line(what)}; check its rights and its disk.", err=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt as stop:
-            typer.echo("covis: stopped; run it again to go on.", err=True)
-            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 app = App(

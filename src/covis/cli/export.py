@@ -73,7 +73,7 @@ def export_map(
     kinds: Annotated[
         list[str],
         typer.Argument(
-            metavar="KIND...",
+            metavar="KIND",
             help="ply; text or binary, COLMAP's files; nerfstudio, transforms.json.",
         ),
     ],

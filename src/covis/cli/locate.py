@@ -59,7 +59,6 @@ Matcher = Annotated[
 ]
 Neighbours = Annotated[int, options.number("Photos of the map to match with at most.")]
 Output = Annotated[Path | None, options.drawing("the place of one query")]
-AsJson = Annotated[bool, options.flag("--json", "Print one JSON object a query and nothing else.")]
 
 
 _SOURCES = {
@@ -83,7 +82,7 @@ def command(
     full_depth: options.FullDepth = False,
     neighbours: Neighbours = LOCATE_NEIGHBOURS,
     output: Output = None,
-    as_json: AsJson = False,
+    as_json: options.AsJsonLines = False,
     seed: options.Seed = options.DEFAULT_SEED,
     threads: options.Threads = None,
     device: options.Device = options.DEFAULT_DEVICE,

@@ -129,7 +129,7 @@ Matcher = Annotated[
     ),
 ]
 FullDepth = Annotated[
-    bool, flag("--full-depth", "Let LightGlue run all its layers on all points: slower.")
+    bool, flag("--full-depth", "Where LightGlue matches, run all its layers on all points: slower.")
 ]
 Rotate = Annotated[
     RotateKind,
@@ -180,6 +180,9 @@ Address = Annotated[
     typer.Option(metavar="HOST:PORT", help="The Ray cluster.", show_default="this machine"),
 ]
 AsJson = Annotated[bool, flag("--json", "Print one JSON object and nothing else.")]
+AsJsonLines = Annotated[
+    bool, flag("--json", "Print one JSON object a query, a line each, and nothing else.")
+]
 
 _STORE = "A store of photos: a folder, or an address such as s3://bucket/folder."
 Store = Annotated[str, typer.Argument(metavar="STORE", help=_STORE)]

@@ -55,7 +55,7 @@ def command(
         ),
     ] = "auto",
     output: Annotated[Path | None, options.drawing("the hits")] = None,
-    as_json: options.AsJson = False,
+    as_json: options.AsJsonLines = False,
     threads: options.Threads = None,
     device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
@@ -182,7 +182,8 @@ def _region(text: str | None) -> tuple[float, float, float, float] | None:
     try:
         x, y, width, height = (float(part) for part in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"'{text}' is no region; give x,y,width,height.") from None
+        message = f"'{text}' is no region; give x,y,width,height."
+        raise typer.BadParameter(message, param_hint="--region") from None
     return x, y, width, height
 
 
@@ -191,5 +192,6 @@ def _seconds(text: str) -> float | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s)", text)
     if found is None or float(found[1]) == 0:
-        raise typer.BadParameter(f"'{text}' is no time; give for example 500ms, 2s or none.")
+        message = f"'{text}' is no time; give for example 500ms, 2s or none."
+        raise typer.BadParameter(message, param_hint="--budget")
     return float(found[1]) / (1000 if found[2] == "ms" else 1)

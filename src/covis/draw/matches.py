@@ -16,7 +16,7 @@ from covis.draw.canvas import (
     write_words,
 )
 from covis.errors import ArgumentError
-from covis.messages import counted
+from covis.messages import counted, turned
 from covis.types import Image, Matches, Matrix
 
 
@@ -89,4 +89,6 @@ def _write_caption(strip: Pixels, matches: Matches) -> None:
     words = counted(count, "match", "matches")
     if matches.geometry is not None:
         words += ", " + counted(inliers, "inlier")
+    if how := turned(matches.turn, matches.mirrored):
+        words += f", image 1 {', '.join(how)}"
     write_words(strip, words)

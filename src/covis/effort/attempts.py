@@ -12,6 +12,7 @@ from covis.features.extractor import Extractor
 from covis.geometry.independent_places import coverage
 from covis.geometry.two_view import default_threshold, log10_false_alarms
 from covis.geometry.verdict import Calibration
+from covis.messages import turned
 from covis.timing import timed
 from covis.types import Features, Geometry, Matches, Verdict
 
@@ -106,7 +107,7 @@ def attempt(
     seen = [pictures.seen(n, way.features, view) for n, view in enumerate(views)]
     found = match_seen(pictures, way, seen[0], seen[1])
     if views != AS_THEY_ARE:
-        found = replace(found, indices=None, turn=views[1].turn)
+        found = replace(found, indices=None, turn=views[1].turn, mirrored=views[1].mirrored)
     return weigh(pictures, found, way, check, number, in_words(views))
 
 
@@ -167,8 +168,8 @@ def _calibration() -> Calibration:
 
 def in_words(views: Views) -> str:
     """How the pictures were seen."""
-    if views[1].turn:
-        return f"image 1 turned by {views[1].turn} degrees"
+    if how := turned(views[1].turn, views[1].mirrored):
+        return f"image 1 {', '.join(how)}"
     for number, view in enumerate(views):
         if view.reduced > 1:
             return f"image {number} reduced {view.reduced} times"

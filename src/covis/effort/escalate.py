@@ -41,6 +41,9 @@ ZOOMED: tuple[Views, ...] = tuple(
     for factor in (2, 4)
     for views in ((Change(reduced=factor), AS_IT_IS), (AS_IT_IS, Change(reduced=factor)))
 )
+MIRRORED: tuple[Views, ...] = tuple(
+    (AS_IT_IS, Change(turn=turn, mirrored=True)) for turn in (0, *TURNS)
+)
 """How images 0 and 1 are seen in one attempt each."""
 PROMISING = 0.2
 """The probability from which on a geometry is worth to be looked at again."""
@@ -75,12 +78,13 @@ class Escalation:
         self._try(partial(attempt, self.pictures, self.plan.cheap, self.check))
         stopped = self._escalate()
         best = self.best
-        one, two = (self.pictures.seen(n, self.plan.cheap.features).features for n in (0, 1))
-        sizes = (one.width, one.height), (two.width, two.height)
         found = best.found
-        if self.plan.persistent:
+        if self.plan.persistent and len(self.candidates) > 1:
+            one, two = (self.pictures.seen(n, self.plan.cheap.features).features for n in (0, 1))
+            sizes = (one.width, one.height), (two.width, two.height)
+            pixels = self.pictures.pixel(0), self.pictures.pixel(1)
             found = put_together(
-                self.candidates, best, sizes, lambda union: self.check(union, one, two)
+                self.candidates, best, sizes, pixels, lambda union: self.check(union, one, two)
             )
         if best.way.features != self.plan.cheap.features:
             found = replace(found, indices=None)
@@ -123,7 +127,11 @@ class Escalation:
             yield partial(attempt, pictures, way, check)
             yield from self._again()
         if not self.best.sure:
-            for views in self._likely_views():
+            for views in self._likely(*TURNED, *ZOOMED)[:LIKELY]:
+                yield partial(attempt, pictures, cheap, check, views=views)
+                yield from self._again()
+        if not self.best.sure:  # Nobody photographs that: it comes last.
+            for views in self._likely(*MIRRORED)[:1]:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again()
         yield from self._again(PROMISING)
@@ -137,8 +145,9 @@ class Escalation:
             self._looked.add(id(best))
             yield partial(look_again, self.pictures, best, self.plan.cheap, self.check)
 
-    def _likely_views(self) -> list[Views]:
-        """The turns and zooms in which the best neighbours are more alike than in the others."""
+    def _likely(self, *ways: Views) -> list[Views]:
+        """Those not tried yet, first those in which the best neighbours are more alike than in the
+        others."""
         cheap, tried = self.plan.cheap, {each.view for each in self.candidates}
         likeness = {
             views: match_seen(
@@ -147,14 +156,14 @@ class Escalation:
                 self.pictures.seen(0, cheap.features, views[0]),
                 self.pictures.seen(1, cheap.features, views[1]),
             ).scores
-            for views in (AS_THEY_ARE, *TURNED, *ZOOMED)
+            for views in (AS_THEY_ARE, *ways)
         }
         if not any(map(len, likeness.values())):
             return []
         usual = np.median(np.concatenate(list(likeness.values())))
         above = {views: np.maximum(s - usual, 0).sum() for views, s in likeness.items()}
         order = sorted(above, key=lambda views: -above[views])
-        return [views for views in order if in_words(views) not in tried][:LIKELY]
+        return [views for views in order if in_words(views) not in tried]
 
     def _try(self, step: Step) -> None:
         began, number = self.clock(), len(self.attempts) + 1

@@ -18,7 +18,7 @@ from covis.effort.plan import Plan, Way
 from covis.features.extractor import Extractor
 from covis.features.registry import ratio_of
 from covis.images.decode import enlarged, resampled
-from covis.images.orientation import Orientation
+from covis.images.orientation import UPRIGHT, Orientation
 from covis.matching.matcher import Matcher
 from covis.options import ExtractorOptions, MatcherOptions, RuntimeOptions
 from covis.timing import timed
@@ -28,11 +28,13 @@ from covis.types import Features, FloatArray, Image, Matrix
 class Change(NamedTuple):
     """How a picture is changed before features are found in it.
 
-    turn: degrees clockwise, 90, 180 or 270. reduced: to so manyth of its side.
+    mirrored: left to right. turn: then, degrees clockwise, 90, 180 or 270. reduced: to so manyth
+    of its side.
     """
 
     turn: int = 0
     reduced: int = 1
+    mirrored: bool = False
 
 
 AS_IT_IS = Change()
@@ -66,11 +68,16 @@ class Seen:
 class Tools:
     """Extractors and matchers by name, opened when they are needed.
 
-    options: their sizes. seconds: takes the time of each stage.
+    options: their sizes. full_depth: of all LightGlues. seconds: takes the time of each stage.
     """
 
-    def __init__(self, options: ExtractorOptions, runtime: RuntimeOptions | None = None) -> None:
-        self._options, self._runtime = options, runtime
+    def __init__(
+        self,
+        options: ExtractorOptions,
+        runtime: RuntimeOptions | None = None,
+        full_depth: bool = False,
+    ) -> None:
+        self._options, self._runtime, self._full_depth = options, runtime, full_depth
         self.seconds: dict[str, float] = {}
         self._extractors: dict[str, Extractor] = {}
         self._matchers: dict[Way, Matcher] = {}
@@ -89,7 +96,8 @@ class Tools:
             model = self.extractor(way.features).model
             with timed(self.seconds, "load"):
                 ratio = ratio_of(model) if way.matcher == "nearest" else None
-                options = MatcherOptions(matcher=way.matcher, max_ratio=ratio)
+                full = self._full_depth and way.matcher != "nearest"
+                options = MatcherOptions(matcher=way.matcher, max_ratio=ratio, full_depth=full)
                 found = Matcher.from_options(options, self._runtime)
                 found.opened(model)
             self._matchers[way] = found
@@ -130,18 +138,23 @@ class Pictures:
                 self._images[number] = enlarged(self._load(number))
         return self._images[number]
 
+    def pixel(self, number: int) -> float:
+        """How many full-size pixels one of `image` covers."""
+        image = self.image(number)
+        return max(image.width, image.height) / max(image.pixels.shape[:2])
+
     def seen(self, number: int, features: str, view: Change = AS_IT_IS) -> Seen:
         """The features of picture 0 or 1."""
         key = number, features, view
         if key not in self._seen:
-            turned = Orientation(view.turn)
+            turned = Orientation(view.turn, view.mirrored)
             found = self._known(*key)
             if found is None:
                 image, extract = self.image(number), self.tools.extractor(features)
                 with timed(self.tools.seconds, "extract"):
                     found = extract(turned.of_picture(_reduced(image, view.reduced)))
             back = None
-            if view.turn:
+            if turned != UPRIGHT:
                 back = turned.inverse.homography((found.width, found.height))
             self._seen[key] = Seen(found, back)
         return self._seen[key]

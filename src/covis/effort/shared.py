@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from covis.effort.attempts import WHAT_BOTH_SHOW, Candidate, Check, match_seen, weigh
 from covis.effort.pictures import Pictures, scale_at
 from covis.effort.plan import Way
+from covis.geometry.similarity import similarity_of_pictures
 from covis.geometry.two_view import default_threshold, log10_false_alarms
 from covis.types import BoolArray, Geometry, Image, Matches, Matrix
 
@@ -29,6 +29,9 @@ SMALLEST = 64
 """Pixels along the frame's shorter side; less is not looked at."""
 AGREEING = 3.0
 """-log10 of how many models with as much agreement chance would bring, of matches to be taken."""
+ONE_POINT = 1.0
+"""Pixels, of a picture as features were found in it, within which ends of matches are one point:
+two detectors, or one in a picture drawn anew, find the same corner a fraction of that apart."""
 LOYAL = 0.5
 """Of the inliers of the best attempt, those that the geometry of all together must keep."""
 
@@ -50,7 +53,12 @@ def look_again(
     view0_from_full, view1_from_full, size = frame
     seen0 = pictures.warped(0, way.features, view0_from_full, size)
     seen1 = pictures.warped(1, way.features, view1_from_full, size)
-    found = replace(match_seen(pictures, way, seen0, seen1), indices=None, turn=best.found.turn)
+    found = replace(
+        match_seen(pictures, way, seen0, seen1),
+        indices=None,
+        turn=best.found.turn,
+        mirrored=best.found.mirrored,
+    )
     return weigh(pictures, found, way, check, number, WHAT_BOTH_SHOW)
 
 
@@ -64,10 +72,10 @@ def _between(found: Matches) -> Matrix | None:
         return geometry.matrix
     points0, points1 = found.points0[found.inliers], found.points1[found.inliers]
     extent = float(np.ptp(points1, axis=0).max())
-    affine, _ = cv2.estimateAffinePartial2D(
-        points0, points1, ransacReprojThreshold=max(0.05 * extent, 3.0)
+    fitted = similarity_of_pictures(
+        points0, points1, threshold=max(0.05 * extent, 3.0), mirrored=found.mirrored
     )
-    return None if affine is None else np.vstack([affine, [0, 0, 1]])
+    return None if fitted is None else fitted[0]
 
 
 def _frame(
@@ -106,14 +114,17 @@ def put_together(
     candidates: Sequence[Candidate],
     best: Candidate,
     sizes: tuple[tuple[int, int], tuple[int, int]],
+    pixels: tuple[float, float],
     refit: Callable[[Matches], Matches],
 ) -> Matches:
-    """The matches of `best`, and of other attempts those that agree with its geometry.
+    """The matches of `best`, and of other attempts those that agree with its geometry and begin and
+    end where no match does yet.
 
     Of an attempt of which no more agree than chance would have, none are taken; and all stay as
     they are where the geometry of all together is another one than that of `best`. sizes: (width,
-    height) of both. refit: fits a geometry. The verdict is that of `best`: matches chosen for
-    their agreement bear no witness.
+    height) of both. pixels: how many full-size pixels one covers in either picture as features were
+    found in it. refit: fits a geometry. The verdict is that of `best`: matches chosen for their
+    agreement bear no witness.
     """
     others = [each for each in candidates if each is not best and len(each.found)]
     if not others or not best.inliers:
@@ -131,7 +142,7 @@ def put_together(
     ]
     if not kept:
         return best.found
-    together = refit(_joined([best.found, *kept]))
+    together = refit(_joined(_one_to_one([best.found, *kept], pixels)))
     if together.inliers.sum() <= best.inliers:
         return best.found
     return together
@@ -144,6 +155,27 @@ def _speaks(
     threshold = default_threshold(geometry.kind, *sizes)
     alarms = log10_false_alarms(geometry.kind, len(agree), int(agree.sum()), threshold, *sizes)
     return alarms < -AGREEING
+
+
+def _one_to_one(parts: Sequence[Matches], pixels: tuple[float, float]) -> list[Matches]:
+    """The parts without the matches that have an end where one before has its own.
+
+    What has both there was found again, and to count it would make one point weigh as two; what has
+    one there contradicts. The first part stays as it is.
+    """
+    from scipy.spatial import cKDTree
+
+    close = []
+    for points, pixel in zip(("points0", "points1"), pixels, strict=True):
+        places = np.concatenate([getattr(part, points) for part in parts]) / pixel
+        close.append(cKDTree(places).query_pairs(ONE_POINT, output_type="ndarray"))
+    edges = np.concatenate(close)
+    stays = np.ones(sum(map(len, parts)), bool)
+    for before, after in edges[np.argsort(edges[:, 1], kind="stable")].tolist():
+        stays[after] &= after < len(parts[0]) or not stays[before]
+    first, *rest = np.split(stays, np.cumsum([len(part) for part in parts])[:-1])
+    assert first.all()
+    return [parts[0], *(_some(part, keep) for part, keep in zip(parts[1:], rest, strict=True))]
 
 
 def _some(found: Matches, chosen: BoolArray) -> Matches:
@@ -171,6 +203,7 @@ def _joined(parts: Sequence[Matches]) -> Matches:
         points1=np.concatenate([each.points1 for each in parts]),
         scores=scores,
         turn=first.turn,
+        mirrored=first.mirrored,
         model="; ".join(models),
         licence="; ".join(licences),
     )

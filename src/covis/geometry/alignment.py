@@ -127,7 +127,9 @@ def estimate_alignment(
         )
 
     def homography(p0: Matrix, p1: Matrix) -> Matrix:
-        found = estimate_geometry(p0, p1, "homography", size0=size0, size1=size1, seed=seed).matrix
+        found = estimate_geometry(
+            p0, p1, "homography", size0=size0, size1=size1, seed=seed, mirrored=matches.mirrored
+        ).matrix
         if found is None:
             # A scene with depth may have no plane that chance would not bring as well.
             median = cv2.findHomography(p0, p1, cv2.LMEDS)[0]

@@ -155,11 +155,16 @@ def _plane(
 ) -> tuple[Matrix | None, BoolArray]:
     """A homography, full-size pixels, that inliers are near to, and which; None without one."""
     geometry = found.geometry
-    if geometry is None or geometry.matrix is None or geometry.kind == "homography":
+    if geometry is None or not len(points0) or geometry.kind == "homography":
         return None if geometry is None else geometry.matrix, np.ones(len(points0), bool)
-    near = ON_PLANE * max(size1)
     model = estimate_geometry(
-        points0, points1, "homography", size0=size0, size1=size1, threshold=near
+        points0,
+        points1,
+        "homography",
+        size0=size0,
+        size1=size1,
+        threshold=ON_PLANE * max(size1),
+        mirrored=found.mirrored,
     )
     return model.matrix, model.inliers
 

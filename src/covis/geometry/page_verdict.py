@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
-import numpy as np
-
 from covis.geometry.agreement import View, compare, is_near_similar, is_paper
+from covis.geometry.similarity import similarity_of_pictures
 from covis.geometry.two_view import estimate_geometry
 from covis.types import Geometry, Matches, Matrix, Verdict
 
@@ -57,14 +55,16 @@ def _homography(
     if geometry.kind == "homography":
         return geometry.matrix
     points0, points1 = found.points0[found.inliers], found.points1[found.inliers]
-    model = estimate_geometry(points0, points1, "homography", size0=size0, size1=size1)
+    model = estimate_geometry(
+        points0, points1, "homography", size0=size0, size1=size1, mirrored=found.mirrored
+    )
     return model.matrix if model.inliers.sum() >= MIN_ON_PLANE * len(points0) else None
 
 
 def _similarity(found: Matches) -> Matrix | None:
     """Where the points are few and in one corner, as a letterhead's: what most of them move by."""
     points0, points1 = found.points0[found.inliers], found.points1[found.inliers]
-    affine, moved = cv2.estimateAffinePartial2D(points0, points1)
-    if affine is None or moved.sum() < MIN_MOVED * len(points0):
+    fitted = similarity_of_pictures(points0, points1, mirrored=found.mirrored)
+    if fitted is None or fitted[1].sum() < MIN_MOVED * len(points0):
         return None
-    return np.vstack([affine, [0, 0, 1]])
+    return fitted[0]

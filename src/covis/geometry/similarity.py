@@ -1,14 +1,15 @@
-"""Similarities between worlds, and the one that brings points onto others."""
+"""Similarities between worlds and pictures, and those that bring points onto others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from covis.errors import ArgumentError
 from covis.geometry.pose import Pose
-from covis.types import Matrix
+from covis.types import BoolArray, FloatArray, Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +49,20 @@ def umeyama(source: Matrix, target: Matrix) -> Similarity:
     rotation = u * mirror @ v
     scale = float((values * mirror).sum() / (from_middle**2).sum())
     return Similarity(scale, rotation, aim - scale * rotation @ middle)
+
+
+def similarity_of_pictures(
+    points0: FloatArray, points1: FloatArray, *, threshold: float = 3.0, mirrored: bool = False
+) -> tuple[Matrix, BoolArray] | None:
+    """(3, 3) that turns, scales and moves most points of picture 0 (N, 2) to those of picture 1,
+    and which ones; None where none does.
+
+    threshold: in pixels. mirrored: whether picture 1 is; then it is turned over as well.
+    """
+    side = np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
+    affine, moved = cv2.estimateAffinePartial2D(
+        points0, points1 * side.diagonal()[:2], ransacReprojThreshold=threshold
+    )
+    if affine is None:
+        return None
+    return side @ np.vstack([affine, [0, 0, 1]]), moved[:, 0] > 0

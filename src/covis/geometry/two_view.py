@@ -35,6 +35,7 @@ from covis.geometry.checks import (
     whole,
 )
 from covis.images.exif import plausible_focal
+from covis.images.orientation import Orientation
 from covis.types import Geometry, GeometryKind, Matrix
 
 
@@ -57,6 +58,11 @@ _MODELS: Mapping[str, _Model] = {
     "fundamental": _Model("a fundamental matrix", 7, 3, 1 / 640, 1.0),
     "essential": _Model("an essential matrix", 5, 10, 1 / 640, 1.0),
 }
+
+
+MIRRORED = Orientation(mirrored=True)
+NO_POSE = "image 1 is mirrored: no camera that moves sees that, so there is no pose"
+"""Of an essential matrix."""
 
 
 def default_threshold(kind: GeometryKind, size0: tuple[int, int], size1: tuple[int, int]) -> float:
@@ -91,6 +97,7 @@ def estimate_geometry(
     seed: int = 0,
     max_iterations: int = 10_000,
     min_iterations: int = 1000,
+    mirrored: bool = False,
 ) -> Geometry:
     """The model of `kind` that most matches agree with, and which of them do.
 
@@ -112,6 +119,9 @@ def estimate_geometry(
         of few matches sooner. None: all alike.
     seed: 0 .. 2**64 - 1. max_iterations: the most samples tried, at least 1. min_iterations: how
         many are tried where fewer would do, too.
+    mirrored: whether image 1 is a mirrored picture; points and model are those of it as it is.
+        No homography that a camera sees and no pose turns a picture over: without this none is
+        found, and with it no essential matrix.
 
     Raises ArgumentError for anything else.
     """
@@ -134,6 +144,10 @@ def estimate_geometry(
     few = _too_few(model, x0, x1)
     if few:
         return _no_model(kind, len(x0), few)
+    if mirrored and kind == "essential":
+        return _no_model(kind, len(x0), NO_POSE)
+    if mirrored:
+        x1 = MIRRORED.of_points(x1, size1)
     found = _fit(kind, x0, x1, views, options)
     problem = _doubt(model, found, x0, x1, threshold, views)
     if problem:
@@ -144,7 +158,13 @@ def estimate_geometry(
         note = "; ".join(filter(None, [unchecked, note]))
     inliers = np.empty_like(found.inliers)
     inliers[order] = found.inliers
-    return replace(found, inliers=inliers, note=note)
+    matrix = found.matrix
+    if mirrored and matrix is not None:
+        turned_over = MIRRORED.homography(size1)
+        matrix = (turned_over if kind == "homography" else turned_over.T) @ matrix
+        if kind == "homography" and abs(matrix[2, 2]) > 1e-12:
+            matrix = matrix / matrix[2, 2]
+    return replace(found, matrix=matrix, inliers=inliers, note=note)
 
 
 def _check(kind: GeometryKind, x0: Matrix, x1: Matrix, views: _Views) -> None:

@@ -159,23 +159,25 @@ def find_evidence(matches: Matches, features0: Features, features1: Features) ->
     count = int(inliers.sum())
     threshold = default_threshold(geometry.kind, size0, size1)
     alarms = log10_false_alarms(geometry.kind, len(matches), count, threshold, size0, size1)
+    places0, places1 = (points[inliers] / np.float32(max(size)) for points, size in both)
     return Evidence(
         keypoints,
         model=True,
         surprise=max(-alarms, 0.0),
         density=count / (keypoints + FEW_KEYPOINTS),
         coverage=min(coverage(points[inliers], size) for points, size in both),
-        coherence=_coherence(*(points[inliers] / np.float32(max(size)) for points, size in both)),
+        coherence=_coherence(places0, places1, matches.mirrored),
     )
 
 
-def _coherence(places0: FloatArray, places1: FloatArray) -> float:
+def _coherence(places0: FloatArray, places1: FloatArray, mirrored: bool) -> float:
     """The share of neighbours, 0..1, that are turned and scaled alike; 0 where there are too few.
 
-    places0, places1: (N, 2), in longer sides.
+    places0, places1: (N, 2), in longer sides. mirrored: whether picture 1 is.
     """
     step = max(1, math.ceil(len(places0) / SAMPLED))
     z0, z1 = (places[::step] @ np.array([1, 1j]) for places in (places0, places1))
+    z1 = z1.conj() if mirrored else z1
     away0, away1 = z0 - z0[:, None], z1 - z1[:, None]
     usable = (abs(away0) > APART) & (abs(away1) > APART / 2)
     distance = np.where(usable, abs(away0), np.inf)

@@ -513,6 +513,7 @@ class Ranker:
             indices=None,
             geometry=geometry,
             turn=view.way.inverse.turn,
+            mirrored=view.way.mirrored,
         )
 
     def _hits(self, candidates: list[_Candidate], k: int, looked_for: Region) -> list[Hit]:

@@ -122,6 +122,8 @@ def told(
         "probability": None if verdict is None else verdict.probability,
         "matches": len(found),
         "inliers": int(found.inliers.sum()) if found.verified else None,
+        "turn": found.turn,
+        "mirrored": found.mirrored,
         "points0": np.round(found.points0, 1).astype(float).ravel().tolist(),
         "points1": np.round(found.points1, 1).astype(float).ravel().tolist(),
         "scores": np.round(found.scores, 3).astype(float).tolist(),
