@@ -163,8 +163,9 @@ def describe(found: Localisation) -> list[str]:
         quaternion = " ".join(f"{value:.6f}" for value in estimate.pose.quaternion)
         shift = " ".join(f"{value:.5g}" for value in estimate.pose.translation)
         position = ", ".join(f"{value:.5g}" for value in estimate.pose.position)
+        unit = "metres" if found.unit == "metres" else "of the map's units"
         lines = [
-            f"Camera at ({position}), give or take {max(place):.2g} of the map's units.",
+            f"Camera at ({position}), give or take {max(place):.2g} {unit}.",
             f"cam_from_world: rotation (w x y z) {quaternion}, give or take {max(turn):.2g} "
             f"degrees; translation {shift}.",
             f"{inliers} of {points} points agree, confidence {estimate.confidence:.3f}.",

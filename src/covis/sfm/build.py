@@ -425,6 +425,12 @@ class _Build:
             and options.camera_model in FISHEYES
             and not any(info.focal for info in infos)
         )
+        if options.camera_model == "EQUIRECTANGULAR":
+            self._summary.no_panoramas = [
+                name
+                for name, info in zip(photos.names, infos, strict=True)
+                if abs(info.size[0] - 2 * info.size[1]) > 2
+            ]
         sharing = "shared" if options.camera_params is not None else options.sharing
         groups = share_cameras(infos, photos.names, sharing)
         sizes = {info.size for info in infos}

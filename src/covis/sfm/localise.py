@@ -27,6 +27,7 @@ from covis.images.decode import load_image
 from covis.matching import Matcher, needs_semi_dense
 from covis.options import LOCATE_NEIGHBOURS
 from covis.search.pooling import global_vector
+from covis.sfm.georegistration import Origin
 from covis.sfm.map import Map
 from covis.sfm.photo_cameras import map_from_upright
 from covis.sfm.query_cameras import camera_in_map, given_or_guessed
@@ -39,6 +40,8 @@ SECOND_KEYPOINTS = 2048
 KEPT_IN_MEMORY = 128
 """Photos of the map whose features stay in memory."""
 DEFAULT_MATCHER = "auto"
+METRES, ARBITRARY = "metres", "arbitrary"
+"""What a map's lengths are in."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Localisation:
     focal_source: where the camera came from: "given"; "map", a camera of the map; "EXIF", its focal
         length; or it was estimated from the points: "estimated", a lens with one radial term;
         "fisheye"; "cropped", with the principal point somewhere else; "panorama", all around.
-    notes: what else is to be known of it, a sentence each.
+    notes: what else is to be known of it, a sentence each. unit: of all lengths: "metres" in a map
+        that GPS laid out, else "arbitrary".
     seconds: wall time by stage. model, licence: what made the matches, and under which terms.
     """
 
@@ -82,6 +86,7 @@ class Localisation:
     model: str = ""
     licence: str = ""
     notes: tuple[str, ...] = ()
+    unit: str = ARBITRARY
 
     @property
     def found(self) -> bool:
@@ -104,6 +109,7 @@ class Localisation:
             if pose is None
             else estimate.rotation_deviation.tolist(),
             "position_deviation": None if pose is None else estimate.position_deviation.tolist(),
+            "unit": self.unit,
             "covariance": None if estimate.covariance is None else estimate.covariance.tolist(),
             "confidence": estimate.confidence,
             "camera": {
@@ -181,6 +187,7 @@ class Locator:
             threads=threads,
         )
         _check_weights(self.map, self._extract)
+        self._unit = METRES if Origin.find(self.map.folder) else ARBITRARY
         wanted = Matcher(
             matcher, features=self._extract.source, full_depth=full_depth, threads=threads
         )
@@ -269,6 +276,7 @@ class Locator:
             seconds=seconds,
             model=shared.model,
             licence=licence,
+            unit=self._unit,
         )
 
     def _match(

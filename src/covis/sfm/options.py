@@ -150,7 +150,8 @@ class MapSummary:
     gone: photos of before whose files are no longer there; they were dropped. changed: those whose
     files show something else now; they were made anew. renamed: new names by former ones.
     left_out: photos of the database or model to start from that are not in the folder.
-    fisheye_unknown: whether the cameras are fisheyes of which nothing is known.
+    fisheye_unknown: whether the cameras are fisheyes of which nothing is known. no_panoramas:
+    photos that were taken for panoramas all around, but are not twice as wide as high.
     focal_ignored: photos with a focal length in EXIF that cannot be used, and why.
     videos: how many frames were taken of each.
     origin: where the model's axes begin, in metres to the east, north and up from there: latitude,
@@ -184,6 +185,7 @@ class MapSummary:
     left_out: list[str] = field(default_factory=list)
     focal_ignored: dict[str, str] = field(default_factory=dict)
     fisheye_unknown: bool = False
+    no_panoramas: list[str] = field(default_factory=list)
     videos: dict[str, int] = field(default_factory=dict)
     origin: tuple[float, float, float] | None = None
     gps: int = 0
@@ -240,6 +242,14 @@ class MapSummary:
                 "a fisheye needs to be known roughly beforehand: give its focal length and "
                 "distortion as --camera-params, with --refine-cameras to have them adjusted."
             )
+        if self.no_panoramas and self.registered < self.photos:
+            lines.append(
+                f"{counted(len(self.no_panoramas), 'photo')} of {self.photos} can be no panorama "
+                "all around, which is twice as wide as high: leave out --camera-model "
+                "EQUIRECTANGULAR (a new folder)."
+            )
+            if 2 * len(self.no_panoramas) > self.photos:
+                return lines
         if self.alone:
             more = f"; or try {tries}" if tries else ""
             lines.append(
