@@ -105,7 +105,8 @@ class Photos:
 
     def __init__(self, index: Index, root: str) -> None:
         """index: a store that is there. root: the folder that names are relative to."""
-        self._store = store = index.store
+        self.index, self._store = index, index.store
+        store = index.store
         with reported(store.uri):
             store.refresh()
             columns = ["content", "orientation", "focal_length", "vector"]
