@@ -53,8 +53,16 @@ CameraOf = Annotated[
 Matcher = Annotated[
     str,
     options.name(
-        "nearest; lightglue, or weights by name or folder; auto is nearest and, where "
-        "that does not find the place, lightglue."
+        "nearest; lightglue, or weights by name or folder: that one alone; auto leaves it to "
+        "--effort."
+    ),
+]
+Effort = Annotated[
+    options.EffortKind,
+    options.effort(
+        "nearest neighbours alone",
+        "where those do not find the place, the photo turned, and LightGlue",
+        "more photos of the map, too",
     ),
 ]
 Neighbours = Annotated[int, options.number("Photos of the map to match with at most.")]
@@ -82,6 +90,7 @@ def command(
     matcher: Matcher = options.DEFAULT_MATCHER,
     full_depth: options.FullDepth = False,
     neighbours: Neighbours = LOCATE_NEIGHBOURS,
+    effort: Effort = options.DEFAULT_EFFORT,
     output: Output = None,
     as_json: AsJson = False,
     seed: options.Seed = options.DEFAULT_SEED,
@@ -104,7 +113,12 @@ def command(
     if output is not None and len(listed) > 1:
         raise typer.BadParameter("-o draws one query; give one, or leave -o out.")
     locate = Locator(
-        model, matcher=matcher, full_depth=full_depth, neighbours=neighbours, threads=threads
+        model,
+        matcher=matcher,
+        full_depth=full_depth,
+        neighbours=neighbours,
+        effort=effort,
+        threads=threads,
     )
     shared = None if camera_of is None else locate.camera_of(camera_of)
     failed = unsure = 0
@@ -182,6 +196,9 @@ def describe(found: Localisation) -> list[str]:
     if seen and estimate.pose is not None:
         names = ", ".join(f"{neighbour.name} ({neighbour.inliers})" for neighbour in seen[:3])
         lines.append(f"Sees what these photos of the map see: {names}.")
+    if len(found.tried) > 1:
+        ways = "; ".join(f"{each.method}, {each.view}: {each.inliers}" for each in found.tried)
+        lines.append(f"Tried, with points that agree: {ways}.")
     stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
     lines.append(f"Time: {sum(found.seconds.values()):.2f} s ({stages}).")
     lines.append(f"Model: {found.model}; licence: {found.licence}.")

@@ -628,6 +628,7 @@ class _Build:
             options.threads,
             MIN_INLIERS,
             frozenset() if before else self._posed_names(),
+            rough=options.refine_keypoints,
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)
