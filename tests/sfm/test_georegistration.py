@@ -10,8 +10,9 @@ import PIL.Image
 import pytest
 from PIL.TiffImagePlugin import IFDRational
 
+from covis.cli.locate import describe
 from covis.images.exif import read_photo_info
-from covis.sfm import Map, MapOptions, build_map
+from covis.sfm import Locator, Map, MapOptions, build_map
 from covis.sfm.database import Database
 from covis.sfm.georegistration import Origin, first_origin, register
 
@@ -100,6 +101,19 @@ def test_a_map_with_gps_is_in_metres(placed, scene, tagged):
     assert summary.origin == pytest.approx(read_photo_info(tagged / "0.png", None).place)
     assert summary.frame().startswith("In metres to the east, north and up from 47.3")
     assert json.loads((folder / "gps.json").read_text())["photos"] == 6
+
+
+def test_places_in_it_are_in_metres(placed, mapped, tagged):
+    """Which the command says, too; in a map without GPS lengths mean nothing by themselves."""
+    for folder, unit, words in (
+        (placed[0], "metres", " metres."),
+        (mapped[0], "arbitrary", " of the map's units."),
+    ):
+        found = Locator(folder, matcher="nearest")(tagged / "3.png", focal=420.0)
+        assert (found.unit, found.to_dict()["unit"]) == (unit, unit)
+        first = describe(found)[0]
+        assert first.startswith("Camera at (")
+        assert first.endswith(words)
 
 
 def test_positions_are_priors_of_colmap_s(placed, tagged, colmap):

@@ -225,3 +225,35 @@ def test_a_photo_is_placed_in_a_semi_dense_map(colmap, scene, known, query, tmp_
     theirs = np.array([image.projection_center() for image in images])
     metres = umeyama(theirs, np.array([scene.centres[image.name] for image in images]))
     check(find(query[0], focal=420.0), metres, query[1], 0.06, 1.2)
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_query_on_its_side_is_placed(place, query, turn):
+    """Without a word of it in EXIF: its camera is rolled by as much."""
+    find, metres = place
+    path, truth = query
+    # The map has no camera of the turned picture's size; the true one is square and centred.
+    pixels = np.ascontiguousarray(np.rot90(load_image(path).pixels, -turn // 90))
+    angle = np.radians(turn)
+    roll = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    found = Locator(find.map, threads=1)(pixels, focal=420.0)
+    check(found, metres, Pose(roll @ truth.rotation, roll @ truth.translation), 0.05, 1.0)
+    assert [each.view for each in found.tried] == ["as it is", f"turned by {360 - turn} degrees"]
+    assert found.tried[1].inliers > 10 * found.tried[0].inliers
+    assert found.to_dict()["tried"][1]["view"] == found.tried[1].view
+    assert not Locator(find.map, effort="fast", threads=1)(pixels, focal=420.0).found
+
+
+def test_a_thorough_effort_places_no_photo_of_another_place(place, texture):
+    find, _ = place
+    found = Locator(find.map, effort="thorough", threads=1)(texture, focal=420.0)
+    assert not found.found
+    assert found.estimate.note.startswith("cannot say")
+    assert {each.view for each in found.tried} == {
+        "as it is", *(f"turned by {turn} degrees" for turn in (90, 180, 270))
+    }  # fmt: skip
+    assert any("lightglue" in each.method for each in found.tried)
+    with pytest.raises(ArgumentError, match="no effort 'all'"):
+        Locator(find.map, effort="all")

@@ -53,8 +53,16 @@ CameraOf = Annotated[
 Matcher = Annotated[
     str,
     options.name(
-        "nearest; lightglue, or weights by name or folder; auto is nearest and, where "
-        "that does not find the place, lightglue."
+        "nearest; lightglue, or weights by name or folder: that one alone; auto leaves it to "
+        "--effort."
+    ),
+]
+Effort = Annotated[
+    options.EffortKind,
+    options.effort(
+        "nearest neighbours alone",
+        "where those do not find the place, the photo turned, and LightGlue",
+        "more photos of the map, too",
     ),
 ]
 Neighbours = Annotated[int, options.number("Photos of the map to match with at most.")]
@@ -81,6 +89,7 @@ def command(
     matcher: Matcher = options.DEFAULT_MATCHER,
     full_depth: options.FullDepth = False,
     neighbours: Neighbours = LOCATE_NEIGHBOURS,
+    effort: Effort = options.DEFAULT_EFFORT,
     output: Output = None,
     as_json: options.AsJsonLines = False,
     seed: options.Seed = options.DEFAULT_SEED,
@@ -108,6 +117,7 @@ def command(
         matcher=matcher,
         full_depth=full_depth,
         neighbours=neighbours,
+        effort=effort,
         threads=threads,
         device=device,
     )
@@ -168,8 +178,9 @@ def describe(found: Localisation) -> list[str]:
         quaternion = " ".join(f"{value:.6f}" for value in estimate.pose.quaternion)
         shift = " ".join(f"{value:.5g}" for value in estimate.pose.translation)
         position = ", ".join(f"{value:.5g}" for value in estimate.pose.position)
+        unit = "metres" if found.unit == "metres" else "of the map's units"
         lines = [
-            f"Camera at ({position}), give or take {max(place):.2g} of the map's units.",
+            f"Camera at ({position}), give or take {max(place):.2g} {unit}.",
             f"cam_from_world: rotation (w x y z) {quaternion}, give or take {max(turn):.2g} "
             f"degrees; translation {shift}.",
             f"{inliers} of {points} points agree, confidence {estimate.confidence:.3f}.",
@@ -186,6 +197,9 @@ def describe(found: Localisation) -> list[str]:
     if seen and estimate.pose is not None:
         names = ", ".join(f"{neighbour.name} ({neighbour.inliers})" for neighbour in seen[:3])
         lines.append(f"Sees what these photos of the map see: {names}.")
+    if len(found.tried) > 1:
+        ways = "; ".join(f"{each.method}, {each.view}: {each.inliers}" for each in found.tried)
+        lines.append(f"Tried, with points that agree: {ways}.")
     stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
     lines.append(f"Time: {sum(found.seconds.values()):.2f} s ({stages}).")
     lines.append(f"Model: {found.model}; licence: {found.licence}.")

@@ -89,6 +89,14 @@ RefineCameras = Annotated[
         show_default="refine, unless --camera-params",
     ),
 ]
+Effort = Annotated[
+    shared.EffortKind,
+    shared.effort(
+        "the matcher alone",
+        "where that leaves photos apart, the likeliest pairs turned and by LightGlue, too",
+        "more of these, and LightGlue on all pairs that do not agree",
+    ),
+]
 Mapper = Annotated[Literal["incremental", "global"], typer.Option(help="Which of COLMAP's.")]
 RefineKeypoints = Annotated[
     bool,
@@ -153,6 +161,7 @@ def command(
     camera_model: CameraModel = MAP_CAMERA_MODEL,
     camera_params: CameraParams = None,
     refine_cameras: RefineCameras = None,
+    effort: Effort = shared.DEFAULT_EFFORT,
     mapper: Mapper = "incremental",
     refine_keypoints: RefineKeypoints = True,
     gps: Gps = True,
@@ -197,6 +206,7 @@ def command(
         camera_params=_params(camera_params),
         refine_cameras=refine_cameras,
         refine_keypoints=refine_keypoints,
+        effort=effort,
         mapper=mapper,
         gps=gps,
         video_frames=video_frames,

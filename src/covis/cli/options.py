@@ -104,11 +104,19 @@ PairMatcher = Annotated[
         "alone; auto leaves it to --effort."
     ),
 ]
+
+
+def effort(fast: str, auto: str, thorough: str) -> Any:
+    """The option for how much is tried; what each of its values means."""
+    return typer.Option(help=f"fast: {fast}; auto: {auto}; thorough: {thorough}.")
+
+
 Effort = Annotated[
     EffortKind,
-    typer.Option(
-        help="fast: one cheap attempt; auto: others where that is not sure, with SIFT, LightGlue, "
-        "turned, zoomed and drawn anew; thorough: the best imported weights, too."
+    effort(
+        "one cheap attempt",
+        "others where that is not sure, with SIFT, LightGlue, turned, zoomed and drawn anew",
+        "the best imported weights, too",
     ),
 ]
 Budget = Annotated[

@@ -222,6 +222,14 @@ class Store:
         self.refresh()
         return superseded
 
+    def replace(self, described: Sequence[ImageRecord]) -> None:
+        """Put what is given of pictures that are there in the place of what there is."""
+        with reported(self.uri):
+            rows = _image_rows(described, self.images.schema)
+            merge = _insert(self._latest("images"), "content").when_matched_update_all()
+            merge.execute(rows)
+        self.refresh()
+
     def unnamed(self) -> set[str]:
         """The pictures that no file names."""
         self.refresh()

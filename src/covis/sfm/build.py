@@ -34,6 +34,7 @@ from covis.search.store import Store
 from covis.sfm.colours import colour_points
 from covis.sfm.database import MIN_INLIERS, Database, copy_database
 from covis.sfm.georegistration import Origin, first_origin, register
+from covis.sfm.joining import Joining
 from covis.sfm.map import (
     COLMAP_ERRORS,
     Photos,
@@ -62,7 +63,7 @@ from covis.sfm.matching import (
     match_here,
     match_on_ray,
 )
-from covis.sfm.options import MapOptions, MapSummary
+from covis.sfm.options import MapOptions, MapSummary, PairsTried
 from covis.sfm.pairs import choose_pairs
 from covis.sfm.photo_cameras import as_in_map, check_camera, make_camera, share_cameras
 from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secretly_changed
@@ -158,6 +159,10 @@ class _Build:
                 )
             with self._timed("matches"):
                 self._match(database, photos, wanted)
+            effort = self._options.effort
+            if effort == "thorough" or (effort == "auto" and self._unmapped.exists()):
+                with self._timed("joins"):
+                    photos = self._join(database, photos, infos, wanted)
             self._count(database, photos)
             models = self._map(database, photos)
             self._describe(database, models, photos)
@@ -431,6 +436,12 @@ class _Build:
             and options.camera_model in FISHEYES
             and not any(info.focal for info in infos)
         )
+        if options.camera_model == "EQUIRECTANGULAR":
+            self._summary.no_panoramas = [
+                name
+                for name, info in zip(photos.names, infos, strict=True)
+                if abs(info.size[0] - 2 * info.size[1]) > 2
+            ]
         sharing = "shared" if options.camera_params is not None else options.sharing
         groups = share_cameras(infos, photos.names, sharing)
         sizes = {info.size for info in infos}
@@ -491,7 +502,7 @@ class _Build:
         known = set(database.inliers())
         ids = database.images
         new = [pair for pair in wanted if tuple(sorted(ids[name] for name in pair)) not in known]
-        self._summary.new_pairs = len(new)
+        self._summary.new_pairs += len(new)
         if not new:
             return
         task, options = self._task(database), self._options
@@ -509,6 +520,7 @@ class _Build:
         else:
             found = match_here(task, new, options.threads)
         waiting: list[tuple[str, str, Verified]] = []
+        verified_pairs = 0
         try:
             for done, ((name0, name1), verified) in enumerate(found, 1):
                 waiting.append((name0, name1, verified))
@@ -516,8 +528,58 @@ class _Build:
                     database.write_pairs(waiting)
                     waiting = []
                 self._report("matches", done, len(new))
+                verified_pairs += verified.matrix is not None
         finally:
             database.write_pairs(waiting)
+        view, matcher = "as they are", self._settings.matcher
+        self._summary.tried.append(PairsTried(matcher, view, len(new), verified_pairs))
+
+    def _join(
+        self, database: Database, photos: Photos, infos: Sequence[PhotoInfo], wanted: Sequence[Pair]
+    ) -> Photos:
+        """Try more where photos are apart; returns the photos, some of them turned."""
+        if self._settings.semi_dense:
+            return photos
+
+        def joining() -> Joining:
+            verified = [pair for pair, _ in database.verified_matches()]
+            options = self._options
+            task = self._task(database)
+            tried = self._summary.tried
+            return Joining(task, photos, verified, tried, options.effort, options.threads)
+
+        more = joining()
+        self._summary.turned = turns = more.turned()
+        if turns:
+            photos = self._turn(database, photos, more, turns)
+            wanted = choose_pairs(photos, infos, self._root, self._options, self._failed_names())
+            self._match(database, photos, wanted)
+            more = joining()
+        for pair, found in more.by_lightglue(wanted):
+            self._unmapped.touch()
+            database.write_pairs([(*pair, found)])
+        return photos
+
+    def _turn(
+        self, database: Database, photos: Photos, joining: Joining, turns: dict[str, int]
+    ) -> Photos:
+        """Find the features of photos anew, turned; the next run goes on where this is killed."""
+        self._unmapped.touch()
+        models = [read_model(path) for path in model_folders(self._folder / "sparse")]
+        placed = {image.name for model in models for image in model.images.values()}
+        if not placed.isdisjoint(turns):
+            self._unmapped.write_text(ANEW)
+        database.forget_features(turns)
+        records = {
+            photos.contents[name]: joining.turned_record(name, turn) for name, turn in turns.items()
+        }
+        photos.index.store.replace(list(records.values()))
+        photos = Photos(photos.index, self._settings.photos)
+        with database.transaction():
+            for name in turns:
+                (features,) = photos.features([name])
+                database.write_keypoints(name, map_keypoints(photos, name, features))
+        return photos
 
     def _match_semi_dense(
         self, database: Database, photos: Photos, task: Task, pairs: Sequence[Pair]
@@ -573,6 +635,7 @@ class _Build:
             options.threads,
             MIN_INLIERS,
             frozenset() if before else self._posed_names(),
+            rough=options.refine_keypoints,
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)

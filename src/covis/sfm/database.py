@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -138,10 +139,7 @@ class Database:
         self._rows.close()
         with closing(self._sqlite("rw")) as rows, rows:
             _delete_images(rows, gone, int(self._colmap.SensorType.CAMERA))
-            for table in ("matches", "two_view_geometries"):
-                pairs = [pair for (pair,) in rows.execute(f"SELECT pair_id FROM {table}")]
-                stale = [(p,) for p in pairs if not gone.keys().isdisjoint(self._images_of(p))]
-                rows.executemany(f"DELETE FROM {table} WHERE pair_id = ?", stale)
+            self._delete_pairs(rows, gone.keys())
             # Names are unique at every moment, so those that are exchanged pass through others.
             for name in (lambda new: f"/{new}"), (lambda new: new):
                 rows.executemany(
@@ -149,6 +147,24 @@ class Database:
                     [(name(new), self.images[old]) for old, new in renamed.items()],
                 )
         self._open()
+
+    def forget_features(self, names: Iterable[str]) -> None:
+        """Remove the keypoints of photos and all their matches; the photos stay."""
+        changed = {self.images[name] for name in names}
+        self._rows.close()
+        with closing(self._sqlite("rw")) as rows, rows:
+            for table in ("keypoints", "descriptors"):
+                of_photo = f"DELETE FROM {table} WHERE image_id = ?"
+                rows.executemany(of_photo, [(number,) for number in changed])
+            self._delete_pairs(rows, changed)
+        self._open()
+
+    def _delete_pairs(self, rows: sqlite3.Connection, images: AbstractSet[int]) -> None:
+        """Delete the matches and geometries of all pairs with one of these photos."""
+        for table in ("matches", "two_view_geometries"):
+            pairs = [pair for (pair,) in rows.execute(f"SELECT pair_id FROM {table}")]
+            stale = [(pair,) for pair in pairs if not images.isdisjoint(self._images_of(pair))]
+            rows.executemany(f"DELETE FROM {table} WHERE pair_id = ?", stale)
 
     def write_place(self, name: str, place: Place | None) -> None:
         """Where GPS says that a new photo was taken, as COLMAP's prior; only with an altitude."""

@@ -4,6 +4,10 @@ The map's photos most like it, by global vector, are matched with it; what they 
 it sees, too. Where several photos say different points of one keypoint, the one with most of the
 matches' confidence is taken. The pose that most of these points agree with is the answer, or that
 there is none; see `covis.geometry.absolute_pose`.
+
+Where there is none, other attempts follow, as many as the effort allows: the query on its side and
+upside down, and LightGlue. Turns in which the map has something more like the query come first. The
+n-th attempt must show n times more than the first.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +27,21 @@ from covis.errors import ArgumentError
 from covis.features import Extractor
 from covis.geometry.absolute_pose import AbsolutePose, choose_absolute_pose
 from covis.geometry.camera import CalibratedCamera
+from covis.geometry.pose_confidence import POSE_CONFIDENCE, PoseConfidence
 from covis.images.decode import load_image
+from covis.images.orientation import TURNS, Orientation
 from covis.matching import Matcher, needs_semi_dense
-from covis.options import DEFAULT_DEVICE, LOCATE_NEIGHBOURS, Device
+from covis.options import (
+    DEFAULT_DEVICE,
+    DEFAULT_EFFORT,
+    DEFAULT_MATCHER,
+    LOCATE_NEIGHBOURS,
+    Device,
+    Effort,
+    choice,
+)
 from covis.search.pooling import global_vector
+from covis.sfm.georegistration import Origin
 from covis.sfm.map import Map
 from covis.sfm.photo_cameras import map_from_upright
 from covis.sfm.query_cameras import camera_in_map, given_or_guessed
@@ -36,9 +51,12 @@ SECOND_TRY = 5
 """Of those, the most similar ones that "auto" matches by LightGlue, a second each."""
 SECOND_KEYPOINTS = 2048
 """Of each photo then, the best ones: LightGlue's time grows with their square."""
+MORE = 3
+"""So many times as many photos of the map are tried by a thorough effort."""
 KEPT_IN_MEMORY = 128
 """Photos of the map whose features stay in memory."""
-DEFAULT_MATCHER = "auto"
+METRES, ARBITRARY = "metres", "arbitrary"
+"""What a map's lengths are in."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,23 @@ class Neighbour:
     inliers: int
 
 
+@dataclass(frozen=True)
+class PlaceTried:
+    """One attempt at a query's place.
+
+    method: features and matcher. view: how the query was seen, in words. neighbours: photos of the
+    map that it was matched with. points, inliers: that were recognised, and that agree with a pose.
+    confidence: that this pose is right, by this attempt alone.
+    """
+
+    method: str
+    view: str
+    neighbours: int
+    points: int
+    inliers: int
+    confidence: float
+
+
 @dataclass(frozen=True, eq=False)
 class Localisation:
     """Where a query was taken.
@@ -67,7 +102,9 @@ class Localisation:
     focal_source: where the camera came from: "given"; "map", a camera of the map; "EXIF", its focal
         length; or it was estimated from the points: "estimated", a lens with one radial term;
         "fisheye"; "cropped", with the principal point somewhere else; "panorama", all around.
-    notes: what else is to be known of it, a sentence each.
+    notes: what else is to be known of it, a sentence each. tried: the attempts; the last one is the
+        answer where it has a pose, else the one that comes closest to one.
+    unit: of all lengths: "metres" in a map that GPS laid out, else "arbitrary".
     seconds: wall time by stage. model, licence: what made the matches, and under which terms.
     """
 
@@ -82,6 +119,8 @@ class Localisation:
     model: str = ""
     licence: str = ""
     notes: tuple[str, ...] = ()
+    unit: str = ARBITRARY
+    tried: tuple[PlaceTried, ...] = ()
 
     @property
     def found(self) -> bool:
@@ -104,6 +143,7 @@ class Localisation:
             if pose is None
             else estimate.rotation_deviation.tolist(),
             "position_deviation": None if pose is None else estimate.position_deviation.tolist(),
+            "unit": self.unit,
             "covariance": None if estimate.covariance is None else estimate.covariance.tolist(),
             "confidence": estimate.confidence,
             "camera": {
@@ -117,6 +157,7 @@ class Localisation:
             "points": len(estimate.inliers),
             "inliers": int(estimate.inliers.sum()),
             "neighbours": [vars(neighbour) for neighbour in self.neighbours],
+            "tried": [vars(attempt) for attempt in self.tried],
             "seconds": dict(self.seconds),
             "model": self.model,
             "licence": self.licence,
@@ -152,15 +193,19 @@ class Locator:
         matcher: str = DEFAULT_MATCHER,
         full_depth: bool = False,
         neighbours: int = LOCATE_NEIGHBOURS,
+        effort: Effort = DEFAULT_EFFORT,
         threads: int | None = None,
         device: Device = DEFAULT_DEVICE,
     ) -> None:
         """Open the map and load the models.
 
-        model: a map, or its folder. matcher: see `Matcher`; "auto" is nearest neighbours and,
-            where those do not find the place and there are weights for the map's features,
-            LightGlue on the SECOND_TRY most similar photos.
+        model: a map, or its folder. matcher: see `Matcher`; "auto" leaves it to the effort, others
+            are used alone.
         neighbours: photos of the map to match a query with at most.
+        effort: "fast", nearest neighbours alone; "auto", where those do not find the place, the
+            query turned by 90, 180 and 270 degrees, and, where there are weights for the map's
+            features, LightGlue on the SECOND_TRY most similar photos; "thorough", MORE photos, and
+            LightGlue on the turned query as well.
         threads: processor threads, all by default. device: where networks run, "auto" by
             default; see `RuntimeOptions`.
 
@@ -169,6 +214,7 @@ class Locator:
         """
         if neighbours < 1:
             raise ArgumentError(f"neighbours must be 1 or more, not {neighbours}.")
+        choice("effort", effort, get_args(Effort))
         if needs_semi_dense(matcher):
             raise ArgumentError(
                 "a query is matched with the sparse features of a map; use another matcher."
@@ -184,6 +230,7 @@ class Locator:
             device=device,
         )
         _check_weights(self.map, self._extract)
+        self._unit = METRES if Origin.find(self.map.folder) else ARBITRARY
         wanted = Matcher(
             matcher,
             features=self._extract.source,
@@ -191,12 +238,11 @@ class Locator:
             threads=threads,
             device=device,
         )
-        everything = settings.max_keypoints
-        self._tries = [(wanted, neighbours, everything)]
-        if wanted.bundle(self._extract.model) is not None and matcher == "auto":
-            nearest = Matcher("nearest", threads=threads)
-            second = wanted, min(neighbours, SECOND_TRY), SECOND_KEYPOINTS
-            self._tries = [(nearest, neighbours, everything), second]
+        self._effort: Effort | None = effort if matcher == DEFAULT_MATCHER else None
+        self._finer = None
+        if self._effort and wanted.bundle(self._extract.model) is not None:
+            self._finer, wanted = wanted, Matcher("nearest", threads=threads)
+        self._match = wanted
         self._known = lru_cache(KEPT_IN_MEMORY)(self._read)
 
     def camera_of(self, name: str) -> CalibratedCamera:
@@ -240,16 +286,15 @@ class Locator:
         image = load_image(query, max_size=self._extract.max_size)
         guesses = given_or_guessed(image, camera, focal)
         passed("decode")
-        features = self._extract(image)
-        passed("extract")
-        names = self.map.neighbours(global_vector(features), self._neighbours)
-        if guesses[0].source != "given":
-            guesses = [*camera_in_map(query, image, self.map, names), *guesses]
-        passed("retrieve")
-        for match, count, keypoints in self._tries:
-            shared = self._match(features, names[:count], match, keypoints)
+        tried: list[tuple[_Shared, AbsolutePose, int]] = []
+        told: list[PlaceTried] = []
+        for way in self._ways(image, passed):
+            if not tried and guesses[0].source != "given":
+                guesses = [*camera_in_map(query, image, self.map, way.names), *guesses]
+                passed("retrieve")
+            shared = self._shared(way)
             passed("match")
-            estimate, taken = choose_absolute_pose(
+            found, taken = choose_absolute_pose(
                 map_from_upright(image.orientation).of_points(
                     shared.keypoints.astype(np.float64), (image.width, image.height)
                 ),
@@ -257,10 +302,16 @@ class Locator:
                 [guess.prior for guess in guesses],
                 scores=shared.scores,
                 seed=seed,
+                trust=_trust(len(tried) + 1),
             )
             passed("pose")
-            if estimate.pose is not None:
+            told.append(way.told(shared, found))
+            tried.append((shared, _discounted(found, len(told)), taken))
+            if found.pose is not None:
                 break
+        shared, estimate, taken = max(
+            tried, key=lambda each: (each[1].pose is not None, each[1].confidence)
+        )
         licence = self._extract.licence
         if shared.licence not in ("", licence):
             licence = f"{licence} (features), {shared.licence} (matcher)"
@@ -276,17 +327,50 @@ class Locator:
             seconds=seconds,
             model=shared.model,
             licence=licence,
+            unit=self._unit,
+            tried=tuple(told),
         )
 
-    def _match(
-        self, features: Features, names: Sequence[str], match: Matcher, keypoints: int
-    ) -> _Shared:
+    def _ways(self, image: Image, passed: Callable[[str], None]) -> Iterator[_Way]:
+        """The attempts at a query, the likeliest first."""
+
+        def seen(turn: int) -> _Seen:
+            features = self._extract(Orientation(turn).of_picture(image))
+            passed("extract")
+            alike = self.map.most_alike(global_vector(features), MORE * self._neighbours)
+            passed("retrieve")
+            return _Seen(turn, features, alike)
+
+        def way(seen: _Seen, match: Matcher, count: int, keypoints: int | None = None) -> _Way:
+            return _Way(seen, match, count, keypoints)
+
+        upright, count = seen(0), self._neighbours
+        yield way(upright, self._match, count)
+        if self._effort in (None, "fast"):
+            return
+        turned = sorted(map(seen, TURNS), key=lambda each: -each.likeness)
+        likely = [each for each in turned if each.likeness > upright.likeness]
+        for each in likely:
+            yield way(each, self._match, count)
+        if self._finer is not None:
+            yield way(upright, self._finer, min(count, SECOND_TRY), SECOND_KEYPOINTS)
+        for each in turned[len(likely) :]:
+            yield way(each, self._match, count)
+        if self._effort == "thorough":
+            for each in sorted([upright, *turned], key=lambda each: -each.likeness)[:2]:
+                yield way(each, self._match, MORE * count)
+                if self._finer is not None:
+                    yield way(each, self._finer, count)
+
+    def _shared(self, way: _Way) -> _Shared:
+        """What the query shares with the map's photos, matched in one way."""
         votes: dict[tuple[int, int], float] = defaultdict(float)
         told: list[tuple[str, int, NDArray[np.int64]]] = []
+        features, best = way.seen.features, slice(way.keypoints)
         model, licence = features.model, ""
-        for name in names:
+        for name in way.names:
             theirs, points = self._known(name)
-            found = match(features.take(slice(keypoints)), theirs.take(slice(keypoints)))
+            found = way.match(features.take(best), theirs.take(best))
             model, licence = found.model, found.licence
             assert found.indices is not None
             shown = points[found.indices[:, 1]]
@@ -298,13 +382,74 @@ class Locator:
         rows, ids, scores = _elected(votes)
         points3d = self.map.reconstruction.points3D
         places = np.array([points3d[int(number)].xyz for number in ids], np.float64)
-        return _Shared(
-            rows, ids, scores, features.keypoints[rows], places.reshape(-1, 3), told, model, licence
-        )
+        keypoints = way.seen.keypoints[rows]
+        return _Shared(rows, ids, scores, keypoints, places.reshape(-1, 3), told, model, licence)
 
     def _read(self, name: str) -> tuple[Features, NDArray[np.int64]]:
         """A photo of the map: those of its features that show a 3D point come with its id."""
         return self.map.features(name), self.map.points(name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A query as it was seen: turned clockwise by so many degrees.
+
+    features: in pixels of the turned picture. alike: photos of the map and how much, best first.
+    """
+
+    turn: int
+    features: Features
+    alike: list[tuple[str, float]]
+
+    @property
+    def likeness(self) -> float:
+        """How much the photo of the map is that is most alike."""
+        return self.alike[0][1]
+
+    @property
+    def keypoints(self) -> FloatArray:
+        """(N, 2), in pixels of the upright picture."""
+        size = self.features.width, self.features.height
+        return Orientation(self.turn).inverse.of_points(self.features.keypoints, size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """How a query is matched: with so many photos of the map, and of each the best so many
+    keypoints, None for all."""
+
+    seen: _Seen
+    match: Matcher
+    count: int
+    keypoints: int | None
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.seen.alike[: self.count]]
+
+    def told(self, shared: _Shared, found: AbsolutePose) -> PlaceTried:
+        """What came of it."""
+        turn = self.seen.turn
+        return PlaceTried(
+            method=shared.model,
+            view=f"turned by {turn} degrees" if turn else "as it is",
+            neighbours=len(shared.told),
+            points=len(found.inliers),
+            inliers=int(found.inliers.sum()),
+            confidence=found.confidence,
+        )
+
+
+def _trust(number: int) -> PoseConfidence:
+    """When the n-th attempt is believed: of n at a picture of another place n times as many look
+    right."""
+    return replace(POSE_CONFIDENCE, believed=number / (number + 1))
+
+
+def _discounted(found: AbsolutePose, number: int) -> AbsolutePose:
+    """The n-th attempt with that in mind."""
+    odds = found.confidence / max(1 - found.confidence, 1e-12) / number
+    return replace(found, confidence=odds / (1 + odds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,6 +487,7 @@ def locate(
     matcher: str = DEFAULT_MATCHER,
     full_depth: bool = False,
     neighbours: int = LOCATE_NEIGHBOURS,
+    effort: Effort = DEFAULT_EFFORT,
     seed: int = 0,
     threads: int | None = None,
     device: Device = DEFAULT_DEVICE,
@@ -352,6 +498,7 @@ def locate(
         matcher=matcher,
         full_depth=full_depth,
         neighbours=neighbours,
+        effort=effort,
         threads=threads,
         device=device,
     )

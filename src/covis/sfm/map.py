@@ -105,7 +105,8 @@ class Photos:
 
     def __init__(self, index: Index, root: str) -> None:
         """index: a store that is there. root: the folder that names are relative to."""
-        self._store = store = index.store
+        self.index, self._store = index, index.store
+        store = index.store
         with reported(store.uri):
             store.refresh()
             columns = ["content", "orientation", "focal_length", "vector"]
@@ -231,9 +232,14 @@ class Map:
 
         vector: (G,) as `covis.search.pooling.global_vector` makes it.
         """
+        return [name for name, _ in self.most_alike(vector, count)]
+
+    def most_alike(self, vector: FloatArray, count: int) -> list[tuple[str, float]]:
+        """`neighbours`, each with its cosine."""
         names, vectors = self._posed
-        order = np.argsort(-(vectors @ vector), kind="stable")
-        return [names[at] for at in order[:count]]
+        alike = vectors @ vector
+        order = np.argsort(-alike, kind="stable")
+        return [(names[at], float(alike[at])) for at in order[:count]]
 
     @cached_property
     def _posed(self) -> tuple[list[str], FloatArray]:

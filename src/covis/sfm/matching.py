@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from covis.search.index import Index
 from covis.sfm.map import Photos, Settings
 from covis.sfm.masks import read_mask
 from covis.sfm.photo_cameras import map_from_upright
-from covis.sfm.two_view_verification import Verified, verify_pair
+from covis.sfm.two_view_verification import LEAST_EVIDENCE, Verified, verify_pair
 from covis.types import BoolArray, Features, Matches, Matrix
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Task:
 
     folder: the map's. cameras: by id. camera_of: the id by photo.
     least: pairs with fewer verified matches have no geometry. masks: by photo.
-    threads, device: of a matcher.
+    threads, device: of a matcher. keypoints: of each photo the best so many take part; None for
+        all.
     """
 
     folder: Path
@@ -57,6 +58,19 @@ class Task:
     masks: Mapping[str, Path]
     threads: int = 1
     device: Device = DEFAULT_DEVICE
+    keypoints: int | None = None
+
+
+class Prepared(NamedTuple):
+    """A photo ready to be matched.
+
+    features: those that take part. points: (N, 2) of all keypoints, in the map's frame. kept: which
+    of them those features are.
+    """
+
+    features: Features
+    points: Matrix
+    kept: NDArray[np.int64]
 
 
 class Worker:
@@ -72,49 +86,82 @@ class Worker:
             threads=task.threads,
             device=task.device,
         )
-        self._prepared = lru_cache(KEPT_IN_MEMORY)(self._prepare)
+        self._prepared = lru_cache(KEPT_IN_MEMORY)(self._stored)
 
-    def __call__(self, pair: Pair) -> Verified:
+    def __call__(self, pair: Pair, *, evidence: float = LEAST_EVIDENCE) -> Verified:
         """Match a pair, by the names of its photos."""
-        (features0, points0, kept0), (features1, points1, kept1) = map(self._prepared, pair)
-        found = self._match(features0, features1)
+        one, other = map(self._prepared, pair)
+        return self.match(pair, one, other, evidence=evidence)
+
+    def match(
+        self, pair: Pair, one: Prepared, other: Prepared, *, evidence: float = LEAST_EVIDENCE
+    ) -> Verified:
+        """Match a pair that is ready."""
+        found = self._match(one.features, other.features)
         assert found.indices is not None
-        indices = np.column_stack([kept0[found.indices[:, 0]], kept1[found.indices[:, 1]]])
-        return self.verify_pair(pair, points0, points1, indices)
+        indices = np.column_stack([one.kept[found.indices[:, 0]], other.kept[found.indices[:, 1]]])
+        return self.verify_pair(pair, one.points, other.points, indices, evidence=evidence)
 
     def verify_pair(
-        self, pair: Pair, points0: Matrix, points1: Matrix, indices: NDArray[np.int64]
+        self,
+        pair: Pair,
+        points0: Matrix,
+        points1: Matrix,
+        indices: NDArray[np.int64],
+        *,
+        evidence: float = LEAST_EVIDENCE,
     ) -> Verified:
         """What a pair's matches agree with; points in the files' frames."""
         task = self._task
         camera0, camera1 = (task.cameras[task.camera_of[name]] for name in pair)
         return verify_pair(
-            points0, points1, indices, camera0, camera1, least=task.least, seed=task.seed
+            points0,
+            points1,
+            indices,
+            camera0,
+            camera1,
+            least=task.least,
+            evidence=evidence,
+            seed=task.seed,
         )
 
-    def _prepare(self, name: str) -> tuple[Features, Matrix, NDArray[np.int64]]:
-        """The features outside the mask, all keypoints in the file's frame, which of them those
-        features are."""
-        features = self.photos.features([name])[0]
-        points = map_keypoints(self.photos, name, features)
-        kept = np.flatnonzero(unmasked(self._task.masks, self.photos, name, features))
+    def prepared(self, name: str) -> Prepared:
+        """A photo as the store has it."""
+        return self._prepared(name)
+
+    def prepare(self, name: str, features: Features, orientation: int) -> Prepared:
+        """A photo, its features found in what EXIF's `orientation` makes of its file."""
+        points = in_map(features, orientation)
+        kept = np.flatnonzero(unmasked(self._task.masks, name, features, orientation))
+        kept = kept[: self._task.keypoints]
         if len(kept) < len(features):
             features = features.take(kept)
-        return features, points, kept
+        return Prepared(features, points, kept)
+
+    def _stored(self, name: str) -> Prepared:
+        (features,) = self.photos.features([name])
+        return self.prepare(name, features, self.photos.orientations[name])
 
 
 def map_keypoints(photos: Photos, name: str, features: Features) -> Matrix:
     """(N, 2) float64: the keypoints of a photo in the map's frame, see `map_from_upright`."""
+    return in_map(features, photos.orientations[name])
+
+
+def in_map(features: Features, orientation: int) -> Matrix:
+    """(N, 2) float64: keypoints in the map's frame. orientation: what made the file upright."""
     keypoints = features.keypoints.astype(np.float64)
-    turned = map_from_upright(photos.orientations[name])
-    return turned.of_points(keypoints, (features.width, features.height))
+    size = features.width, features.height
+    return map_from_upright(orientation).of_points(keypoints, size)
 
 
-def unmasked(masks: Mapping[str, Path], photos: Photos, name: str, features: Features) -> BoolArray:
+def unmasked(
+    masks: Mapping[str, Path], name: str, features: Features, orientation: int
+) -> BoolArray:
     """(N,): which features a photo's mask lets through; all where it has none."""
     if name not in masks:
         return np.ones(len(features), bool)
-    file_from_upright = Orientation.from_exif(photos.orientations[name]).inverse
+    file_from_upright = Orientation.from_exif(orientation).inverse
     size = features.width, features.height
     points = file_from_upright.of_points(features.keypoints.astype(np.float64), size)
     return read_mask(masks[name], points, file_from_upright.of_size(size))
@@ -249,5 +296,6 @@ class SemiDense:
             photo = Path(self._task.settings.photos) / name
             features = self._extract(load_image(photo, max_size=self._task.settings.max_size))
             features.save(path)
-        kept = unmasked(self._task.masks, self._photos, name, features)
+        orientation = self._photos.orientations[name]
+        kept = unmasked(self._task.masks, name, features, orientation)
         return features if kept.all() else features.take(kept)

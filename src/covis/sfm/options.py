@@ -12,12 +12,14 @@ from covis.errors import ArgumentError
 from covis.messages import counted
 from covis.options import (
     DEFAULT_DEVICE,
+    DEFAULT_EFFORT,
     MAP_CAMERA_MODEL,
     MAP_DISTANCE,
     MAP_NEIGHBOURS,
     MAP_OVERLAP,
     MAP_VIDEO_FRAMES,
     Device,
+    Effort,
     EngineKind,
     Options,
     choice,
@@ -57,6 +59,9 @@ class MapOptions(Options):
         then metres to the east, to the north and up.
     video_frames: of each video at most, sharp ones, taken whenever the picture has moved by a
         twentieth of its longer side. video_rate: taken so many a second instead.
+    effort: "fast" for the matcher alone; "auto" to try more where it leaves photos apart: photos
+        turned, and LightGlue, on the likeliest pairs, see `covis.sfm.joining`; "thorough" for all
+        of these, and LightGlue on all pairs that the matcher does not verify.
     mapper: pycolmap's incremental or global one. afresh: map from the matches anew, though there
         is a model already.
     database, model: an existing COLMAP database or model to start a new map from: of the first
@@ -86,6 +91,7 @@ class MapOptions(Options):
     gps: bool = True
     video_frames: int = MAP_VIDEO_FRAMES
     video_rate: float | None = None
+    effort: Effort = DEFAULT_EFFORT
     mapper: MapperName = "incremental"
     afresh: bool = False
     database: str | os.PathLike[str] | None = None
@@ -123,6 +129,7 @@ class MapOptions(Options):
             "gps": flag("gps", self.gps),
             "video_frames": whole_number("video_frames", self.video_frames, 1),
             "video_rate": optional(number, "video_rate", self.video_rate),
+            "effort": choice("effort", self.effort, get_args(Effort)),
             "mapper": choice("mapper", self.mapper, get_args(MapperName)),
             "afresh": flag("afresh", self.afresh),
             "database": _folder("database", self.database),
@@ -138,6 +145,19 @@ def _folder(name: str, path: str | os.PathLike[str] | None) -> Path | None:
     return None if path is None else Path(text(name, path))
 
 
+@dataclass(frozen=True)
+class PairsTried:
+    """One way in which pairs of a map's photos were tried.
+
+    method: the matcher. view: how the photos were seen, in words. pairs, verified: counts.
+    """
+
+    method: str
+    view: str
+    pairs: int
+    verified: int
+
+
 @dataclass
 class MapSummary:
     """What became of the photos.
@@ -145,9 +165,10 @@ class MapSummary:
     photos: in the map. registered: with a pose in the largest model. models: how many photos
     each model has. points, error, track_length: of the largest model; the error is the mean
     reprojection error in pixels. pairs, verified: matched, and those that agree with a geometry.
-    new_pairs: matched in this run. remade: whether those of before were matched again, and mapped
-    anew, as semi-dense ones must be. failed: files that cannot be used, and why. alone: photos that
-    no verified pair has. unplaced: those that have one, but a pose in no model.
+    new_pairs: matched in this run. tried: in which ways. turned: photos that fit the others when
+    they are turned, and by how many degrees clockwise. remade: whether those of before were matched
+    again, and mapped anew, as semi-dense ones must be. failed: files that cannot be used, and why.
+    alone: photos that no verified pair has. unplaced: those that have one, but a pose in no model.
     masks: how many photos have one. loose_masks: pictures in the folder of masks that are of none.
     shared: photos that several models have. flat: where photos are unplaced, how many verified
     pairs show one plane or were taken from one spot. untried: options that may place more, where
@@ -155,7 +176,8 @@ class MapSummary:
     gone: photos of before whose files are no longer there; they were dropped. changed: those whose
     files show something else now; they were made anew. renamed: new names by former ones.
     left_out: photos of the database or model to start from that are not in the folder.
-    fisheye_unknown: whether the cameras are fisheyes of which nothing is known.
+    fisheye_unknown: whether the cameras are fisheyes of which nothing is known. no_panoramas:
+    photos that were taken for panoramas all around, but are not twice as wide as high.
     focal_ignored: photos with a focal length in EXIF that cannot be used, and why.
     videos: how many frames were taken of each.
     origin: where the model's axes begin, in metres to the east, north and up from there: latitude,
@@ -174,6 +196,8 @@ class MapSummary:
     pairs: int = 0
     verified: int = 0
     new_pairs: int = 0
+    tried: list[PairsTried] = field(default_factory=list)
+    turned: dict[str, int] = field(default_factory=dict)
     remade: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     alone: list[str] = field(default_factory=list)
@@ -189,6 +213,7 @@ class MapSummary:
     left_out: list[str] = field(default_factory=list)
     focal_ignored: dict[str, str] = field(default_factory=dict)
     fisheye_unknown: bool = False
+    no_panoramas: list[str] = field(default_factory=list)
     videos: dict[str, int] = field(default_factory=dict)
     origin: tuple[float, float, float] | None = None
     gps: int = 0
@@ -218,6 +243,9 @@ class MapSummary:
         if self.renamed:
             pairs = [f"{old} is {new}" for old, new in self.renamed.items()]
             lines.append(f"{counted(len(pairs), 'photo')} renamed: {some(pairs)}.")
+        if self.turned:
+            turns = [f"{name} by {turn} degrees" for name, turn in self.turned.items()]
+            lines.append(f"{counted(len(turns), 'photo')} turned to fit the others: {some(turns)}.")
         if self.masks or self.loose_masks:
             some_loose = f"; of no photo: {some(self.loose_masks)}" if self.loose_masks else ""
             lines.append(
@@ -245,6 +273,14 @@ class MapSummary:
                 "a fisheye needs to be known roughly beforehand: give its focal length and "
                 "distortion as --camera-params, with --refine-cameras to have them adjusted."
             )
+        if self.no_panoramas and self.registered < self.photos:
+            lines.append(
+                f"{counted(len(self.no_panoramas), 'photo')} of {self.photos} can be no panorama "
+                "all around, which is twice as wide as high: leave out --camera-model "
+                "EQUIRECTANGULAR (a new folder)."
+            )
+            if 2 * len(self.no_panoramas) > self.photos:
+                return lines
         if self.alone:
             more = f"; or try {tries}" if tries else ""
             lines.append(

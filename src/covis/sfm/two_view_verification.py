@@ -60,6 +60,7 @@ def verify_pair(
     camera1: pycolmap.Camera,
     *,
     least: int,
+    evidence: float = LEAST_EVIDENCE,
     seed: int = 0,
 ) -> Verified:
     """Estimate the geometry of a pair; none where unrelated photos would agree as well.
@@ -69,7 +70,7 @@ def verify_pair(
     keypoints0, keypoints1: (N, 2), in the files' frames. indices: (K, 2), the best match first.
     camera0, camera1: an essential matrix is estimated where both focal lengths
         are known beforehand, by EXIF or by the user, else a fundamental matrix.
-    least: with fewer inliers there is no geometry.
+    least: with fewer inliers there is no geometry. evidence: with less, see LEAST_EVIDENCE.
     """
     none = Verified(indices, np.zeros(len(indices), bool))
     if len(indices) < least:
@@ -110,9 +111,9 @@ def verify_pair(
     if inliers.sum() < least:
         return none
     seen = keypoints0[indices[known, 0]], keypoints1[indices[known, 1]]
-    evidence = covered_surprise(kind, *seen, inliers[known], threshold, *sizes)
+    surprise = covered_surprise(kind, *seen, inliers[known], threshold, *sizes)
     # A fundamental matrix holds in a part of a panorama alone, which says too little of the rest.
-    if evidence < LEAST_EVIDENCE and not spherical:
+    if surprise < evidence and not spherical:
         return none
     return Verified(
         indices, inliers, kind, found.matrix, found.rotation_1from0, found.translation_1from0
