@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-WAIT = 60
+WAIT = 15
 """Seconds, on a busy machine."""
 
 _DROP = """

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from covis.errors import ArgumentError, CovisError
 from covis.web.access import Access, NoSuchError
 from covis.web.jobs import BusyError, Job, Jobs
+from covis.web.maps import Maps
 from covis.web.shown import Shrunk
 from covis.web.sources import Sources
 
@@ -29,6 +30,7 @@ class Site:
     sources: Sources
     jobs: Jobs
     shrunk: Shrunk
+    maps: Maps
 
     def job(self, given: dict[str, Any]) -> Job:
         """The job that a question names. Raises NoSuchError."""
