@@ -20,6 +20,7 @@ from covis.errors import CovisError, ImageError
 from covis.sfm.map import read_model
 from covis.web import map_page, maps
 from covis.web.access import Access
+from covis.web.described import Described
 from covis.web.jobs import Jobs
 from covis.web.maps import Maps, OpenMap
 from covis.web.shown import Shrunk
@@ -33,7 +34,7 @@ def site_of(folder: Path, *given: Path) -> Site:
     uploads.mkdir(exist_ok=True)
     access = Access(uploads)
     sources = Sources(map(str, given), access)
-    return Site(access, sources, Jobs(), Shrunk(), Maps(sources))
+    return Site(access, sources, Jobs(), Shrunk(), Maps(sources), Described())
 
 
 @pytest.fixture(scope="module")

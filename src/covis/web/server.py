@@ -24,8 +24,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from covis.errors import CovisError
-from covis.web import duplicates_page, map_page, match_page, search_page
+from covis.web import dense_page, duplicates_page, map_page, match_page, search_page
 from covis.web.access import Access
+from covis.web.described import Described
 from covis.web.guard import LOOPBACK, Door, Guard
 from covis.web.jobs import Jobs
 from covis.web.maps import Maps
@@ -69,6 +70,14 @@ ANSWERS: dict[str, tuple[str, Answer]] = {
     "/api/maps/{map}/pairs/{photo0}/{photo1}": ("GET", map_page.pair),
     "/api/maps/{map}/locate": ("POST", map_page.locate),
     "/api/maps/{map}/export/{kind}": ("GET", map_page.export),
+    "/api/dense/options": ("GET", dense_page.options),
+    "/api/dense/frame": ("GET", dense_page.frame),
+    "/api/dense/places": ("POST", dense_page.describe),
+    "/api/dense/places/{job}": ("POST", dense_page.place),
+    "/api/dense/places/{job}/heat": ("GET", dense_page.heat),
+    "/api/dense/masks": ("POST", dense_page.carry),
+    "/api/dense/masks/{job}/{frame}": ("GET", dense_page.drawn),
+    "/api/dense/files/{job}": ("GET", dense_page.files),
     "/api/jobs/{job}/cancel": ("POST", cancel),
 }
 
@@ -118,7 +127,7 @@ def serve(
 
             with contextlib.suppress(CovisError):
                 need_pycolmap()
-        site = Site(access, sources, Jobs(), Shrunk(), Maps(sources))
+        site = Site(access, sources, Jobs(), Shrunk(), Maps(sources), Described())
         bound = stack.enter_context(_bound(host, port))
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         door = Door(host, bound.getsockname()[1], token)

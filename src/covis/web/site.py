@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from covis.errors import ArgumentError, CovisError
 from covis.web.access import Access, NoSuchError
+from covis.web.described import Described
 from covis.web.jobs import BusyError, Job, Jobs
 from covis.web.maps import Maps
 from covis.web.shown import Shrunk
@@ -31,6 +32,7 @@ class Site:
     jobs: Jobs
     shrunk: Shrunk
     maps: Maps
+    described: Described
 
     def job(self, given: dict[str, Any]) -> Job:
         """The job that a question names. Raises NoSuchError."""
