@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -200,7 +201,11 @@ def test_photos_that_lie_elsewhere_are_not_read(model, tmp_path):
         map_page.pair(site, {"map": "map0", "photo0": numbers[0], "photo1": numbers[1]})
     for name in ("../photos/0.png", str(model.photos / "0.png"), "../../etc/passwd"):
         assert site.maps.open(site.sources.all[0], 0).picture(name) is None
+    # Another photo of the same name elsewhere is not taken for it.
     (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "0.png").write_bytes(model.new.read_bytes())
+    told = map_page.scene(site_of(tmp_path, model.folder, tmp_path / "album"), {"map": "map0"})
+    assert [camera["image"] for camera in told["cameras"]] == [None] * 5
     (tmp_path / "album" / "link.png").symlink_to(model.photos / "0.png")
     with pytest.raises(ImageError, match="lies in no folder"):
         site_of(tmp_path, tmp_path / "album").sources.allowed(str(tmp_path / "album" / "link.png"))
@@ -219,10 +224,14 @@ def test_a_map_below_a_folder_and_one_of_colmaps_own(model, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     read_model(model.folder / "sparse" / "0").write_binary(str(bare))
-    site = site_of(tmp_path, bare, model.photos)
+    other = tmp_path / "other"  # Of another size.
+    other.mkdir()
+    cv2.imwrite(str(other / "0.png"), np.zeros((30, 40, 3), np.uint8))
+    site = site_of(tmp_path, bare, other, model.photos)
     told = map_page.scene(site, {"map": "map0"})
     assert len(told["cameras"]) == 5
-    assert all(camera["image"] for camera in told["cameras"])
+    paths = {site.access.picture(camera["image"]).path for camera in told["cameras"]}
+    assert paths == {str(model.photos / f"{number}.png") for number in range(5)}
     assert not told["locates"]
     assert told["without"] == 0
     with pytest.raises(CovisError, match="no features of covis to find places by"):

@@ -155,7 +155,7 @@ def pair(site: Site, given: dict[str, Any]) -> Any:
     images = []
     for number in numbers:
         name = str(found.images[number].name)
-        picture = found.picture(name)
+        picture = found.picture_of(number)
         if picture is None:
             photos = found.settings.photos if found.settings else ""
             raise ArgumentError(f"{name}: {_hidden(found.folder, photos, 1, 1)}")

@@ -159,7 +159,6 @@ class OpenMap:
         self.settings = Settings.find(self.folder)
         self.reconstruction = read_model(model)
         self._sources = sources
-        self._root: Path | None = None
         self._turns = threading.Lock()
         placed = [image for image in self.reconstruction.images.values() if image.has_pose]
         if not placed:
@@ -167,22 +166,30 @@ class OpenMap:
         placed.sort(key=lambda image: str(image.name))
         self.images: dict[int, pycolmap.Image] = {image.image_id: image for image in placed}
 
-    @property
-    def roots(self) -> list[Path]:
-        """Folders that the photos' names may be relative to."""
-        named = [Path(self.settings.photos)] if self.settings else []
-        given = [Path(each.uri) for each in self._sources.all if each.kind in ("folder", "map")]
-        return named + given
+    def picture(self, name: str, size: tuple[int, int] | None = None) -> Picture | None:
+        """A photo, where it lies in what covis web was given; else None.
 
-    def picture(self, name: str) -> Picture | None:
-        """A photo, where it lies in what covis web was given; else None."""
-        tried = self.roots if self._root is None else [self._root, *self.roots]
-        for root in tried:
+        size: of its camera. A model that covis did not make does not say where its photos lie:
+        a file of that name in a folder that was given, with as many pixels, is taken for one.
+        """
+        from covis.images.exif import read_photo_info
+
+        if self.settings is not None:
             with suppress(ImageError):
-                found = self._sources.allowed(os.path.normpath(root / name))
-                self._root = root
-                return found
+                path = os.path.join(self.settings.photos, name)
+                return self._sources.allowed(os.path.normpath(path))
+            return None
+        for source in self._sources.all:
+            with suppress(ImageError):
+                found = self._sources.allowed(os.path.normpath(os.path.join(source.uri, name)))
+                if size in (None, read_photo_info(found.path, None).size):
+                    return found
         return None
+
+    def picture_of(self, number: int) -> Picture | None:
+        """That of a photo by its id."""
+        image = self.images[number]
+        return self.picture(str(image.name), (int(image.camera.width), int(image.camera.height)))
 
     @cached_property
     def photos(self) -> Any:
@@ -270,7 +277,7 @@ class OpenMap:
 
     def _camera(self, number: int, image: pycolmap.Image) -> dict[str, Any]:
         name = str(image.name)
-        picture = self.picture(name)
+        picture = self.picture_of(number)
         return {
             "photo": number,
             "name": name,
