@@ -53,8 +53,12 @@ class Page:
 
     def press(self, words: str) -> None:
         button = self.button(words)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        self.centre(button)
         button.click()
+
+    def centre(self, element: Any) -> None:
+        """Scroll to an element: the mouse goes by the middle of the part of it that is seen."""
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
 
     def choose(self, name: str, value: str) -> None:
         from selenium.webdriver.support.ui import Select

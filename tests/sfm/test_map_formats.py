@@ -8,12 +8,16 @@ from dataclasses import fields
 from helpers.formats import documented
 
 from covis.sfm.localise import Locator
+from covis.sfm.options import MapSummary
 
 
 def test_a_maps_folder(mapped):
     folder, summary = mapped
     names = {path.name for path in folder.iterdir()}
-    assert {"covis.json", "photos.json", "features.covis", "database.db", "sparse"} <= names
+    assert names >= {
+        "covis.json", "photos.json", "features.covis", "database.db", "sparse", "summary.json",
+    }  # fmt: skip
+    assert MapSummary.find(folder) == summary
     assert {path.name for path in (folder / "features.covis").iterdir()} >= {
         "images.lance", "files.lance",
     }  # fmt: skip

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from helpers.corner import FOCAL, HEIGHT, WALLS, WIDTH, look, render, texture
 from helpers.server import Server, start
 
 from covis.demo import render_demo
@@ -45,6 +49,41 @@ def server(photos) -> Iterator[Server]:
     found.stop()
 
 
+@dataclass(frozen=True)
+class Model:
+    """A map of five photos of a corner, beside one of noise. new: another photo of the corner."""
+
+    folder: Path
+    photos: Path
+    new: Path
+    points: int
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Model:
+    """Not to be changed."""
+    pytest.importorskip("pycolmap", reason="maps need pycolmap: covis[map]")
+    from covis.sfm import MapOptions, build_map
+
+    folder = tmp_path_factory.mktemp("map")
+    photos = folder / "photos"
+    photos.mkdir()
+    textures = [texture(seed) for seed in range(len(WALLS))]
+    for number, angle in enumerate(np.radians((-20, -10, 0, 10, 20, 4))):
+        height = -0.3 + 0.12 * (number % 3)
+        centre = np.array([4.0 * np.sin(angle), height, 2.0 - 4.0 * np.cos(angle)])
+        pixels = render(look(centre, np.array([0, -0.3, 2.0])), centre, textures)
+        cv2.imwrite(str(folder / "new.png" if number == 5 else photos / f"{number}.png"), pixels)
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    cv2.imwrite(str(photos / "noise.png"), cv2.GaussianBlur(noise, (0, 0), 2))
+    options = MapOptions(
+        max_keypoints=800, matcher="nearest", refine_keypoints=False, camera_model="PINHOLE",
+        camera_params=(FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2),
+    )  # fmt: skip
+    made = build_map(photos, folder / "model", options=options)
+    return Model(folder / "model", photos, folder / "new.png", made.points)
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium."""
@@ -57,7 +96,8 @@ def browser():
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in (
-        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+        "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
         "--window-size=1280,1000", "--disable-background-networking",
     ):  # fmt: skip
         options.add_argument(argument)

@@ -138,11 +138,10 @@ def propagate_command(
     video ends early.
     """
     import time
-    from itertools import tee
 
     import numpy as np
 
-    from covis.dense import DenseExtractor, Frames, ahead, propagate
+    from covis.dense import DenseExtractor, Frames, carry_through
     from covis.dense.masks import fit, read_mask, write_mask
     from covis.draw.canvas import save_picture
     from covis.draw.dense import draw_labels
@@ -153,11 +152,11 @@ def propagate_command(
         raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
     check_output(out, truth, mask.parent)
     describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads, device=device)
-    described, kept = tee(ahead((name, image, describe(image)) for name, image in clip))
-    carried = propagate((seen for *_, seen in kept), labels, threads=threads)
-    names, scores, began = list[str](), [], time.perf_counter()
+    names: list[str] = []
+    scores = []
+    began = time.perf_counter()
     with progress("frames") as report:
-        for (name, image, _), found in zip(described, carried, strict=True):
+        for name, image, found in carry_through(clip, labels, describe, threads=threads):
             if not names:
                 _make(out / "drawings" if draw else out)
             write_mask(out / f"{name}.png", found, palette)

@@ -3,7 +3,7 @@
 from covis.dense.features import DenseExtractor, DenseFeatures, enlarge
 from covis.dense.frames import Frames, ahead
 from covis.dense.keypoint_transfer import Transfer, match, pck, salient, transfer
-from covis.dense.mask_propagation import Carrying, propagate
+from covis.dense.mask_propagation import Carrying, carry_through, propagate
 from covis.dense.masks import contour_accuracy, read_mask, region_similarity, write_mask
 from covis.dense.object_discovery import Discovery, discover
 from covis.dense.visualise import likeness, pca_colours
@@ -16,6 +16,7 @@ __all__ = [
     "Frames",
     "Transfer",
     "ahead",
+    "carry_through",
     "contour_accuracy",
     "discover",
     "enlarge",

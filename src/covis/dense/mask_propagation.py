@@ -8,9 +8,10 @@ the last frames, near its own place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import tee
 from math import isqrt
 from typing import Any
 
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from covis.dense.features import DenseFeatures
+from covis.dense.frames import ahead
 from covis.errors import ArgumentError
 from covis.options import thread_count
-from covis.types import BoolArray, FloatArray
+from covis.types import BoolArray, FloatArray, Image
 
 Labels = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -121,6 +123,21 @@ def propagate(
             shares = _carried(cells, means, [first, *before], how, pool, blas)
             before.append(_frame(cells, means, shares, how.radius))
             yield _mask(_in_rows(shares), labels, seen)
+
+
+def carry_through(
+    frames: Iterable[tuple[str, Image]],
+    mask: Labels,
+    describe: Callable[[Image], DenseFeatures],
+    *,
+    threads: int | None = None,
+) -> Iterator[tuple[str, Image, Labels]]:
+    """Each of the frames, by name, with its mask (H, W), see `propagate`; described in a thread,
+    ahead of what is carried. describe: a `DenseExtractor`."""
+    described, kept = tee(ahead((name, image, describe(image)) for name, image in frames))
+    carried = propagate((seen for *_, seen in kept), mask, threads=threads)
+    for (name, image, _), found in zip(described, carried, strict=True):
+        yield name, image, found
 
 
 def _by_square(cells: FloatArray, side: int) -> FloatArray:

@@ -38,8 +38,13 @@ def pca_colours(maps: Sequence[DenseFeatures]) -> list[NDArray[np.uint8]]:
     ]
 
 
-def likeness(features: DenseFeatures, point: FloatArray) -> FloatArray:
-    """The cosine of every cell with a place (x, y) in full-size pixels: (h, w)."""
-    (descriptor,) = features.at(np.reshape(point, (1, 2)))
+def likeness(
+    features: DenseFeatures, point: FloatArray, source: DenseFeatures | None = None
+) -> FloatArray:
+    """The cosine of every cell with a place (x, y) in full-size pixels: (h, w).
+
+    source: the picture that the place lies in, another one of the same model's; itself by default.
+    """
+    (descriptor,) = (source or features).at(np.reshape(point, (1, 2)))
     alike: FloatArray = features.descriptors @ descriptor
     return alike

@@ -27,7 +27,7 @@ def draw_map(model: Any, *, width: int = 1600, height: int = 1000) -> Pixels:
     rotations = np.array([image.cam_from_world().rotation.matrix() for image in images])
     centres = np.array([image.projection_center() for image in images])
     points, colours = coloured_points(model)
-    axes = _axes(rotations)
+    axes = view_axes(rotations)
     places, eyes = points @ axes.T, centres @ axes.T
     frustums = _frustums(images, rotations, centres, places, eyes) @ axes.T
     low, high = _bounds(places, frustums.reshape(-1, 3))
@@ -51,16 +51,23 @@ def draw_map(model: Any, *, width: int = 1600, height: int = 1000) -> Pixels:
     return picture
 
 
-def _axes(rotations: Matrix) -> Matrix:
-    """(3, 3), rows: right, down and forward of the view, in world coordinates."""
+def view_axes(rotations: Matrix, elevation: float = ELEVATION) -> Matrix:
+    """(3, 3), rows: right, down and forward of the view, in world coordinates.
+
+    rotations: (N, 3, 3), of cam_from_world. elevation: degrees by which one looks down.
+    """
     up = -rotations[:, 1].mean(axis=0)
-    up /= np.linalg.norm(up)
+    if np.linalg.norm(up) < 1e-3:
+        up = -rotations[0, 1]
+    up = up / np.linalg.norm(up)
     ahead = rotations[:, 2].mean(axis=0)
     ahead = ahead - (ahead @ up) * up
     if np.linalg.norm(ahead) < 1e-3:
         ahead = np.cross(rotations[0, 0], up)
+    if np.linalg.norm(ahead) < 1e-3:
+        ahead = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
     ahead /= np.linalg.norm(ahead)
-    tilt = np.radians(ELEVATION)
+    tilt = np.radians(elevation)
     forward = np.cos(tilt) * ahead - np.sin(tilt) * up
     right = np.cross(ahead, up)
     return np.array([right, np.cross(forward, right), forward])

@@ -166,6 +166,7 @@ class _Build:
             self._count(database, photos)
             models = self._map(database, photos)
             self._describe(database, models, photos)
+        self._summary.save(self._folder)
         return self._summary
 
     @property

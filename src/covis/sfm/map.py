@@ -4,6 +4,7 @@ MODEL/
     covis.json        what the map was made with: `Settings`
     features.covis    the store of all photos, see `covis.Index`
     photos.json       the contents of the photos when they were last looked at
+    summary.json      what became of the photos in the last run: `covis.sfm.MapSummary`
     unmapped          there while matches wait to be mapped
     semi_dense/       semi-dense features, where the matcher needs them
     database.db       COLMAP's database: cameras, keypoints, matches, two-view geometries

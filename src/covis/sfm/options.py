@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from covis.errors import ArgumentError
+from covis.files.atomic import replacing
 from covis.messages import counted
 from covis.options import (
     DEFAULT_DEVICE,
@@ -220,6 +222,21 @@ class MapSummary:
     gps_error: float = 0.0
     gps_note: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write it to a map's folder. Raises CovisError when that cannot be."""
+        with replacing(folder / "summary.json") as file:
+            file.write((json.dumps(asdict(self), indent=2) + "\n").encode())
+
+    @classmethod
+    def find(cls, folder: Path) -> Self | None:
+        """What `save` wrote; None where nothing is, or not of this covis: it only tells why."""
+        try:
+            values = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            origin = values.pop("origin", None)
+            return cls(**values, origin=tuple(origin) if origin else None)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return None
 
     def frame(self) -> str:
         """What the model's axes are, a line; "" where they are COLMAP's own."""

@@ -149,6 +149,11 @@ class Access:
         self._make_room(str(path), len(content))
         return self.admit(str(path), within=str(self._uploads), name=name)
 
+    @property
+    def folder(self) -> Path:
+        """Where this server may put files of its own; it is removed at the end."""
+        return self._uploads
+
     def forget(self, picture: Picture) -> None:
         """Drop an upload that turned out to be no picture."""
         with self._lock:

@@ -25,10 +25,12 @@ from starlette.types import ASGIApp
 
 from covis.errors import CovisError
 from covis.options import DEFAULT_DEVICE, Device
-from covis.web import duplicates_page, match_page, search_page
+from covis.web import dense_page, duplicates_page, map_page, match_page, search_page
 from covis.web.access import Access
+from covis.web.described import Described
 from covis.web.guard import LOOPBACK, Door, Guard
 from covis.web.jobs import Jobs
+from covis.web.maps import Maps
 from covis.web.recent import recent, remember
 from covis.web.shown import SIZES, Shrunk
 from covis.web.site import Answer, Site, answered, as_json, cancel, refused, whole
@@ -62,6 +64,21 @@ ANSWERS: dict[str, tuple[str, Answer]] = {
     "/api/duplicates/{job}/list": ("POST", duplicates_page.listed),
     "/api/duplicates/{job}/move": ("POST", duplicates_page.move),
     "/api/duplicates/{job}/undo": ("POST", duplicates_page.undo),
+    "/api/maps": ("GET", map_page.listed),
+    "/api/maps/{map}": ("GET", map_page.scene),
+    "/api/maps/{map}/points": ("GET", map_page.points),
+    "/api/maps/{map}/photos/{photo}": ("GET", map_page.photo),
+    "/api/maps/{map}/pairs/{photo0}/{photo1}": ("GET", map_page.pair),
+    "/api/maps/{map}/locate": ("POST", map_page.locate),
+    "/api/maps/{map}/export/{kind}": ("GET", map_page.export),
+    "/api/dense/options": ("GET", dense_page.options),
+    "/api/dense/frame": ("GET", dense_page.frame),
+    "/api/dense/places": ("POST", dense_page.describe),
+    "/api/dense/places/{job}": ("POST", dense_page.place),
+    "/api/dense/places/{job}/heat": ("GET", dense_page.heat),
+    "/api/dense/masks": ("POST", dense_page.carry),
+    "/api/dense/masks/{job}/{frame}": ("GET", dense_page.drawn),
+    "/api/dense/files/{job}": ("GET", dense_page.files),
     "/api/jobs/{job}/cancel": ("POST", cancel),
 }
 
@@ -106,7 +123,14 @@ def serve(
         # Others are offered what was given only.
         sources = Sources(given or (recent() if host in LOOPBACK else []), access, device)
         remember(source.uri for source in sources.all if source.kind == "store")
-        site = Site(access, sources, Jobs(), Shrunk(), device)
+        if any(source.kind == "map" for source in sources.all):
+            # Imported later, it would take SIGTERM from the server, which then could not clean up.
+            from covis.sfm.map import need_pycolmap
+
+            with contextlib.suppress(CovisError):
+                need_pycolmap()
+        maps, described = Maps(sources), Described(device)
+        site = Site(access, sources, Jobs(), Shrunk(), maps, described, device)
         bound = stack.enter_context(_bound(host, port))
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         door = Door(host, bound.getsockname()[1], token)

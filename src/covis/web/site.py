@@ -14,7 +14,9 @@ from starlette.responses import Response
 from covis.errors import ArgumentError, CovisError
 from covis.options import DEFAULT_DEVICE, Device
 from covis.web.access import Access, NoSuchError
+from covis.web.described import Described
 from covis.web.jobs import BusyError, Job, Jobs
+from covis.web.maps import Maps
 from covis.web.shown import Shrunk
 from covis.web.sources import Sources
 
@@ -30,6 +32,8 @@ class Site:
     sources: Sources
     jobs: Jobs
     shrunk: Shrunk
+    maps: Maps
+    described: Described
     device: Device = DEFAULT_DEVICE
 
     def job(self, given: dict[str, Any]) -> Job:

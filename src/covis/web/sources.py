@@ -1,4 +1,4 @@
-"""What `covis web` was given: stores, folders and single pictures, each with an id."""
+"""What `covis web` was given: stores, maps, folders and single pictures, each with an id."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ LISTED = 100_000
 """Pictures of a folder or a store that can be looked through."""
 SHOWN = 60
 """Of these at a time."""
+DEEP, LOOKED_INTO = 3, 2000
+"""Levels below a given folder, and folders in all, in which maps and frames are looked for."""
 
-Kind = Literal["store", "folder", "picture"]
+Kind = Literal["store", "folder", "picture", "map"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,16 @@ class Sources:
         self, given: Iterable[str], access: Access, device: Device = DEFAULT_DEVICE
     ) -> None:
         """Raises ArgumentError for what is neither there nor a name for a store."""
-        self._access, self._device = access, device
+        self._access, self.device = access, device
         self._lock = threading.Lock()
         self._indexes: dict[str, Any] = {}
         self._lists: dict[str, list[str]] = {}
         found = [_kind(uri) for uri in given]
+        below = [each for kind, uri in found if kind == "folder" for each in folders_in(uri)]
         if not any(kind == "store" for kind, _ in found):
             # Where only folders are given, the store of each is the one beside it.
             found += [("store", f"{uri}.covis") for kind, uri in found if kind == "folder"]
+        found += [("map", folder) for folder in below if _is_map(folder)]
         self.all = [
             Source(f"{kind}{number}", kind, uri, os.path.basename(uri.rstrip("/")) or uri)
             for number, (kind, uri) in enumerate(dict.fromkeys(found))
@@ -67,8 +71,19 @@ class Sources:
 
         with self._lock:
             if source.id not in self._indexes:
-                self._indexes[source.id] = Index(source.uri, device=self._device)
+                self._indexes[source.id] = Index(source.uri, device=self.device)
             return self._indexes[source.id]
+
+    def allowed(self, path: str) -> Picture:
+        """A file that something else names, such as a map its photos, if it lies in a folder or a
+        map that was given, or was given itself. Raises ImageError where it does not."""
+        for source in self.all:
+            if source.kind in ("folder", "map"):
+                with suppress(ImageError):
+                    return self._access.admit(path, within=source.uri)
+            elif source.kind == "picture" and source.uri == os.path.abspath(path):
+                return self._access.admit(path)
+        raise ImageError(f"{path} lies in no folder that covis web was given.")
 
     def made(self, source: Source) -> bool:
         """Whether a store is there; one may be named that is still to be made."""
@@ -117,18 +132,45 @@ def _kind(uri: str) -> tuple[Kind, str]:
     path = os.path.abspath(os.path.expanduser(uri))
     if os.path.isfile(path):
         if not is_picture(os.path.basename(path)):
-            raise ArgumentError(f"{uri} is no picture; give pictures, folders or stores.")
+            raise ArgumentError(f"{uri} is no picture; give pictures, folders, stores or maps.")
         return "picture", path
     if os.path.isdir(path):
-        if os.path.isfile(os.path.join(path, "cameras.bin")):
-            raise ArgumentError(
-                f"{uri} is a map, which the page does not show yet; give the folder of its photos."
-            )
+        above = os.path.dirname(os.path.dirname(path))
+        if _is_model(path) and os.path.isfile(os.path.join(above, "covis.json")):
+            path = above  # Its sparse/0.
+        if _is_map(path):
+            return "map", path
         empty = path.endswith(".covis") and not os.listdir(path)
         return "store" if empty or _is_store(path) else "folder", path
     if path.endswith(".covis") and os.path.isdir(os.path.dirname(path)):
         return "store", path
     raise ArgumentError(not_there(uri, "store, folder or picture"))
+
+
+def folders_in(folder: str) -> list[str]:
+    """A folder and those below it, sorted, without links, stores and what maps are made of."""
+    found: list[str] = []
+    after = [(folder, 0)]
+    while after and len(found) < LOOKED_INTO:
+        path, deep = after.pop(0)
+        found.append(path)
+        if deep == DEEP or _is_map(path):
+            continue
+        with suppress(OSError), os.scandir(path) as entries:
+            inner = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+            after += [(each, deep + 1) for each in sorted(inner) if not _is_store(each)]
+    return found
+
+
+def _is_model(path: str) -> bool:
+    """Whether COLMAP wrote a model there."""
+    return any(os.path.isfile(os.path.join(path, f"images.{kind}")) for kind in ("bin", "txt"))
+
+
+def _is_map(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, "covis.json")) or any(
+        _is_model(os.path.join(path, *model)) for model in ((), ("sparse",), ("sparse", "0"))
+    )
 
 
 def _is_store(path: str) -> bool:

@@ -1,11 +1,13 @@
 // Which page is shown, dark or light, and help.
 import { dialog, h } from "./dom.js";
+import { page as dense } from "./dense.js";
 import { forget } from "./pictures.js";
 import { page as duplicates } from "./duplicates.js";
+import { page as map } from "./map.js";
 import { page as match } from "./match.js";
 import { page as search } from "./search.js";
 
-const pages = { match, search, duplicates };
+const pages = { match, search, duplicates, map, dense };
 let leave = new AbortController();
 
 async function open() {
@@ -43,11 +45,13 @@ const HELP = [
   ["Match", "Drop, paste or choose two pictures. The lines join what both show; hover a point to see its partner. Wheel, pinch or + and - zoom, dragging or arrows move, 0 shows all."],
   ["Search", "Give a picture, and draw a box on it for the part that counts. Photos that are sure to show the same come first; click one for the lines."],
   ["Duplicates", "Groups of copies, the best one first. Choose some; save them as a list, or move them to a folder. A move can be undone."],
+  ["Map", "The points and cameras of a map that covis map made. Drag to turn, click a camera for its photo and what it shares with others; arrows turn, with Shift they move, + and - zoom, n and p change the photo. Drop another photo to see where it was taken."],
+  ["Dense", "Click a place in one picture to see what is most like it in another. Or draw a mask on a frame, and have it carried through the frames after it."],
   ["Long work", "It goes on when the page is loaded again; Stop ends it."],
 ];
 document.getElementById("help").addEventListener("click", () => dialog("Help", h("div", {},
   HELP.map(([title, text]) => [h("h2", {}, title), h("p", {}, text)]),
-  h("p", {}, h("kbd", {}, "1"), " ", h("kbd", {}, "2"), " ", h("kbd", {}, "3"), " change the page, ", h("kbd", {}, "?"), " opens this, ", h("kbd", {}, "Esc"), " closes it."),
+  h("p", {}, h("kbd", {}, "1"), " ", h("kbd", {}, "2"), " ", h("kbd", {}, "3"), " ", h("kbd", {}, "4"), " ", h("kbd", {}, "5"), " change the page, ", h("kbd", {}, "?"), " opens this, ", h("kbd", {}, "Esc"), " closes it."),
   h("p", { class: "soft small" }, "Everything runs on this computer; nothing is loaded from elsewhere.")), true));
 
 document.addEventListener("keydown", (event) => {

@@ -23,6 +23,20 @@ export async function ask(path, body, signal) {
   return read(await reached(path, options));
 }
 
+/** What the server sends that is no JSON, as an ArrayBuffer. Throws Refused as `ask` does. */
+export async function bytes(path, body, signal) {
+  const answer = await reached(path, body === undefined ? { signal } : { method: "POST", body: JSON.stringify(body), signal });
+  if (!answer.ok) await read(answer);
+  return answer.arrayBuffer();
+}
+
+/** Have the browser save what the server sends under a name. Throws Refused as `ask` does. */
+export async function save(path, name, body) {
+  const link = h("a", { href: URL.createObjectURL(new Blob([await bytes(path, body)])), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
 /** Upload a file; gives {id, name, width, height}. */
 export async function upload(file) {
   const name = encodeURIComponent(file.name || "pasted.png");

@@ -1,5 +1,5 @@
 // Duplicates: groups side by side, why, and what to do with those that are not kept.
-import { ask, copied, counted, failure, h, pictureUrl, Refused, tell } from "./dom.js";
+import { ask, copied, counted, failure, h, pictureUrl, Refused, save as saveFile, tell } from "./dom.js";
 import { show } from "./jobs.js";
 
 let store = null;
@@ -67,11 +67,7 @@ function groups(job, answer) {
 
   async function save() {
     try {
-      const answered = await fetch(`/api/duplicates/${job}/list`, { method: "POST", body: JSON.stringify(images()) });
-      if (!answered.ok) throw new Refused((await answered.json()).error);
-      const link = h("a", { href: URL.createObjectURL(await answered.blob()), download: "duplicates.txt" });
-      link.click();
-      URL.revokeObjectURL(link.href);
+      await saveFile(`/api/duplicates/${job}/list`, "duplicates.txt", images());
     } catch (error) { tell(error); }
   }
 

@@ -37,8 +37,9 @@ class Pair {
     const slider = h("input", { type: "range", min: "0", max: "100", value: "50", "aria-label": "How many lines are drawn" });
     slider.value = String(this.position());
     slider.addEventListener("input", () => { this.most = this.amount(Number(slider.value)); this.draw(); });
+    const colours = [["inlier", "agreeing or not"], ["score", this.answer.told ? "error" : "score"], ["place", "place"]];
     const colour = h("select", { onchange: () => { this.colour = colour.value; this.draw(); } },
-      [["inlier", "agreeing or not"], ["score", "score"], ["place", "place"]].map(([value, words]) =>
+      colours.slice(this.answer.told ? 1 : 0).map(([value, words]) =>
         h("option", { value, selected: value === this.colour }, words)));
     const outliers = h("input", { type: "checkbox", checked: this.outliers, onchange: () => { this.outliers = outliers.checked; this.draw(); } });
     const zoom = (factor) => h("button", { class: "small", title: factor > 1 ? "Larger (+)" : "Smaller (-)",
@@ -230,7 +231,8 @@ class Pair {
     if (i >= 0) {
       const { points0: p, points1: q, scores, agree, inliers } = this.answer;
       const agrees = inliers === null ? "" : agree[i] ? ", agrees" : ", does not agree";
-      this.told.textContent = `${p[2 * i]}, ${p[2 * i + 1]} ↔ ${q[2 * i]}, ${q[2 * i + 1]}; score ${scores[i].toFixed(2)}${agrees}`;
+      const words = this.answer.told?.[i] || `score ${scores[i].toFixed(2)}${agrees}`;
+      this.told.textContent = `${p[2 * i]}, ${p[2 * i + 1]} ↔ ${q[2 * i]}, ${q[2 * i + 1]}; ${words}`;
     }
     this.draw();
   }
