@@ -139,6 +139,38 @@ def test_propagate_again_forgets_the_masks_of_frames_that_are_gone(dense: Run, c
     assert {path.stem for path in Path("out/drawings").iterdir()} == {"000", "001", "002"}
 
 
+def test_propagate_new_objects_in_a_video_with_scores(dense: Run, clip: Path) -> None:
+    """Greys are objects; what comes later is in a mask of its frame; a mask says all it changes."""
+    video = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 25, (192, 128))
+    for path in sorted(clip.iterdir()):
+        video.write(cv2.imread(str(path)))
+    video.release()
+    for folder in ("given", "true"):
+        Path(folder).mkdir()
+    still = np.zeros((128, 192), np.uint8)
+    still[88:120, 8:56] = 100
+    for n in range(4):
+        write_mask(f"true/{n:05}.png", np.where(still, still, 120 * square(n)))
+    write_mask("given/00000.png", np.where(square() > 0, 240, 0))
+    write_mask("given/00002.png", still)
+    given = ("--mask", "given", "-o", "out", "--truth", "true", "--lifts", 0)
+    result = dense("propagate", "clip.avi", *given, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = json.loads(result.stdout)
+    assert told == json.loads(Path("out/masks.json").read_text())
+    assert told["masks"] == list(told["frames"]) == ["00000", "00001", "00002", "00003"]
+    first, second, third, last = told["frames"].values()
+    assert list(first) == list(second) == ["255"]
+    assert list(third) == list(last) == ["100", "255"]
+    assert (first["255"]["sureness"], third["100"]["sureness"], third["100"]["J"]) == (1, 1, 1)
+    assert 0.5 < last["100"]["sureness"] < 1
+    assert last["100"]["J"] > 0.7
+    for n in (2, 3):
+        found, _ = read_mask(f"out/{n:05}.png")
+        assert (found[still > 0] == 100).mean() > 0.8
+        assert (found[square(n) > 0] == 255).mean() > 0.8
+
+
 def test_propagate_tells_where_a_video_is_cut(dense: Run, clip: Path) -> None:
     video = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 25, (192, 128))
     for _ in range(5):
@@ -201,6 +233,9 @@ def test_show(dense: Run, clip: Path) -> None:
         (["propagate", "clip", "--mask", "black.png", "-o", "out"], "the mask has no object"),
         (["propagate", "clip", "--mask", "small.png", "-o", "out"], "the mask is 20x20, frame 0"),
         (["propagate", "clip", "--mask", "m.png", "-o", "clip"], "the frames are there"),
+        (["propagate", "clip", "--mask", "clip", "-o", "out"], "colours but no palette"),
+        (["propagate", "clip", "--mask", "other", "-o", "out"], "frames has no frame of that name"),
+        (["propagate", "clip", "--mask", "late", "-o", "out"], "no mask of the first frame of"),
         (["propagate", "clip", "--mask", "cut.png", "-o", "out"], "cut.png"),
         (["propagate", "clip", "--mask", "words.png", "-o", "out"], "words.png"),
         (["discover", "0", "--lifts", "2", "--max-size", "1200"], "that can be cut"),
@@ -216,6 +251,9 @@ def test_exception_in_one_line(dense: Run, clip: Path, arguments: list[str], wor
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
     Path("words.png").write_bytes(b"\x89PNG\r\n\x1a\nwords")
     write_mask("small.png", np.full((20, 20), 255, np.uint8))
+    for folder, name in (("other", "nine"), ("late", "002")):
+        Path(folder).mkdir()
+        write_mask(f"{folder}/{name}.png", square())
     large = cv2.resize(cv2.imread(str(clip / "000.png")), (1200, 800))
     cv2.imwrite("large.png", large)
     picture = "large.png" if "discover" in arguments else clip / "000.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from covis.dense import Carrying, DenseFeatures, enlarge, propagate
+from covis.dense import Carrying, DenseFeatures, carry, enlarge, propagate
 from covis.errors import ArgumentError
 
 STEP = 4
@@ -141,6 +141,60 @@ def test_frames_are_taken_one_at_a_time():
         assert taken[-1] == n
 
 
+def two_movers(count=7):
+    """Two patches, one from frame 0 and one, which the first frames have as well, to the right."""
+    background, one, two = noise(16, 24, 16), noise(4, 4, 16, seed=1), noise(4, 4, 16, seed=2)
+    frames = [
+        features(moved(moved(background, one, 2 + n, 3), two, 9 - n, 16)) for n in range(count)
+    ]
+    truths = []
+    for n in range(count):
+        truth = np.zeros((64, 96), np.uint8)
+        truth[STEP * (2 + n) : STEP * (6 + n), STEP * 3 : STEP * 7] = 1
+        truth[STEP * (9 - n) : STEP * (13 - n), STEP * 16 : STEP * 20] = 9
+        truths.append(truth)
+    return frames, truths
+
+
+@pytest.mark.parametrize("last", [0, 2, 7])
+def test_an_object_given_later_is_followed_from_there(last):
+    """Though the frames before, of which one is always looked at, do not say where it is."""
+    frames, truths = two_movers()
+    ones = np.where(truths[0] == 1, 1, 0).astype(np.uint8)
+    nines = np.where(truths[3] == 9, 9, 0).astype(np.uint8)
+    found = list(carry(frames, ones, Carrying(last=last), later={3: nines, 99: nines}))
+    for n, (each, truth) in enumerate(zip(found, truths, strict=True)):
+        wanted = truth if n >= 3 else np.where(truth == 9, 0, truth)
+        assert (each.labels == wanted).mean() > 0.99, n
+        assert each.labels.dtype == np.uint8
+        assert list(each.sureness) == ([1, 9] if n >= 3 else [1])
+        assert min(each.sureness.values()) > 0.8
+    assert found[3].sureness[9] == found[0].sureness[1] == 1
+
+
+def test_an_object_given_again_is_where_the_mask_says_and_others_go_on():
+    frames, truths = two_movers()
+    wrong = np.where(truths[0] == 1, 1, 0).astype(np.uint8)
+    wrong[:16, 60:80] = 9
+    right = np.where(truths[2] == 9, 9, 0).astype(np.uint8)
+    found = list(propagate(frames, wrong, later={2: right}))
+    assert (found[1] == 9).any()
+    assert not (found[1][truths[1] == 9] == 9).all()
+    for each, truth in zip(found[2:], truths[2:], strict=True):
+        assert (each == truth).mean() > 0.99
+
+
+def test_what_is_not_seen_any_more_has_no_sureness():
+    background, patch = noise(16, 24, 16), noise(4, 5, 16, seed=1)
+    frames = [features(moved(background, patch, 5, 6)), features(background)]
+    mask = np.zeros((64, 96), np.uint8)
+    mask[20:36, 24:44] = 4
+    first, second = carry(frames, mask, Carrying(top=1))
+    assert first.sureness == {4: 1.0}
+    assert second.sureness == {4: 0.0}
+    assert not second.labels.any()
+
+
 def test_exceptions():
     frame = features(noise(4, 4, 4))
     with pytest.raises(ArgumentError, match="the mask has no object"):
@@ -149,6 +203,11 @@ def test_exceptions():
         list(propagate([frame], np.ones((16, 20), np.uint8)))
     with pytest.raises(ArgumentError, match="the mask is 16x16, frame 1 12x16"):
         list(propagate([frame, features(noise(4, 3, 4))], np.ones((16, 16), np.uint8)))
+    mask = np.ones((16, 16), np.uint8)
+    with pytest.raises(ArgumentError, match="the mask of frame 1 is 20x16, the frame 16x16"):
+        list(propagate([frame, frame], mask, later={1: np.ones((16, 20), np.uint8)}))
+    with pytest.raises(ArgumentError, match="the mask of frame 1 has no object"):
+        list(propagate([frame, frame], mask, later={1: 0 * mask}))
     with pytest.raises(ArgumentError, match="top must be 1 or more, not 0"):
         Carrying(top=0)
     with pytest.raises(ArgumentError, match="temperature must be above 0"):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 
-from covis.dense import contour_accuracy, read_mask, region_similarity, write_mask
+from covis.dense import (
+    contour_accuracy,
+    read_mask,
+    read_objects,
+    region_similarity,
+    write_mask,
+)
 from covis.dense.masks import contour, fit
 from covis.errors import ArgumentError, ImageError
 
@@ -103,6 +110,30 @@ def test_dark_greys_are_labels(tmp_path, kind):
     np.testing.assert_array_equal(found, labels)
     write_mask(tmp_path / "b.png", found)
     np.testing.assert_array_equal(read_mask(tmp_path / "b.png")[0], labels)
+
+
+def test_light_greys_are_labels_where_each_fills_a_part(tmp_path):
+    """And not those of a soft outline, nor two greys without black."""
+    labels = np.where(square(10, 10), 90, 0) + np.where(square(60, 60), 200, 0)
+    write_mask(tmp_path / "a.png", labels)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png")[0], labels)
+    soft = cv2.resize(np.where(square(11, 11), 255, 0).astype(np.uint8), (50, 50), None, 0, 0, 3)
+    assert {64, 128, 255} <= set(np.unique(soft).tolist())
+    write_mask(tmp_path / "soft.png", soft)
+    assert set(np.unique(read_mask(tmp_path / "soft.png")[0])) == {0, 255}
+    write_mask(tmp_path / "light.png", labels + 30)
+    assert set(np.unique(read_mask(tmp_path / "light.png")[0])) == {0, 255}
+
+
+def test_void_is_no_object_beside_others(tmp_path):
+    palette = [0, 0, 0, 128, 0, 0] + 250 * [9, 9, 9] + 12 * [224]
+    labels = np.where(square(10, 10), 1, 0) + np.where(square(60, 60), 255, 0)
+    write_mask(tmp_path / "a.png", labels, palette)
+    np.testing.assert_array_equal(read_objects(tmp_path / "a.png")[0], square(10, 10))
+    write_mask(tmp_path / "b.png", np.where(labels, 255, 0), palette)
+    assert set(np.unique(read_objects(tmp_path / "b.png")[0])) == {0, 255}
+    write_mask(tmp_path / "grey.png", np.where(labels == 1, 100, labels))
+    assert set(np.unique(read_objects(tmp_path / "grey.png")[0])) == {0, 100, 255}
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +19,9 @@ from covis.messages import counted
 from covis.options import DEFAULT_DENSE, DISCOVERY_TAU, FINE_DENSE
 
 if TYPE_CHECKING:
-    from covis.dense import DenseFeatures
+    from numpy.typing import NDArray
+
+    from covis.dense import Carried, DenseFeatures
 
 app = App(no_args_is_help=True, rich_markup_mode=None)
 
@@ -26,7 +29,7 @@ DISCOVER_CELLS = 30
 MOST_OF = 0.9
 """A video with fewer of the frames that it promises was cut."""
 WRITTEN = "masks.json"
-"""Beside masks: the frames that they are of."""
+"""Beside masks: the frames that they are of, and how sure they are."""
 
 Model = Annotated[
     str,
@@ -115,9 +118,11 @@ def propagate_command(
     ],
     mask: Annotated[
         Path,
-        options.file(
-            "What to follow, in the first frame: an indexed PNG or dark greys, an index or a grey "
-            "an object and 0 for none; white on black; or what is not transparent."
+        typer.Option(
+            metavar="FILE|DIR",
+            help="What to follow, in the first frame: an indexed PNG or greys, an index or a grey "
+            "an object and 0 for none; white on black; or what is not transparent. Or a folder of "
+            "masks by the frames' names: the first one's, and later ones with what is new there.",
         ),
     ],
     out: Annotated[Path, options.output("DIR", "Where masks go.")],
@@ -125,82 +130,134 @@ def propagate_command(
     truth: Annotated[
         Path | None, options.folder("True masks by the frames' names: print J, F and their mean.")
     ] = None,
+    as_json: options.AsJson = False,
     lifts: Lifts = None,
     model: Model = FINE_DENSE,
     max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
     threads: options.Threads = None,
     device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
-    """Carry a mask of the first frame through a video.
+    """Carry masks of the first frame, and of later ones, through a video.
 
     DIR takes a mask for every frame, of the frame's size, as indexed, grey or black and white as
-    the first; masks of an earlier run of more frames are removed from it. Exits with 1 where a
-    video ends early.
+    the first, and masks.json: how sure each object is in each frame. Masks of an earlier run of
+    more frames are removed from it. Exits with 1 where a video ends early.
     """
-    import time
-
-    import numpy as np
-
     from covis.dense import DenseExtractor, Frames, carry_through
-    from covis.dense.masks import fit, read_mask, write_mask
+    from covis.dense.masks import read_given, read_objects, write_mask
     from covis.draw.canvas import save_picture
     from covis.draw.dense import draw_labels
 
     clip = Frames.open(frames, max_size)
-    labels, palette = read_mask(mask)
     if out.resolve() == frames.resolve():
         raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
+    given, palette = read_given(mask, clip)
     check_output(out, truth, mask.parent)
+    if mask.is_dir() and out.resolve() == mask.resolve():
+        raise ArgumentError(f"{out}: the given masks are there; give another folder.")
     describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads, device=device)
-    names: list[str] = []
-    scores = []
-    began = time.perf_counter()
+    followed = carry_through(clip, given[0], describe, later=given, threads=threads)
+    scores = _Scores(describe.model, describe.licence)
     with progress("frames") as report:
-        for name, image, found in carry_through(clip, labels, describe, threads=threads):
-            if not names:
+        for name, image, found in followed:
+            if not scores.frames:
                 _make(out / "drawings" if draw else out)
-            write_mask(out / f"{name}.png", found, palette)
+            write_mask(out / f"{name}.png", found.labels, palette)
             if draw:
-                save_picture(draw_labels(image, found, palette), out / "drawings" / f"{name}.jpg")
-            if truth is not None:
-                true, _ = read_mask(truth / f"{name}.png")
-                scores.append(fit(found, true, np.setdiff1d(labels, 0)))
-            names.append(name)
-            report(len(names), clip.count or None)
-    rate = len(names) / (time.perf_counter() - began)
-    _forget_others(out, names)
-    typer.echo(f"{counted(len(names), 'mask')} in {out}, {rate:.1f} frames a second.")
-    if len(scores) > 2:
-        j, f = np.mean(scores[1:-1], axis=0).tolist()
-        typer.echo(
-            f"J {100 * j:.1f}, F {100 * f:.1f}, J&F {50 * (j + f):.1f}, without the first and the "
-            "last frame."
-        )
+                picture = draw_labels(image, found.labels, palette)
+                save_picture(picture, out / "drawings" / f"{name}.jpg")
+            true = None if truth is None else read_objects(truth / f"{name}.png")[0]
+            scores.add(name, found, true)
+            report(len(scores.frames), clip.count or None)
+    told = scores.told()
+    _write_list(out, told)
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        _say_scores(out, told)
     # What a file says of its length may be off by a little.
-    if len(names) < MOST_OF * clip.count:
+    if len(scores.frames) < MOST_OF * clip.count:
         typer.echo(
-            f"covis: {frames} ends after {len(names):,} of {clip.count:,} frames; it is cut short "
-            "or damaged.",
+            f"covis: {frames} ends after {len(scores.frames):,} of {clip.count:,} frames; it is "
+            "cut short or damaged.",
             err=True,
         )
         raise typer.Exit(NOT_SO)
 
 
-def _forget_others(out: Path, names: list[str]) -> None:
-    """Remove what an earlier run wrote of frames that this one has not, as that run listed it."""
+class _Scores:
+    """How well each object is followed, frame by frame."""
+
+    def __init__(self, model: str, licence: str) -> None:
+        self.frames: dict[str, dict[int, dict[str, float]]] = {}
+        self._terms = {"model": model, "licence": licence}
+        self._began = time.perf_counter()
+
+    def add(self, name: str, found: Carried, true: NDArray[Any] | None) -> None:
+        """true: the frame's true labels, where they are known."""
+        from covis.dense.masks import fits
+
+        objects = {label: {"sureness": sure} for label, sure in found.sureness.items()}
+        if true is not None:
+            for label, (j, f) in fits(found.labels, true, objects).items():
+                objects[label] |= {"J": j, "F": f}
+        self.frames[name] = objects
+
+    def told(self) -> dict[str, Any]:
+        """All of it, ready for JSON. J and F are means over objects, of each over the frames
+        between that in which it is first given and the last one."""
+        import numpy as np
+
+        rate = len(self.frames) / (time.perf_counter() - self._began)
+        told: dict[str, Any] = {"masks": list(self.frames), "frames_a_second": rate}
+        by_object: dict[int, list[tuple[float, float]]] = {}
+        for objects in list(self.frames.values())[:-1]:
+            for label, scores in objects.items():
+                if "J" in scores:
+                    by_object.setdefault(label, []).append((scores["J"], scores["F"]))
+        means = [np.mean(found[1:], axis=0) for found in by_object.values() if len(found) > 1]
+        if means:
+            j, f = np.mean(means, axis=0).tolist()
+            told |= {"J": j, "F": f, "J&F": (j + f) / 2}
+        return told | {"frames": self.frames} | self._terms
+
+
+def _say_scores(out: Path, told: dict[str, Any]) -> None:
+    masks = counted(len(told["masks"]), "mask")
+    typer.echo(f"{masks} in {out}, {told['frames_a_second']:.1f} frames a second.")
+    if "J" in told:
+        typer.echo(
+            f"J {100 * told['J']:.1f}, F {100 * told['F']:.1f}, J&F {100 * told['J&F']:.1f}, "
+            "without the first and the last frame."
+        )
+    for label in dict.fromkeys(label for objects in told["frames"].values() for label in objects):
+        lost = [
+            name
+            for name, objects in told["frames"].items()
+            if label in objects and not objects[label]["sureness"]
+        ]
+        if lost:
+            frames = counted(len(lost), "frame")
+            typer.echo(f"Object {label} is not seen in {frames}, first in {lost[0]}.")
+    typer.echo(f"Model: {told['model']}; licence: {told['licence']}.")
+
+
+def _write_list(out: Path, told: dict[str, Any]) -> None:
+    """Say in DIR what was written, and remove what an earlier run wrote of frames that this one
+    has not, as that run listed it."""
     from covis.files.atomic import replacing
 
     listed = out / WRITTEN
     try:
         before = json.loads(listed.read_text("utf-8"))["masks"]
-        stale = {name for name in before if Path(name).name == name} - set(names)
+        stale = {name for name in before if Path(name).name == name} - set(told["masks"])
     except (OSError, ValueError, KeyError, TypeError):
         stale = set()
     for name in stale:
         for path in (out / f"{name}.png", out / "drawings" / f"{name}.jpg"):
             path.unlink(missing_ok=True)
     with replacing(listed) as file:
-        file.write(json.dumps({"masks": names}).encode())
+        file.write(json.dumps(told).encode())
 
 
 @app.command("discover")

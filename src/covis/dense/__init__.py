@@ -3,12 +3,19 @@
 from covis.dense.features import DenseExtractor, DenseFeatures, enlarge
 from covis.dense.frames import Frames, ahead
 from covis.dense.keypoint_transfer import Transfer, match, pck, salient, transfer
-from covis.dense.mask_propagation import Carrying, carry_through, propagate
-from covis.dense.masks import contour_accuracy, read_mask, region_similarity, write_mask
+from covis.dense.mask_propagation import Carried, Carrying, carry, carry_through, propagate
+from covis.dense.masks import (
+    contour_accuracy,
+    read_mask,
+    read_objects,
+    region_similarity,
+    write_mask,
+)
 from covis.dense.object_discovery import Discovery, discover
 from covis.dense.visualise import likeness, pca_colours
 
 __all__ = [
+    "Carried",
     "Carrying",
     "DenseExtractor",
     "DenseFeatures",
@@ -16,6 +23,7 @@ __all__ = [
     "Frames",
     "Transfer",
     "ahead",
+    "carry",
     "carry_through",
     "contour_accuracy",
     "discover",
@@ -26,6 +34,7 @@ __all__ = [
     "pck",
     "propagate",
     "read_mask",
+    "read_objects",
     "region_similarity",
     "salient",
     "transfer",

@@ -71,6 +71,13 @@ class Frames:
         if not number:
             raise ImageError(f"{self.path}: no frame in it can be decoded.")
 
+    def number_of(self, name: str) -> int | None:
+        """The number, from 0, of the frame with that name; None where there is none. A video's
+        length is not known for sure: any number is one of its frames."""
+        if not self.pictures:
+            return int(name) if name.isascii() and name.isdecimal() else None
+        return next((n for n, path in enumerate(self.pictures) if path.stem == name), None)
+
 
 def by_number(path: Path) -> list[tuple[int, str, int]]:
     """What sorts files by name, and frame-2 before frame-10."""

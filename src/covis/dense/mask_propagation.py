@@ -1,4 +1,4 @@
-"""A mask of the first frame carried through a video.
+"""Masks of the first frame, and of later ones, carried through a video.
 
 The protocol is DINO's for video objects (arXiv 2104.14294, section 4.2.2), by which LiFT's paper
 measures, too: every cell of a frame takes the labels of the cells most alike in the first and in
@@ -7,10 +7,9 @@ the last frames, near its own place.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from math import isqrt
 from typing import Any
@@ -79,50 +78,152 @@ class _Frame:
     near: BoolArray
 
 
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What a frame shows.
+
+    labels: (H, W), of every pixel, 0 for the background. sureness: of every object that has been
+    given by then, 0..1: the mean, over its pixels, of how large a part of the cells that they were
+    carried from shows it; 1 where it was given, 0 where nothing of it is seen.
+    """
+
+    labels: Labels
+    sureness: dict[int, float]
+
+
 def propagate(
     features: Iterable[DenseFeatures],
     mask: Labels,
     how: Carrying | None = None,
     *,
+    later: Mapping[int, Labels] | None = None,
     threads: int | None = None,
 ) -> Iterator[Labels]:
     """Carry the labels of the first frame to the others; yields a mask (H, W) for every frame.
 
+    The labels of what `carry` gives, which see.
+    """
+    for carried in carry(features, mask, how, later=later, threads=threads):
+        yield carried.labels
+
+
+def carry(
+    features: Iterable[DenseFeatures],
+    mask: Labels,
+    how: Carrying | None = None,
+    *,
+    later: Mapping[int, Labels] | None = None,
+    threads: int | None = None,
+) -> Iterator[Carried]:
+    """Carry the labels of the first frame to the others.
+
     features: of the frames in their order, all of one size; taken one at a time.
     mask: (H, W) integers, a label for every pixel of the first frame, 0 for the background.
+    later: more masks by the number of their frame, counted from 0. The objects of such a mask are
+        where it says, and nowhere else in that frame, whether they are new or were lost; objects
+        that it does not name are carried on. Numbers beyond the last frame are passed over.
 
-    Of a frame only descriptors and the labels' shares of its cells are kept, and only of the
-    first and the last ones. What has nothing but background within reach is background without
-    being looked up, which changes nothing.
+    Of a frame only descriptors and the labels' shares of its cells are kept, and only of those that
+    a mask was given for, and of the last ones. What has nothing but background within reach is
+    background without being looked up, which changes nothing.
 
     Raises ArgumentError for a mask without an object or of another size than the frames.
     """
     how = how or Carrying()
-    labels = np.setdiff1d(mask, 0)
-    if not labels.size:
-        raise ArgumentError("the mask has no object: all of it is background (0).")
-    first: _Frame | None = None
-    before: deque[_Frame] = deque(maxlen=how.last)
+    given = {0: mask, **(later or {})}
+    groups: list[_Group] = []
     blas = ThreadpoolController()
     with ThreadPoolExecutor(thread_count(threads)) as pool:
         for number, seen in enumerate(features):
-            if (seen.height, seen.width) != mask.shape:
-                raise ArgumentError(
-                    f"the mask is {mask.shape[1]}x{mask.shape[0]}, frame {number} "
-                    f"{seen.width}x{seen.height}; they must all have one size."
-                )
+            _check(mask, seen, f"frame {number}")
+            if number and number in given:
+                _check(given[number], seen, "the frame", f"the mask of frame {number}")
             side = 2**seen.doublings
             cells = _by_square(seen.descriptors, side)
             means = cells.mean(axis=2)
             means /= np.maximum(np.linalg.norm(means, axis=2, keepdims=True), 1e-12)
-            if first is None:
-                shares = _by_square(_shares(mask, labels, seen), side)
-                first = _frame(cells, means, shares, how.radius)
-                yield mask.copy()
-                continue
-            shares = _carried(cells, means, [first, *before], how, pool, blas)
-            before.append(_frame(cells, means, shares, how.radius))
-            yield _mask(_in_rows(shares), labels, seen)
+            for group in groups:
+                group.shares = _carried(cells, means, group.frames, how, pool, blas)
+            if number in given:
+                groups = _with_given(groups, given[number], seen)
+            yield _seen(groups, given.get(number), seen)
+            for group in groups:
+                group.remember(cells, means, how)
+
+
+@dataclass(eq=False)
+class _Group:
+    """Objects that were given together, and the frames that they are carried from.
+
+    Each group has frames of its own: those before an object was given say nothing of where it is,
+    and would all speak against it.
+
+    labels: (L,). shares: (h, w, s * s, L), of the labels in the present frame. frames: the first,
+    then the last ones.
+    """
+
+    labels: Labels
+    shares: FloatArray
+    frames: list[_Frame] = field(default_factory=list)
+
+    def remember(self, cells: FloatArray, means: FloatArray, how: Carrying) -> None:
+        """Keep the present frame, and of the others those that are still looked at."""
+        last = self.frames[1:] if len(self.frames) <= how.last else self.frames[2:]
+        frame = _frame(cells, means, self.shares, how.radius)
+        self.frames = [*self.frames[:1], *last, frame][: 1 + how.last]
+
+    def without(self, labels: Labels, covered: FloatArray) -> None:
+        """Forget some of the objects, and the others where the present frame is `covered`."""
+        own = ~np.isin(self.labels, labels)
+        self.labels = self.labels[own]
+        self.shares = self.shares[..., own] * (1 - covered)
+        self.frames = [replace(frame, shares=frame.shares[..., own]) for frame in self.frames]
+
+
+def _check(mask: Labels, seen: DenseFeatures, frame: str, which: str = "the mask") -> None:
+    """Raises ArgumentError for a mask of another size than its frame, or without an object."""
+    if not mask.any():
+        raise ArgumentError(f"{which} has no object: all of it is background (0).")
+    if (seen.height, seen.width) != mask.shape:
+        raise ArgumentError(
+            f"{which} is {mask.shape[1]}x{mask.shape[0]}, {frame} {seen.width}x{seen.height}; "
+            "they must all have one size."
+        )
+
+
+def _with_given(groups: list[_Group], mask: Labels, seen: DenseFeatures) -> list[_Group]:
+    """The groups and that of a mask's objects, which are where it says and nowhere else."""
+    labels = np.setdiff1d(mask, 0)
+    shares = _by_square(_shares(mask, labels, seen), 2**seen.doublings)
+    for group in groups:
+        group.without(labels, shares.sum(axis=3, keepdims=True))
+    return [*(group for group in groups if group.labels.size), _Group(labels, shares)]
+
+
+def _seen(groups: list[_Group], given: Labels | None, seen: DenseFeatures) -> Carried:
+    """What the present frame shows. given: the mask that it has, of the last group."""
+    carried = groups if given is None else groups[:-1]
+    labels = np.zeros((seen.height, seen.width), groups[0].labels.dtype)
+    sureness = {}
+    if carried:
+        shares = np.concatenate([_in_rows(group.shares) for group in carried], axis=2)
+        objects = np.concatenate([group.labels for group in carried])
+        labels = _mask(shares, objects, seen)
+        sureness = _sureness(shares, objects)
+    if given is not None:
+        labels = np.where(given, given, labels)
+        sureness |= dict.fromkeys(groups[-1].labels.tolist(), 1.0)
+    return Carried(labels, dict(sorted(sureness.items())))
+
+
+def _sureness(shares: FloatArray, objects: Labels) -> dict[int, float]:
+    """Of each object, the mean of its shares (rows, columns, L) where they are the largest."""
+    best = np.maximum(1 - shares.sum(axis=2), shares.max(axis=2))
+    of = [shares[:, :, number] for number in range(len(objects))]
+    return {
+        int(label): float(share[share == best].mean()) if (share == best).any() else 0.0
+        for label, share in zip(objects, of, strict=True)
+    }
 
 
 def carry_through(
@@ -130,12 +231,13 @@ def carry_through(
     mask: Labels,
     describe: Callable[[Image], DenseFeatures],
     *,
+    later: Mapping[int, Labels] | None = None,
     threads: int | None = None,
-) -> Iterator[tuple[str, Image, Labels]]:
-    """Each of the frames, by name, with its mask (H, W), see `propagate`; described in a thread,
-    ahead of what is carried. describe: a `DenseExtractor`."""
+) -> Iterator[tuple[str, Image, Carried]]:
+    """Each of the frames, by name, with what it shows, see `carry`; described in a thread, ahead of
+    what is carried. describe: a `DenseExtractor`."""
     described, kept = tee(ahead((name, image, describe(image)) for name, image in frames))
-    carried = propagate((seen for *_, seen in kept), mask, threads=threads)
+    carried = carry((seen for *_, seen in kept), mask, later=later, threads=threads)
     for (name, image, _), found in zip(described, carried, strict=True):
         yield name, image, found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,13 +12,19 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from covis.dense.frames import Frames
 from covis.errors import ArgumentError, ImageError
 from covis.files.atomic import replacing
 from covis.images.decode import read_labels, read_samples
+from covis.images.picture_files import pictures_in
 from covis.types import BoolArray
 
 MIDDLE = 127
 """Greys above it are white."""
+SOLID = 3
+"""An object has a square of so many pixels each way in it; the greys of a soft outline have not."""
+VOID = 255
+"""Of a mask with a palette and other objects: pixels that belong to nothing, as DAVIS has them."""
 TOLERANCE = 0.008
 """How far apart contours may lie and still agree, of the picture's diagonal."""
 
@@ -27,7 +34,8 @@ def read_mask(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int
 
     Of a picture with a palette the labels are its indices. Others have no palette: where a picture
     is transparent in parts, what is not is 255; of a dark grey one, up to 127, the greys are the
-    labels; of any other one they are 0 and 255, split in the middle.
+    labels, and of a lighter one with black and two or more greys, each of which fills 3 x 3 pixels
+    somewhere; of any other one they are 0 and 255, split in the middle.
 
     Raises ImageError when it cannot be read, or has colours but no palette.
     """
@@ -50,7 +58,58 @@ def read_mask(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int
             "and white."
         )
     greys = colours[:, :, 0]
-    return (greys if greys.max() <= MIDDLE else _split(greys)), None
+    return (greys if greys.max() <= MIDDLE or _are_labels(greys) else _split(greys)), None
+
+
+def read_objects(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[int] | None]:
+    """The same for masks whose objects are followed: 255 of a palette is no object beside others.
+
+    Raises ImageError as `read_mask` does.
+    """
+    labels, palette = read_mask(path)
+    if palette is not None and np.setdiff1d(labels, (0, VOID)).size:
+        labels = np.where(labels == VOID, 0, labels)
+    return labels, palette
+
+
+def read_given(
+    path: str | os.PathLike[str], frames: Frames
+) -> tuple[dict[int, NDArray[np.uint8]], list[int] | None]:
+    """Masks by the number of their frame, from 0, and a palette, where one has it.
+
+    path: the first frame's mask, or a folder of masks by the names of their frames: the first
+        one's, and those of later frames in which objects are new or were lost.
+
+    Raises ArgumentError for a folder without the first frame's, or with one that is of no frame;
+    ImageError as `read_mask` does.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        labels, palette = read_objects(path)
+        return {0: labels}, palette
+    given, palettes = {}, []
+    for file in sorted(pictures_in(path)):
+        number = frames.number_of(file.stem)
+        if number is None:
+            raise ArgumentError(f"{file}: {frames.path} has no frame of that name.")
+        given[number], palette = read_objects(file)
+        palettes += [] if palette is None else [palette]
+    if 0 not in given:
+        raise ArgumentError(
+            f"{path}: no mask of the first frame of {frames.path}; name it after that frame."
+        )
+    return given, next(iter(palettes), None)
+
+
+def _are_labels(greys: NDArray[np.uint8]) -> bool:
+    """Whether greys are objects, and not one object with a soft outline."""
+    levels = np.unique(greys)
+    square = np.ones((SOLID, SOLID), np.uint8)
+    return (
+        levels[0] == 0
+        and 2 < len(levels) <= MIDDLE
+        and all(cv2.erode((greys == level).astype(np.uint8), square).any() for level in levels)
+    )
 
 
 def _eight_bit(samples: NDArray[Any]) -> NDArray[np.uint8]:
@@ -71,15 +130,24 @@ def fit(found: NDArray[Any], truth: NDArray[Any], labels: Iterable[int]) -> tupl
 
     Raises ArgumentError when they are of several sizes.
     """
+    j, f = np.mean(list(fits(found, truth, labels).values()), axis=0).tolist()
+    return j, f
+
+
+def fits(
+    found: NDArray[Any], truth: NDArray[Any], labels: Iterable[int]
+) -> dict[int, tuple[float, float]]:
+    """J and F of each label of two masks (H, W).
+
+    Raises ArgumentError when they are of several sizes.
+    """
     if found.shape != truth.shape:
         sizes = (f"{mask.shape[1]}x{mask.shape[0]}" for mask in (found, truth))
         raise ArgumentError("a mask and the true one differ in size: {}, {}.".format(*sizes))
-    pairs = [(found == label, truth == label) for label in labels]
-    j, f = (
-        float(np.mean([score(*pair) for pair in pairs]))
-        for score in (region_similarity, contour_accuracy)
-    )
-    return j, f
+    pairs = {int(label): (found == label, truth == label) for label in labels}
+    return {
+        label: (region_similarity(*pair), contour_accuracy(*pair)) for label, pair in pairs.items()
+    }
 
 
 def write_mask(

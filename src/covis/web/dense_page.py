@@ -187,8 +187,8 @@ def _carried(
     for number, (name, image, found) in enumerate(through):
         if number >= FRAMES:
             break  # Of a video whose file does not say how long it is.
-        write_mask(folder / "masks" / f"{name}.png", found, palette)
-        content = encode(draw_labels(image, found, palette), "JPEG")
+        write_mask(folder / "masks" / f"{name}.png", found.labels, palette)
+        content = encode(draw_labels(image, found.labels, palette), "JPEG")
         (folder / "drawings" / f"{name}.jpg").write_bytes(content)
         yield name
 

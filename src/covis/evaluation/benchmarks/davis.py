@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.dense import DenseFeatures, propagate, read_mask
-from covis.dense.masks import fit
+from covis.dense.masks import VOID, fit
 from covis.errors import ArgumentError
 from covis.evaluation.benchmark import Benchmark
 from covis.evaluation.benchmarks.dense import (
@@ -25,8 +25,6 @@ from covis.evaluation.published_results import published_for
 from covis.options import FINE_DENSE
 from covis.types import Matrix, Source
 
-VOID = 255
-"""Of a mask with a palette: pixels that belong to nothing."""
 HELP = (
     "DAVIS-2017 is DAVIS-2017-trainval-480p.zip of https://davischallenge.org/davis2017/code.html: "
     "give the folder with JPEGImages/480p, Annotations/480p and ImageSets/2017/val.txt."
