@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 
 KEYS = {
     "matches", "inliers", "points0", "points1", "scores", "inlier_mask", "geometry", "seconds",
-    "model", "licence", "turn", "verdict", "attempts", "stopped",
+    "model", "licence", "turn", "mirrored", "verdict", "attempts", "stopped",
 }  # fmt: skip
 
 
