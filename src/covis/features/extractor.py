@@ -27,9 +27,7 @@ from covis.types import Features, Image, MaskSource, Source
 ALIASES = {"xfeat": "xfeat-covis"}
 """What names stand for: the weights in the package."""
 LARGE = 10_000_000
-"""Pixels from which on the memory that features take is looked at."""
-BYTES = 150
-"""A pixel, for networks that do not say (their own BYTES)."""
+"""Pixels from which on the memory that features take is looked at, unless tiles bound it."""
 
 
 class Extractor:
@@ -150,9 +148,9 @@ class Extractor:
     def _check_memory(self, image: Image) -> None:
         """Raise ImageError for an image whose features would take more memory than is free."""
         rows, columns = image.pixels.shape[:2]
-        if rows * columns < LARGE or (free := free_memory()) is None:
+        each: int = getattr(self._finds, "BYTES", 0)
+        if not each or rows * columns < LARGE or (free := free_memory()) is None:
             return
-        each = getattr(self._finds, "BYTES", BYTES)
         if rows * columns * each > free:
             fits = int(max(rows, columns) * math.sqrt(free / (rows * columns * each)))
             raise ImageError(
