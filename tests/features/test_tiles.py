@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covis import Extractor, load_image
+from covis.errors import ImageError
 from covis.features import aliked, disk, edgepoint, sift, superpoint, tiles, xfeat
 from covis.features.tiles import Best, Grey, Resized
 from covis.images.decode import to_grey
@@ -167,7 +168,10 @@ def test_a_bundle_of_an_earlier_version_sees_the_whole(monkeypatch, picture, tmp
     extract = Extractor(str(tmp_path / "old"), max_keypoints=500, threads=1)
     found, expected = seen_both_ways(monkeypatch, xfeat, 32, lambda: extract(picture[:200, :300]))
     assert_same(found, expected, 0)
-    assert extract._finds.BYTES == 110
+    monkeypatch.setattr("covis.features.extractor.LARGE", 100)
+    monkeypatch.setattr("covis.features.extractor.free_memory", lambda: 300 * 200 * 110 - 1)
+    with pytest.raises(ImageError, match=r"200 or less, or import the weights of 'xfeat-covis' a"):
+        extract(picture[:200, :300])
 
 
 class Bright:

@@ -152,9 +152,12 @@ class Extractor:
         if not each or rows * columns < LARGE or (free := free_memory()) is None:
             return
         if rows * columns * each > free:
+            again = ""
+            if self._bundle is not None and self._bundle.architecture == "xfeat":
+                again = f", or import the weights of '{self.model}' again, to have tiles"
             fits = int(max(rows, columns) * math.sqrt(free / (rows * columns * each)))
             raise ImageError(
                 f"{image.name}: features in {columns}x{rows} pixels take some "
                 f"{rows * columns * each / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
-                f"give a max_size of {fits // 100 * 100} or less."
+                f"give a max_size of {fits // 100 * 100} or less{again}."
             )

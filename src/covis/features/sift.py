@@ -47,7 +47,8 @@ def extract_sift(image: Image, max_keypoints: int, threshold: float = 0.0) -> Fe
     height, width = image.pixels.shape[:2]
     if height * width > LARGE:
         best = _in_tiles(image, max_keypoints, threshold)
-        return _features(image, best.xy, best.scores, *best.more)
+        sizes, angles, vectors = best.more
+        return _features(image, best.xy, best.scores, sizes, angles, vectors)
     grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
     mask = None if image.mask is None else np.where(image.mask, 0, 255).astype(np.uint8)
     found, vectors = _sift(max_keypoints).detectAndCompute(grey, mask)

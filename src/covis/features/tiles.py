@@ -93,9 +93,10 @@ def tiles(shape: Sequence[int], margin: int, pixels: int) -> list[Tile]:
 
 def _spans(length: int, margin: int, side: int) -> list[tuple[int, int, int, int]]:
     """Along one axis: where a tile is seen from and to, and where it has its own."""
+    side = max(side, 2 * margin + MULTIPLE)
     if length <= side:
         return [(0, length, 0, length)]
-    count = ceil((length - 2 * margin) / max(side - 2 * margin, MULTIPLE))
+    count = ceil((length - 2 * margin) / (side - 2 * margin))
     step = ceil((length - 2 * margin) / count / MULTIPLE) * MULTIPLE
     count = ceil((length - 2 * margin) / step)
     begins = [step * number for number in range(count)]
