@@ -62,3 +62,8 @@ def test_semi_dense_points_are_refined_without_bias(pair):
     found = covis.match(pair.image0, pair.image0, matcher="semi-dense", geometry="none")
     moved = found.points1 - found.points0
     assert np.abs(np.median(moved, axis=0)).max() < 0.5
+
+
+def test_stores_made_with_an_earlier_export_of_xfeat_stay_good():
+    """Their identity holds its digest; the weights and what they find are the same."""
+    assert find_bundle("xfeat-covis").digest() == "4aefb2336b3421ce"

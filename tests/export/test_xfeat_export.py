@@ -165,7 +165,7 @@ def test_half_is_half_as_large_and_close(random_net, random_bundle, tmp_path):
 def export_nothing(monkeypatch, folder):
     """`export_xfeat` without the slow part."""
 
-    def write(module, example, outputs, dynamic, path, half):
+    def write(module, example, outputs, dynamic, path, half, defaults=None):
         path.write_bytes(b"graph")
 
     monkeypatch.setattr(xfeat, "write_graph", write)
@@ -200,7 +200,7 @@ def test_exception_something_else_is_there(monkeypatch, tmp_path):
 def test_a_failed_export_leaves_the_old_bundle(monkeypatch, tmp_path):
     export_nothing(monkeypatch, tmp_path / "bundle")
 
-    def fail(*args):
+    def fail(*args, **more):
         raise RuntimeError("no graph")
 
     monkeypatch.setattr(xfeat, "write_graph", fail)
@@ -221,7 +221,7 @@ def test_search_head_in_one_pass(random_net, random_bundle, texture, home, model
     bundle = xfeat.export_xfeat(
         random_net, models / "search", name="search", licence="-", source="-", search=delg
     )
-    assert bundle.settings == {"global_dimension": delg.dimension}
+    assert bundle.settings == {"statistics": True, "global_dimension": delg.dimension}
     alone = RuntimeOptions(threads=1)
     both, plain = (OnnxGraph(b.graph("detect"), alone) for b in (bundle, random_bundle))
     for shape in ((1, 64, 96), (2, 96, 32)):

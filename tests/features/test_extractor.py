@@ -103,9 +103,12 @@ def test_a_single_path_is_a_batch_of_one(texture, tmp_path, kind):
 def test_exception_for_features_that_do_not_fit_into_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Of what sees pictures as a whole; what sees tiles has no limit."""
     extract = Extractor("sift", max_size=0, max_keypoints=10)
     monkeypatch.setattr("covis.features.extractor.LARGE", 100)
     monkeypatch.setattr("covis.features.extractor.free_memory", lambda: 100 * 100 * 210 // 4)
+    extract(np.zeros((100, 400, 3), np.uint8))
+    monkeypatch.setattr(extract._finds, "BYTES", 210, raising=False)
     extract(np.zeros((49, 49, 3), np.uint8))
     with pytest.raises(ImageError, match=r"take some 0\.0 GB, .* a max_size of 100 or less"):
         extract(np.zeros((100, 400, 3), np.uint8))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covis.features.nms import best_first, bilinear, clear_border, suppress, weighted_rows
+from covis.features.nms import best_first, bilinear, suppress, weighted_rows
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -47,14 +47,6 @@ def test_suppress_what_stands_beside_a_slope_comes_back():
     scores = np.zeros((11, 21), np.float32)
     scores[5, 5], scores[5, 7], scores[5, 9] = 0.9, 0.8, 0.7
     assert np.argwhere(suppress(scores, 2) & (scores > 0)).tolist() == [[5, 5], [5, 9]]
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 5), (4, 4), (9, 7)])
-def test_clear_border(size):
-    kept = np.ones(size, bool)
-    clear_border(kept, 2)
-    assert kept.sum() == max(size[0] - 4, 0) * max(size[1] - 4, 0)
-    assert kept[2:-2, 2:-2].all()
 
 
 @quick

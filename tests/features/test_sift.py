@@ -89,6 +89,8 @@ def test_convention_what_lightglue_is_given(texture):
             n = len(positions)
             return [np.zeros((n, 8), np.float32)] + [np.zeros((n, 2), np.float32)] * 2
 
+        on_device = __call__
+
     matcher = LightGlue({"encode": Encode()}, Settings(1, 128, scale_orientation=True))
     extract = Extractor("sift", max_keypoints=300)
     assert len(matcher(extract(texture), extract(np.zeros((9, 9), np.uint8))).indices) == 0

@@ -55,6 +55,16 @@ def test_digest_tells_apart_graphs_and_settings(tmp_path):
     assert len(others | {again.digest()}) == 3
 
 
+def test_digest_of_an_earlier_export(tmp_path):
+    now = Bundle.read(write(tmp_path)).digest()
+    counted = ABOUT | {"training": {}, "metrics": {}, "version": "1", "counts_as": {now: "then"}}
+    found = Bundle.read(write(tmp_path, counted))
+    assert found.digest() == "then"
+    assert found.describe() == counted
+    (tmp_path / "detect.onnx").write_bytes(b"other weights")
+    assert found.digest() not in (now, "then")
+
+
 def test_exception_nothing_there(tmp_path):
     with pytest.raises(BundleError, match=r"no bundle there \(no bundle\.json\)"):
         Bundle.read(tmp_path / "nowhere")

@@ -27,11 +27,13 @@ def write_graph(
     dynamic: Mapping[str, Any],
     path: Path,
     half: bool,
+    defaults: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Trace `module` on the named example inputs and write it to `path`.
 
     dynamic: the `torch.export` dimensions that may change, by input. half: store weights as
     float16; they are turned back when the graph is loaded, and computed with as float32.
+    defaults: of inputs that may be left out, by name.
     """
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -57,6 +59,8 @@ def write_graph(
         del node.metadata_props[:]
         node.doc_string = ""
     del model.graph.value_info[:]
+    for name, values in (defaults or {}).items():
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
     if half:
         _store_half(model)
     onnx.save(model, path)
@@ -81,8 +85,10 @@ def _store_half(model: onnx.ModelProto) -> None:
 def read_weights(path: Path) -> dict[str, NDArray[Any]]:
     """The float weights of a graph by the names they had in the module, as float32."""
     model = onnx.load(path)
+    inputs = {each.name for each in model.graph.input}
     return {
         tensor.name.removesuffix(".half"): numpy_helper.to_array(tensor).astype(np.float32)
         for tensor in model.graph.initializer
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        and tensor.name not in inputs
     }

@@ -11,6 +11,10 @@ notes.json: how the weights were made; it goes into `bundle.json` as it is. tabl
 bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too. With `--search
 best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
 lift-xfeat-covis and lift-xfeat-covis-fine take weights and notes only.
+
+    python -m covis.export.shipped_bundles xfeat-covis
+
+writes it anew from its own weights, where the export has changed and they have not.
 """
 
 from __future__ import annotations
@@ -24,12 +28,13 @@ from typing import Any
 from covis.export.edgepoint import export_edgepoint
 from covis.export.lift import export_lift
 from covis.export.lightglue import default_settings, export_lightglue
-from covis.export.xfeat import export_xfeat, xfeat_of
+from covis.export.onnx_graph import read_weights
+from covis.export.xfeat import export_xfeat, search_of, xfeat_of
 from covis.nets import edgepoint, lightglue, xfeat
 from covis.nets.delg import light_delg
 from covis.nets.dense import XFeatMap
 from covis.nets.lift import load_lift
-from covis.runtime.bundle import SHIPPED, find_bundle
+from covis.runtime.bundle import SHIPPED, Bundle, find_bundle
 
 XFEAT = "xfeat-covis"
 EDGEPOINT = "edgepoint-covis"
@@ -59,14 +64,41 @@ def measured(table: Path, method: str) -> dict[str, Any]:
     }
 
 
+def xfeat_anew(bundle: Bundle, folder: Path) -> Bundle:
+    """Export XFeat's bundle again, in half precision, to `folder`: the same weights to the bit,
+    and a digest that stays, for the features do."""
+    net = xfeat_of(bundle)
+    about: dict[str, Any] = {
+        key: getattr(bundle, key) for key in ("name", "licence", "source", "training", "metrics")
+    }
+    before = {role: read_weights(bundle.graph(role)) for role in bundle.graphs}
+    then = bundle.digest()
+    new = export_xfeat(net, folder, search=search_of(bundle), half=True, **about)
+    for role, weights in before.items():
+        now = read_weights(new.graph(role))
+        changed = [key for key in weights if weights[key].tobytes() != now[key].tobytes()]
+        if changed or weights.keys() != now.keys():
+            raise RuntimeError(f"{folder}: {role} has other weights ({changed}).")
+    if new.digest() != then:
+        new = replace(new, counts_as={new.digest(): then})
+        text = json.dumps(new.describe(), indent=2) + "\n"
+        (folder / "bundle.json").write_text(text, encoding="utf-8")
+    return new
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
     parser.add_argument("name", choices=[XFEAT, EDGEPOINT, *LIGHTGLUES, *LIFTS])
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--notes", type=Path, required=True)
+    parser.add_argument("weights", type=Path, nargs="?")
+    parser.add_argument("--notes", type=Path)
     parser.add_argument("--accuracy", type=Path)
     parser.add_argument("--search", type=Path)
     options = parser.parse_args()
+    if options.name == XFEAT and options.weights is None:
+        xfeat_anew(find_bundle(XFEAT), SHIPPED / XFEAT)
+        return
+    if options.weights is None or options.notes is None:
+        parser.error("the weights and --notes are needed")
     features, method, teacher = LIGHTGLUES.get(options.name, ("", "xfeat", ""))
     method = EDGEPOINT if options.name == EDGEPOINT else method
     about: dict[str, Any] = {

@@ -6,14 +6,15 @@ import copy
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import read_weights, write_graph
-from covis.features.xfeat import GLOBAL, GLOBAL_DIMENSION
-from covis.nets.delg import Delg, XFeatBackbone
+from covis.features.xfeat import GLOBAL, GLOBAL_DIMENSION, STATISTICS
+from covis.nets.delg import Delg, XFeatBackbone, light_delg
 from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat, XFeatOutput
 from covis.runtime.bundle import Bundle
 
@@ -101,7 +102,8 @@ class CellsAsConvolution(_Rewritten):
 
 
 class DetectGraph(nn.Module):
-    """A grey image [B, 1, H, W] -> what extraction needs, laid out for it.
+    """A grey image [B, 1, H, W], and the `statistics` of `XFeat.normalise` where it is part of a
+    larger one -> what extraction needs, laid out for it.
 
     keypoints: [B, H, W], each pixel's probability of being a keypoint.
     features: [B, H/8, W/8, 64], not normalised.
@@ -118,8 +120,8 @@ class DetectGraph(nn.Module):
         self.net.block1[1] = SecondAtHalf(folded.block1[1])
         self.net.keypoint_head[0] = CellsAsConvolution(folded.keypoint_head[0])
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        grey = self.net.normalise(image)
+    def forward(self, image: Tensor, statistics: Tensor | None = None) -> tuple[Tensor, ...]:
+        grey = self.net.normalise(image, statistics)
         features = self.net.fuse(self.net.pyramid(grey))
         logits = self.net.keypoint_head(grey)
         reliability = self.net.heatmap_head(features)
@@ -188,22 +190,27 @@ def export_xfeat(
         folder,
         "xfeat",
         ["detect", "refine"],
-        {} if search is None else {GLOBAL_DIMENSION: search.dimension},
+        {STATISTICS: True} | ({} if search is None else {GLOBAL_DIMENSION: search.dimension}),
         **about,
     ) as new:
         write_graph(
             DetectGraph(folded, search),
-            {"image": torch.rand(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE)},
+            {
+                "image": torch.rand(2, 1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE),
+                STATISTICS: torch.rand(2),
+            },
             [*DETECT_OUTPUTS, *([] if search is None else [GLOBAL])],
             {
                 "image": {
                     0: size("batch"),
                     2: SIZE_MULTIPLE * size("rows"),
                     3: SIZE_MULTIPLE * size("columns"),
-                }
+                },
+                STATISTICS: None,
             },
             new / "detect.onnx",
             half,
+            defaults={STATISTICS: np.full(2, np.nan, np.float32)},
         )
         write_graph(
             RefineGraph(folded),
@@ -242,6 +249,24 @@ def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
         if name.startswith("fine_matcher") and name.endswith("running_mean"):
             state[name] = torch.zeros_like(state[name])
     return state
+
+
+def search_of(bundle: Bundle) -> Delg | None:
+    """What makes a bundle's global descriptors of its network's maps; None where it has none.
+
+    Its heads for local features, which no bundle for xfeat has, are random.
+    """
+    if GLOBAL_DIMENSION not in bundle.settings:
+        return None
+    delg = light_delg(xfeat_of(bundle)).eval()
+    SearchHead(delg).load_state_dict(
+        {
+            name.removeprefix("search."): torch.from_numpy(values)
+            for name, values in read_weights(bundle.graph("detect")).items()
+            if name.startswith("search.")
+        },
+    )
+    return delg
 
 
 def xfeat_of(bundle: Bundle) -> XFeat:

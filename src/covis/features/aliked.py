@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from covis.features.network import Network
-from covis.features.nms import best_first, bilinear, clear_border, suppress
+from covis.features.nms import best_first, bilinear, suppress
 from covis.features.registry import OneByOne
+from covis.features.tiles import LARGE, Best, Tile, tiles, whole
 from covis.types import Features, FloatArray, Image
 
 SIZE_MULTIPLE = 32
@@ -20,6 +21,10 @@ TEMPERATURE = 0.1
 MAPS = ("map0", "map1", "map2", "map3")
 BLOCK = 512
 """Keypoints described at a time: memory grows with these."""
+MARGIN = 256
+"""Pixels around a tile: the network sees some 200, unless its offsets reach far."""
+TILE = 1_000_000
+"""Pixels of a tile, at some 300 bytes each."""
 
 
 class Aliked(Network, OneByOne):
@@ -31,16 +36,27 @@ class Aliked(Network, OneByOne):
     def extract(self, image: Image, max_keypoints: int, threshold: float) -> Features:
         """Detect and describe."""
         height, width = image.pixels.shape[:2]
+        shape, best = (height, width), Best(max_keypoints)
+        for tile in tiles(shape, MARGIN, TILE) if height * width > LARGE else [whole(shape)]:
+            self._add(best, image, tile, threshold)
+        return self.features(image, shape, best.xy, best.scores, *best.more)
+
+    def _add(self, best: Best, image: Image, tile: Tile, threshold: float) -> None:
+        """What a tile has."""
+        height, width = tile.shape
+        above, left, below, right = tile.seen
+        part = image.pixels[above:below, left:right]
         left, right, top, bottom = (*_halves(-width), *_halves(-height))
-        padded = cv2.copyMakeBorder(image.pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
+        padded = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_REPLICATE)
         heat, *maps = self.graphs["detect"](["scores", *MAPS], pixels=np.asarray(padded, np.uint8))
         heat = np.ascontiguousarray(heat[top : top + height, left : left + width])
-        xy, scores = keypoints(heat, threshold)
+        xy, scores = keypoints(heat, threshold, tile)
         if image.mask is not None:
-            x, y = (xy + np.float32(0.5)).astype(np.intp).T
+            x, y = (xy + tile.origin + np.float32(0.5)).astype(np.intp).T
             free = ~image.mask[y, x]
             xy, scores = xy[free], scores[free]
-        order = best_first(scores, max_keypoints)
+        order = best_first(scores, best.count)
+        order = order[best.promising(scores[order])]
         xy, scores = xy[order], scores[order]
         descriptors = np.empty((len(xy), sum(level.shape[-1] for level in maps)), np.float32)
         for begin in range(0, len(xy), BLOCK):
@@ -51,7 +67,7 @@ class Aliked(Network, OneByOne):
                 box=np.array([left, top, width, height], np.int64),
                 **dict(zip(MAPS, maps, strict=True)),
             )
-        return self.features(image, heat.shape, xy, scores, descriptors)
+        best.add((xy + tile.origin).astype(np.float32), scores, descriptors)
 
 
 def _halves(side: int) -> tuple[int, int]:
@@ -60,16 +76,18 @@ def _halves(side: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
-def keypoints(heat: FloatArray, threshold: float) -> tuple[FloatArray, FloatArray]:
+def keypoints(
+    heat: FloatArray, threshold: float, tile: Tile | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Local maxima of the score map (H, W) above the threshold, finer than a pixel.
 
     Returns (N, 2) float32 (x, y), the centre of the top-left pixel at 0, and the map there (N,),
     from the top row to the bottom one. A maximum moves to the mean of its 5x5 neighbourhood,
     weighted by the softmax of the scores with temperature 0.1. The two outermost rows and
-    columns have none.
+    columns have none. tile: whose map this is; its own maxima alone are taken.
     """
     found = suppress(heat, RADIUS) & (heat > threshold)
-    clear_border(found, RADIUS)
+    (tile or whole(heat.shape)).leave_out(found, RADIUS)
     y, x = np.nonzero(found)
     steps = np.arange(-RADIUS, RADIUS + 1)
     patches = heat[y[:, None, None] + steps[:, None], x[:, None, None] + steps]

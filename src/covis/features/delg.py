@@ -30,6 +30,7 @@ class Delg(Network, OneByOne):
     """The DELG of one bundle, on images."""
 
     ROLES = ("delg",)
+    BYTES = 150  # A pixel, at full size.
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Raises BundleError when they are not DELG's."""

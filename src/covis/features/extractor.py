@@ -29,9 +29,7 @@ from covis.types import Features, Image, MaskSource, Source
 ALIASES = {"xfeat": "xfeat-covis"}
 """What names stand for: the weights in the package."""
 LARGE = 10_000_000
-"""Pixels from which on the memory that features take is looked at."""
-BYTES = 150
-"""A pixel, for networks that do not say (their own BYTES)."""
+"""Pixels from which on the memory that features take is looked at, unless tiles bound it."""
 
 
 class Extractor:
@@ -154,13 +152,16 @@ class Extractor:
     def _check_memory(self, image: Image) -> None:
         """Raise ImageError for an image whose features would take more memory than is free."""
         rows, columns = image.pixels.shape[:2]
-        if rows * columns < LARGE or (free := free_memory()) is None:
+        each: int = getattr(self._finds, "BYTES", 0)
+        if not each or rows * columns < LARGE or (free := free_memory()) is None:
             return
-        each = getattr(self._finds, "BYTES", BYTES)
         if rows * columns * each > free:
+            again = ""
+            if self._bundle is not None and self._bundle.architecture == "xfeat":
+                again = f", or import the weights of '{self.model}' again, to have tiles"
             fits = int(max(rows, columns) * math.sqrt(free / (rows * columns * each)))
             raise ImageError(
                 f"{image.name}: features in {columns}x{rows} pixels take some "
                 f"{rows * columns * each / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
-                f"give a max_size of {fits // 100 * 100} or less."
+                f"give a max_size of {fits // 100 * 100} or less{again}."
             )

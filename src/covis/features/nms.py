@@ -29,12 +29,6 @@ def suppress(scores: FloatArray, radius: int) -> BoolArray:
     return kept
 
 
-def clear_border(kept: BoolArray, border: int) -> None:
-    """Set the outermost `border` pixels of a map to False."""
-    kept[:border] = kept[-border:] = False
-    kept[:, :border] = kept[:, -border:] = False
-
-
 def best_first(scores: FloatArray, count: int) -> NDArray[np.intp]:
     """Indices of the `count` largest scores, largest first, equal ones in their order."""
     if count < len(scores):

@@ -16,7 +16,8 @@ from covis.types import Features, Image
 class LocalFeatures(Protocol):
     """A network's class for one bundle, made of (bundle, runtime), or a method without weights.
 
-    THRESHOLD: the threshold where nobody asks for another.
+    THRESHOLD: the threshold where nobody asks for another. BYTES: memory that a pixel takes, of
+    one that sees even large images as a whole; one that sees them in tiles has none.
     """
 
     THRESHOLD: float

@@ -91,12 +91,20 @@ class XFeat(nn.Module):
             hidden += [nn.Linear(inputs, 512), nn.BatchNorm1d(512, affine=False), nn.ReLU()]
         self.fine_matcher = nn.Sequential(*hidden, nn.Linear(512, 64))
 
-    def normalise(self, image: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, 1, H, W]: grey, zero mean and unit variance over each image."""
+    def normalise(self, image: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """[B, C, H, W] -> [B, 1, H, W]: grey, zero mean and unit variance over each image.
+
+        statistics: [2], the mean and variance to go by instead, for parts of a larger image; NaN
+        for each image's own.
+        """
         grey = image.mean(dim=1, keepdim=True)
         mean = grey.mean(dim=(2, 3), keepdim=True)
+        if statistics is not None:
+            mean = torch.where(statistics[0].isnan(), mean, statistics[0])
         centred = grey - mean
         variance = centred.square().mean(dim=(2, 3), keepdim=True)
+        if statistics is not None:
+            variance = torch.where(statistics[1].isnan(), variance, statistics[1])
         return centred / (variance + 1e-5).sqrt()
 
     def pyramid(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,6 +23,8 @@ class Bundle:
     graphs: file names by role. licence, source: the terms of the weights, whence they come.
     training, metrics: how they were made and what they measured; free form.
     settings: what the code that drives the graphs has to know of them; free form.
+    counts_as: digests of earlier exports of the same weights that give the same, by that of the
+        graphs and settings now: what was made with those goes on with these.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Bundle:
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    counts_as: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def read(folder: str | Path) -> Bundle:
@@ -57,17 +60,20 @@ class Bundle:
     def describe(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
         keys = ["name", "architecture", "version", "graphs", "licence", "source"]
-        keys += ["training", "metrics", *(["settings"] if self.settings else [])]
+        keys += ["training", "metrics"]
+        keys += [key for key in ("settings", "counts_as") if getattr(self, key)]
         return {key: getattr(self, key) for key in keys}
 
     def digest(self) -> str:
-        """16 hexadecimal digits that tell apart two models of one name, by graphs and settings."""
+        """16 hexadecimal digits that tell apart two models of one name, by graphs and settings;
+        those of an earlier export where these count as it."""
         digest = hashlib.sha256()
         for role in sorted(self.graphs):
             digest.update(self.graph(role).read_bytes())
         if self.settings:
             digest.update(json.dumps(self.settings, sort_keys=True).encode())
-        return digest.hexdigest()[:16]
+        found = digest.hexdigest()[:16]
+        return self.counts_as.get(found, found)
 
     def graph(self, role: str) -> Path:
         """The path of the graph for `role`. Raises BundleError when the bundle has none."""
