@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
-pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+onnx = pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 
 from torch import nn  # noqa: E402
 
@@ -16,7 +17,7 @@ from covis.errors import BundleError  # noqa: E402
 from covis.export import xfeat  # noqa: E402
 from covis.nets.xfeat import XFeat  # noqa: E402
 from covis.options import RuntimeOptions  # noqa: E402
-from covis.runtime import Bundle  # noqa: E402
+from covis.runtime import Bundle, find_bundle  # noqa: E402
 from covis.runtime.onnx import OnnxGraph  # noqa: E402
 
 SIZES = [(1, 32, 32), (1, 64, 96), (3, 96, 64), (2, 32, 320)]
@@ -208,6 +209,14 @@ def test_a_failed_export_leaves_the_old_bundle(monkeypatch, tmp_path):
         xfeat.export_xfeat(XFeat(), tmp_path / "bundle", name="n", licence="-", source="-")
     assert Bundle.read(tmp_path / "bundle").name == "n"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_shipped_graph_computes_nothing_twice():
+    """One softmax for keypoints and the global descriptor; the mean and the variance of a picture,
+    and no mean over its one channel."""
+    model = onnx.load(find_bundle("xfeat-covis").graph("detect"))
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert (operators["Softmax"], operators["ReduceMean"]) == (1, 2)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from covis.export.bundle import About, writing_bundle
 from covis.export.onnx_graph import read_weights, write_graph
 from covis.features.xfeat import GLOBAL, GLOBAL_DIMENSION, STATISTICS
 from covis.nets.delg import Delg, XFeatBackbone, light_delg
-from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat, XFeatOutput
+from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat
 from covis.runtime.bundle import Bundle
 
 DETECT_OUTPUTS = ["keypoints", "features", "reliability", "keypoint_logits"]
@@ -125,15 +125,15 @@ class DetectGraph(nn.Module):
         features = self.net.fuse(self.net.pyramid(grey))
         logits = self.net.keypoint_head(grey)
         reliability = self.net.heatmap_head(features)
-        # The runtime's softmax is fast over the last axis only.
-        cells = logits.permute(0, 2, 3, 1).softmax(dim=3)[..., :-1]
-        keypoints = cells.unflatten(3, (STRIDE, STRIDE)).transpose(2, 3)
+        # The runtime's softmax is fast over the last axis only: one does for all.
+        cells = logits.permute(0, 2, 3, 1).softmax(dim=3)
+        keypoints = cells[..., :-1].unflatten(3, (STRIDE, STRIDE)).transpose(2, 3)
         return (
             keypoints.flatten(3, 4).flatten(1, 2),
             features.permute(0, 2, 3, 1),
             reliability[:, 0],
             logits,
-            *([] if self.search is None else [self.search(features, logits, reliability)]),
+            *([] if self.search is None else [self.search(features, cells[..., -1], reliability)]),
         )
 
 
@@ -145,8 +145,9 @@ class SearchHead(nn.Module):
         assert isinstance(delg.backbone, XFeatBackbone)
         self.deepen, self.head = delg.backbone.deepen, delg.head
 
-    def forward(self, features: Tensor, logits: Tensor, reliability: Tensor) -> Tensor:
-        return self.head(self.deepen(XFeatOutput(features, logits, reliability)))
+    def forward(self, features: Tensor, none: Tensor, reliability: Tensor) -> Tensor:
+        """none: [B, H/8, W/8], how probably a cell has no keypoint."""
+        return self.head(self.deepen.weighed(features, none[:, None], reliability))
 
 
 class RefineGraph(nn.Module):

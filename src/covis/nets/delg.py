@@ -188,8 +188,12 @@ class Deepen(nn.Module):
     def forward(self, output: XFeatOutput) -> Tensor:
         """XFeat's maps -> [B, C, H/8, W/8]."""
         none = output.keypoint_logits.softmax(dim=1)[:, -1:]
-        weight = (1 - none) * output.reliability
-        return self.reduce(F.normalize(output.features, dim=1) * weight.sqrt())
+        return self.weighed(output.features, none, output.reliability)
+
+    def weighed(self, features: Tensor, none: Tensor, reliability: Tensor) -> Tensor:
+        """The same. none: [B, 1, H/8, W/8], how probably a cell has no keypoint."""
+        weight = (1 - none) * reliability
+        return self.reduce(F.normalize(features, dim=1) * weight.sqrt())
 
 
 class XFeatBackbone(nn.Module):
