@@ -17,9 +17,33 @@ from covis.cli.outputs import check_drawing
 from covis.errors import ArgumentError, ImageError
 from covis.messages import STATES, counted, turned
 from covis.options import SEARCH_CANDIDATES
+from covis.options import Effort as EffortKind
 
 if TYPE_CHECKING:
     from covis.search.retrieve import Hit, SearchResult
+
+
+_BUDGETS = {"fast": "500ms", "auto": "5s", "thorough": "none"}
+"""By the effort: a photo that is looked at once more takes seconds."""
+
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="How long an answer may take once the store is open: 500ms, 2s, or none. "
+        "With --rotate auto, as long again for the turned picture.",
+        show_default="500ms; 5s for --effort auto, none for thorough",
+    ),
+]
+Effort = Annotated[
+    EffortKind,
+    typer.Option(
+        help="auto: look at the photos of hits that stay unsure once more, as covis match does, "
+        "for as long as the budget goes; thorough: by the best imported weights, too. A "
+        "--matcher that is named is used alone."
+    ),
+]
 
 
 def command(
@@ -32,14 +56,8 @@ def command(
         str | None,
         typer.Option(metavar="X,Y,W,H", help="The part of the picture to look for, in pixels."),
     ] = None,
-    budget: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help="How long an answer may take once the store is open: 500ms, 2s, or none. "
-            "With --rotate auto, as long again for the turned picture.",
-        ),
-    ] = "500ms",
+    budget: Budget = None,
+    effort: Effort = "fast",
     rotate: Annotated[
         Literal["none", "auto"],
         typer.Option(help="auto: look for the picture turned, too, where upright finds nothing."),
@@ -62,6 +80,7 @@ def command(
 
     Exits with 1 where none is certain to show the same.
     """
+    budget = budget or _BUDGETS[effort]
     box, seconds = _region(region), _seconds(budget)
 
     several = query.is_dir()
@@ -74,7 +93,13 @@ def command(
     for each in queries:
         try:
             found = index.search(
-                each, k, region=box, budget=seconds, rotate=rotate, candidates=candidates
+                each,
+                k,
+                region=box,
+                budget=seconds,
+                rotate=rotate,
+                candidates=candidates,
+                effort=effort,
             )
         except ImageError as error:
             if not several:
@@ -148,6 +173,9 @@ def _print(found: SearchResult, source: str, budget: str) -> None:
             f"The budget of {budget} was used up after {found.checked} of "
             f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
+    if found.looked_again or found.left:
+        left = f"; no time was left for {found.left} more" if found.left else ""
+        typer.echo(f"Looked at {counted(found.looked_again, 'photo')} once more{left}.")
     untried = []
     if found.untried_copies:
         copies = counted(found.untried_copies, "likely copy", "likely copies")
@@ -166,6 +194,8 @@ def _reason(hit: Hit) -> str:
         verdict = hit.verdict.label if hit.verdict is not None else "no verdict"
         words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches):,}"]
         words += turned(hit.turn, hit.mirrored)
+        if hit.matches.attempts:
+            words.append(f"after {counted(len(hit.matches.attempts), 'attempt')}")
         if hit.regions is not None and verdict == "same":
             words.append("at x,y,w,h {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
     if hit.state != "there":

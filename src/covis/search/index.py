@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from covis.options import (
     DEFAULT_MATCHER,
     INDEX_MAX_KEYPOINTS,
     SEARCH_CANDIDATES,
+    Effort,
     ExtractorOptions,
     MatcherOptions,
     RuntimeOptions,
+    choice,
     number,
     optional,
     whole_number,
@@ -35,6 +37,7 @@ from covis.search.ingest import Added, LocalEngine, Report, add
 from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
 from covis.search.retrieve import Ranker, SearchResult
+from covis.search.second_look import SecondLook
 from covis.search.store import THUMBNAIL, Identity, Store, reported
 from covis.types import Source
 
@@ -126,6 +129,7 @@ class Index:
         self._match = Matcher("nearest" if auto else self._matcher, threads=1)
         self._finer = Matcher(DEFAULT_MATCHER, threads=1) if auto else None
         self._store = Store.find(self.uri)
+        self._looks: dict[Effort, SecondLook] = {}
 
     @property
     def store(self) -> Store:
@@ -187,6 +191,7 @@ class Index:
         budget: float | None = 0.5,
         rotate: str = "none",
         candidates: int = SEARCH_CANDIDATES,
+        effort: Effort = "fast",
     ) -> SearchResult:
         """The k pictures that most likely show what the query shows, best first.
 
@@ -197,6 +202,10 @@ class Index:
         rotate: "auto" to try the query turned by 90, 180 and 270 degrees as well where upright
             it finds nothing that is certain.
         candidates: how many of the globally most similar pictures are checked at most.
+        effort: "auto" or "thorough" to look at the photos of hits that stay unsure once more, as
+            `covis.match` does, the likeliest first, and where none is certain at the other hits,
+            too; no attempt begins after the budget, of which a photo takes seconds. It has a say
+            where the matcher is left to covis.
 
         Raises ImageError for a query that cannot be used, ArgumentError on a value out of range,
         or where the store was made with other weights than those at hand.
@@ -205,7 +214,8 @@ class Index:
         k = whole_number("k", k, 1)
         budget = optional(number, "budget", budget)
         candidates = whole_number("candidates", candidates, 1)
-        return self._searcher().search(query, k, region, budget, rotate, candidates, began)
+        look = self._second_look(choice("effort", effort, get_args(Effort)))
+        return self._searcher().search(query, k, region, budget, rotate, candidates, began, look)
 
     def duplicates(self, *, report: Any = None) -> list[Group]:
         """Groups of near-copies: resized, recompressed, cropped, turned, mirrored, written over.
@@ -300,6 +310,14 @@ class Index:
     def _searcher(self) -> Ranker:
         with self._lock:
             return self._ranker
+
+    def _second_look(self, effort: Effort) -> SecondLook | None:
+        if effort == "fast" or self._finer is None:
+            return None
+        with self._lock:
+            if effort not in self._looks:
+                self._looks[effort] = SecondLook(effort, self._runtime)
+            return self._looks[effort]
 
     @cached_property
     def _ranker(self) -> Ranker:

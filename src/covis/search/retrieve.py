@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, get_args
@@ -42,6 +42,7 @@ from covis.search.copy_candidates import centred_lengths, most_alike
 from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
+from covis.search.second_look import SecondLook
 from covis.search.store import THUMBNAIL, Store, fixed, reported
 from covis.types import Features, FloatArray, Image, Matches, Matrix, Source, Verdict
 
@@ -63,6 +64,8 @@ FINER_SHARE = 0.4
 """Of the time, what is kept for the finer matcher."""
 FEW_INLIERS = 50
 """Of a certain hit with fewer the pictures themselves are compared."""
+LOOKED_AT = 10
+"""Hits whose photos an effort may look at, where fewer are asked for."""
 FINER_TIMES = 6
 """So many times as long as the others a finer check may take, before one has shown it."""
 
@@ -89,6 +92,11 @@ class Hit:
     matches: Matches | None
     looked_for: Region
     state: State = "there"
+
+    @property
+    def there(self) -> bool:
+        """Whether its file is, as it was when it was added."""
+        return self.state == "there"
 
     @property
     def inliers(self) -> int:
@@ -174,6 +182,8 @@ class Hit:
             "query_region": None if regions is None else list(regions[0]),
             "region": None if regions is None else list(regions[1]),
             "outline": None if self.outline is None else self.outline.tolist(),
+            "attempts": [] if self.matches is None else [asdict(a) for a in self.matches.attempts],
+            "stopped": "" if self.matches is None else self.matches.stopped,
         }
 
 
@@ -185,6 +195,8 @@ class SearchResult:
     whose local features were matched in the time there was, at least one.
     untried_copies: pictures that may be the query mirrored or turned, by their thumbnails, for
     which there was no time. untried_turns: the same of turns in degrees that were asked for.
+    looked_again: hits whose photos were looked at with more effort, see `Matches.attempts` of
+    theirs. left: hits that would have been next.
     seconds: by stage, and in `total`.
     """
 
@@ -194,6 +206,8 @@ class SearchResult:
     checked: int
     untried_copies: int = 0
     untried_turns: tuple[int, ...] = ()
+    looked_again: int = 0
+    left: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -284,6 +298,7 @@ class Ranker:
         rotate: str,
         candidates: int,
         began: float,
+        look_again: SecondLook | None = None,
     ) -> SearchResult:
         """See `Index.search`; the time counts from `began`."""
         if budget is not None and not budget > 0:
@@ -296,7 +311,7 @@ class Ranker:
         clock.lap("decode")
         now = self._now()
         clock.lap("open")
-        asked = _Asked(k, region, rotate, candidates, began, time_given)
+        asked = _Asked(k, region, rotate, candidates, began, time_given, look_again)
         return now._answer(image, corner, asked, clock)
 
     def _answer(
@@ -321,24 +336,34 @@ class Ranker:
                 best = self._refined(best, end, clock, pool)
         finally:
             pool.shutdown(cancel_futures=True)
-        hits = self._hits(best, asked.k, looked_for)
+        wanted = asked.k if asked.look_again is None else max(asked.k, LOOKED_AT)
+        hits = self._hits(best, wanted, looked_for)
         if asked.region is None:
             hits = doubted(hits, View.of(image))
         clock.lap("answer")
+        looked = left = 0
+        if asked.look_again is not None:
+            hits, looked, left = asked.look_again(hits, image, corner, end)
+            clock.lap("look again")
         clock.seconds["total"] = time.perf_counter() - asked.began
         return SearchResult(
-            hits=hits,
+            hits=hits[: asked.k],
             images=self._store.images.count_rows(),
             candidates=len(best),
             checked=sum(row.matches is not None for row in best),
             untried_copies=untried_copies,
             untried_turns=untried_turns,
+            looked_again=looked,
+            left=left,
             seconds=clock.seconds,
         )
 
     def _as_it_is(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], int]:
         """The candidates for the query as it is, and for copies of it however they stand; how many
-        of the latter there was no time for."""
+        of the latter there was no time for.
+
+        A copy that looks more like the query than any other picture is checked in any case.
+        """
         clock = looks.clock
         view = self._view(looks, UPRIGHT)
         near = self._candidates(view, looks)
@@ -347,17 +372,21 @@ class Ranker:
         known = {each.row for each in near}
         now = time.perf_counter()
         until = now + (deadline - now) / 2
-        for way, some in self._copies(looks.image, view, near, clock).items():
+        copies = self._copies(looks.image, view, near, clock)
+        likeliest = next(iter(copies), UPRIGHT)
+        for way, some in copies.items():
             if way == UPRIGHT:
                 near = [each for each in some if each.row not in known] + near
                 continue
-            if time.perf_counter() + clock.seconds["extract"] < until:
+            first = way == likeliest
+            if first or time.perf_counter() + clock.seconds["extract"] < until:
                 other = self._view(looks, way)
                 some = [replace(each, view=other) for each in some]
-                some = self._checked(some, until, clock, looks.pool)
+                some = self._checked(some, until, clock, looks.pool, always=first)
                 checked += some
             untried += sum(each.matches is None for each in some)
-        checked += self._checked(near, deadline, clock, looks.pool, always=True)
+        found = any(_is_certain(each.matches) for each in checked)
+        checked += self._checked(near, deadline, clock, looks.pool, always=not found)
         return checked, untried
 
     def _turned(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], tuple[int, ...]]:
@@ -595,7 +624,8 @@ def check_pair(match: Matcher, features0: Features, features1: Features) -> Matc
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a search was asked for. began: by the performance counter; time_given: in seconds."""
+    """What a search was asked for. began: by the performance counter; time_given: in seconds.
+    look_again: at hits that stay unsure."""
 
     k: int
     region: Region | None
@@ -603,6 +633,7 @@ class _Asked:
     candidates: int
     began: float
     time_given: float
+    look_again: SecondLook | None
 
 
 @dataclass(frozen=True, eq=False)
