@@ -48,7 +48,7 @@ Effort = Annotated[
 
 def command(
     query: Annotated[Path, typer.Argument(metavar="QUERY", help="A picture, or a folder of them.")],
-    source: options.In,
+    stores: options.InSeveral,
     k: Annotated[
         int, typer.Option("-k", "--hits", min=1, metavar="N", help="Hits to show at most.")
     ] = 10,
@@ -87,7 +87,8 @@ def command(
     queries = _queries(query, output)
     from covis.search import Index
 
-    index = Index(source, matcher=matcher, threads=threads)
+    source = " and ".join(stores)
+    index = Index(stores, matcher=matcher, threads=threads)
     index.load()
     nothing = False
     for each in queries:
@@ -115,7 +116,7 @@ def command(
             continue
         if several:
             typer.echo(f"{each}:")
-        _print(found, source, budget)
+        _print(found, source, budget, len(stores) > 1)
     if output is not None and not as_json:
         typer.echo(f"Drawn in {output}.")
     if nothing:
@@ -149,17 +150,17 @@ def _draw(
     save_picture(draw_hits(query, drawn, region=box), output)
 
 
-def _print(found: SearchResult, source: str, budget: str) -> None:
-    """The certain hits; where there is none, what may be."""
+def _print(found: SearchResult, source: str, budget: str, several: bool) -> None:
+    """The certain hits; where there is none, what may be. several: say which store each is of."""
     if not found.images:
-        typer.echo(f"{source} holds no pictures.")
+        typer.echo(f"{source} {'hold' if several else 'holds'} no pictures.")
     shown = found.worth_showing
     if found.images and not found.certain:
         what = "; perhaps these:" if shown else "."
         typer.echo(f"Nothing in {source} is sure to show the same{what}")
     for rank, hit in enumerate(shown, 1):
         typer.echo(f"{rank:3}  {hit.path}")
-        typer.echo(f"     {_reason(hit)}")
+        typer.echo(f"     {_reason(hit)}{f', in {hit.store}' if several else ''}")
     total = 1000 * found.seconds["total"]
     typer.echo(
         f"{found.checked} of {counted(found.candidates, 'candidate')} checked, "

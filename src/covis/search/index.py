@@ -38,6 +38,7 @@ from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
 from covis.search.retrieve import Ranker, SearchResult
 from covis.search.second_look import SecondLook
+from covis.search.shards import Shards
 from covis.search.store import THUMBNAIL, Identity, Store, reported
 from covis.types import Source
 
@@ -86,6 +87,8 @@ class Removed:
 class Index:
     """Photos in a store, to be searched. Threads may share one; forked children may use none.
 
+    Of several stores one can be made, too, to search them as one.
+
     >>> index = Index("photos.covis")  # doctest: +SKIP
     >>> index.add(["photos/"])  # doctest: +SKIP
     >>> index.search("query.jpg").hits[0].path  # doctest: +SKIP
@@ -93,7 +96,7 @@ class Index:
 
     def __init__(
         self,
-        store: str | os.PathLike[str],
+        store: StrPath | Iterable[StrPath],
         *,
         features: str | None = None,
         max_keypoints: int | None = None,
@@ -104,6 +107,8 @@ class Index:
         """Open a store, or say where to make one.
 
         store: a folder, or an address such as s3://bucket/folder. It is made by the first `add`.
+            Or several that are there and hold features of one kind: `search` then answers of all
+            of them, best first, and `Hit.store` says of which; all else is of one store.
         features: the model, see `Extractor`. max_keypoints: features an image at most.
         max_size: larger images are shrunk to this longest side, in pixels; 0 for full
             size. None, for each of these: what the store was made with, for a new one "xfeat",
@@ -116,7 +121,10 @@ class Index:
         Raises ArgumentError for a matcher that there is not, CovisError when the store cannot be
         read.
         """
-        self.uri = os.fspath(store)
+        uris = [os.fspath(each) for each in listed(store)]
+        if not uris:
+            raise ArgumentError("no store was given; name one or more.")
+        self.uri = " and ".join(uris)
         self._lock = threading.RLock()
         self._given = ExtractorOptions(
             features=features, max_keypoints=max_keypoints, max_size=max_size
@@ -128,21 +136,30 @@ class Index:
         auto = self._matcher in (None, DEFAULT_MATCHER)
         self._match = Matcher("nearest" if auto else self._matcher, threads=1)
         self._finer = Matcher(DEFAULT_MATCHER, threads=1) if auto else None
-        self._store = Store.find(self.uri)
+        self._store = Store.find(uris[0]) if len(uris) == 1 else None
+        self._several = None if len(uris) == 1 else Shards([Store.open(uri) for uri in uris])
         self._looks: dict[Effort, SecondLook] = {}
 
     @property
     def store(self) -> Store:
-        """Its tables. Raises ArgumentError where there are none yet."""
+        """Its tables. Raises ArgumentError where there are none yet, or several stores."""
+        self._check_one()
         if self._store is None:
             self._store = Store.open(self.uri)
         return self._store
 
+    def _check_one(self) -> None:
+        if self._several is not None:
+            raise ArgumentError(f"{self.uri} are searched together; all else is of one: name it.")
+
+    @property
+    def _searched(self) -> Store | Shards:
+        return self.store if self._several is None else self._several
+
     def __len__(self) -> int:
-        """How many pictures there are; files with the same content are one."""
-        self.store.refresh()
-        with reported(self.uri):
-            return int(self.store.images.count_rows())
+        """How many pictures there are; files with the same content in one store are one."""
+        self._searched.refresh()
+        return self._searched.count()
 
     def add(
         self,
@@ -168,6 +185,7 @@ class Index:
         when it cannot be written.
         """
         paths = listed(paths)
+        self._check_one()
         walk_pictures(paths)
         self._make()
         if engine == "local":
@@ -287,8 +305,8 @@ class Index:
     @cached_property
     def _extractor(self) -> Extractor:
         options = self._given
-        if self._store is not None:
-            identity = self._store.identity
+        if self._store is not None or self._several is not None:
+            identity = self._searched.identity
             if (
                 options.features is None
                 and os.path.basename(identity.features) != identity.features
@@ -321,7 +339,7 @@ class Index:
 
     @cached_property
     def _ranker(self) -> Ranker:
-        features = self.store.identity.features
+        features = self._searched.identity.features
         lightglue = self._match.bundle(features)
         if lightglue is not None and not _has_enough(lightglue):
             raise ArgumentError(
@@ -332,7 +350,7 @@ class Index:
         finer = self._finer
         if finer is not None and not ((found := finer.bundle(features)) and _has_enough(found)):
             finer = None
-        return Ranker(self.store, self._extractor, self._match, finer)
+        return Ranker(self._searched, self._extractor, self._match, finer)
 
     @cached_property
     def _identity(self) -> Identity:
@@ -353,7 +371,7 @@ class Index:
         self._store = Store.make(self.uri, self._identity)
 
     def _check_model(self) -> None:
-        self.store.identity.check(self._identity, self.uri)
+        self._searched.identity.check(self._identity, self._searched.stores[0].uri)
 
 
 def _held(identity: Identity) -> int:

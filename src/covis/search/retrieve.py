@@ -43,7 +43,8 @@ from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
 from covis.search.second_look import SecondLook
-from covis.search.store import THUMBNAIL, Store, fixed, reported
+from covis.search.shards import Shards, most_similar
+from covis.search.store import THUMBNAIL, Store, fixed
 from covis.types import Features, FloatArray, Image, Matches, Matrix, Source, Verdict
 
 SAMPLES = 1000
@@ -77,7 +78,8 @@ Rotate = Literal["none", "auto"]
 class Hit:
     """A picture that may show what the query shows.
 
-    path: a file that has it. copies: others with the same content, those that are there first.
+    path: a file that has it. store: where that was found. copies: others with the same content,
+    those that are there first.
     state: whether the file is "there", or "gone" or "changed" since it was added.
     similarity: of the global vectors, -1..1. width, height: of the upright picture in pixels.
     matches: query -> picture, with geometry and verdict. None where there was no time to check.
@@ -92,6 +94,7 @@ class Hit:
     matches: Matches | None
     looked_for: Region
     state: State = "there"
+    store: str = ""
 
     @property
     def there(self) -> bool:
@@ -168,6 +171,7 @@ class Hit:
         verdict, regions = self.verdict, self.regions
         return {
             "path": self.path,
+            "store": self.store,
             "copies": list(self.copies),
             "state": self.state,
             "similarity": self.similarity,
@@ -250,16 +254,20 @@ class SearchResult:
 
 
 class Ranker:
-    """Searches one store; the global vectors stay in memory."""
+    """Searches a store, or several as one; the global vectors stay in memory."""
 
     def __init__(
-        self, store: Store, extract: Extractor, match: Matcher, finer: Matcher | None = None
+        self,
+        store: Store | Shards,
+        extract: Extractor,
+        match: Matcher,
+        finer: Matcher | None = None,
     ) -> None:
         """match: checks the candidates. finer: checks those again that may belong in front."""
         self._store, self._extract, self._match, self._finer = store, extract, match, finer
         self._workers = cpu_threads()
         self._lock = threading.Lock()
-        self._version = -1
+        self._version: tuple[int, ...] = ()
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
         self._matrix: FloatArray = np.empty((0, store.identity.vector), np.float32)
         self._thumbnails: NDArray[np.uint8] = np.empty((0, THUMBNAIL**2), np.uint8)
@@ -280,12 +288,9 @@ class Ranker:
 
     def _load(self) -> None:
         self._store.refresh()
-        version = self._store.images.version
-        if version != self._version and not self._store.has_vector_index():
-            self._rows, self._matrix = self._store.vectors()
-            with reported(self._store.uri):
-                table = self._store.images.to_table(columns=["thumbnail"])
-            self._thumbnails = fixed(table["thumbnail"], np.uint8)
+        version = self._store.version
+        if version != self._version:
+            self._rows, self._matrix, self._thumbnails = self._store.in_memory()
             self._lengths = centred_lengths(self._thumbnails)
         self._version = version
 
@@ -348,7 +353,7 @@ class Ranker:
         clock.seconds["total"] = time.perf_counter() - asked.began
         return SearchResult(
             hits=hits[: asked.k],
-            images=self._store.images.count_rows(),
+            images=self._store.count(),
             candidates=len(best),
             checked=sum(row.matches is not None for row in best),
             untried_copies=untried_copies,
@@ -407,13 +412,12 @@ class Ranker:
 
     def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids and similarities of the most similar pictures, best first."""
-        if self._store.has_vector_index():
-            return self._store.nearest(vector, count)
-        similarity = self._matrix @ vector
-        count = min(count, len(similarity))
-        best = np.argpartition(-similarity, count - 1)[:count] if count else np.empty(0, np.intp)
-        best = best[np.argsort(-similarity[best], kind="stable")]
-        return self._rows[best], similarity[best]
+        found = most_similar(self._rows, self._matrix @ vector, count)
+        if not self._store.has_vector_index():
+            return found
+        rows, similarity = self._store.nearest(vector, count)
+        rows = np.concatenate([found[0], rows])
+        return most_similar(rows, np.concatenate([found[1], similarity]), count)
 
     def _view(self, looks: _Looks, way: Orientation) -> _View:
         shown = way.of_picture(looks.image)
@@ -439,12 +443,14 @@ class Ranker:
 
         Of all pictures, or with an index in place of the matrix of those that are near.
         """
-        if len(self._thumbnails):
-            rows, others, lengths = self._rows, self._thumbnails, self._lengths
-        else:
-            rows = np.array([each.row for each in near], np.int64)
-            others = fixed(self._store.take(rows.tolist(), ["thumbnail"])["thumbnail"], np.uint8)
-            lengths = centred_lengths(others)
+        rows, others, lengths = self._rows, self._thumbnails, self._lengths
+        if self._store.has_vector_index():
+            beyond = np.array([each.row for each in near], np.int64)
+            beyond = beyond[~np.isin(beyond, rows)]
+            table = self._store.take(beyond.tolist(), ["thumbnail"])
+            more = fixed(table["thumbnail"], np.uint8)
+            rows, others = np.concatenate([rows, beyond]), np.concatenate([others, more])
+            lengths = np.concatenate([lengths, centred_lengths(more)])
         similar = {each.row: each.similarity for each in near}
         vector = global_vector(view.features)
         found: dict[Orientation, list[_Candidate]] = {}
@@ -546,19 +552,24 @@ class Ranker:
         )
 
     def _hits(self, candidates: list[_Candidate], k: int, looked_for: Region) -> list[Hit]:
-        """The first k candidates that a file has."""
+        """The first k candidates that a file has, each content once."""
         hits: list[Hit] = []
+        known: set[str] = set()
         ordered = iter(sorted(candidates, key=_order))
         while len(hits) < k and (some := list(islice(ordered, k))):
             columns = ["content", "width", "height"]
             rows = self._store.take([each.row for each in some], columns).to_pylist()
             files: dict[str, list[StoredFile]] = {}
+            stores: dict[str, str] = {}
             contents = [row["content"] for row in rows]
-            for file in self._store.named(contents, ["path", "size", "modified", "content"]):
-                files.setdefault(file["content"], []).append(state_now(file))
+            for store in self._store.stores:
+                for file in store.named(contents, ["path", "size", "modified", "content"]):
+                    files.setdefault(file["content"], []).append(state_now(file))
+                    stores.setdefault(file["path"], store.uri)
             for each, row in zip(some, rows, strict=True):
                 named = _living_first(files.get(row["content"], []))
-                if named:
+                if named and row["content"] not in known:
+                    known.add(row["content"])
                     size = row["width"], row["height"]
                     copies = tuple(file.path for file in named[1:])
                     first = named[0]
@@ -571,6 +582,7 @@ class Ranker:
                             each.matches,
                             looked_for,
                             first.state,
+                            stores[first.path],
                         )
                     )
         return hits[:k]
