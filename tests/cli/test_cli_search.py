@@ -63,6 +63,24 @@ def test_exit_codes_tell_whether_anything_was_found(covis: Run, photos: Path, st
         assert covis("duplicates", store, *as_json).exit_code == 1
 
 
+def test_two_stores_are_searched_as_one(covis: Run, photos: Path, store: Path) -> None:
+    cv2.imwrite("more.png", soft_noise(30, 40, seed=50))
+    covis("add", "more.png", "--to", "second", "--features", "sift", "--max-keypoints", 300)
+    both = ("--in", store, "--in", "second", "--budget", "none")
+    for query, name in ((photos / "2.png", str(store)), (Path("more.png"), "second")):
+        result = covis("search", query, *both)
+        assert result.exit_code == 0, result.output
+        _, reason, counts = result.stdout.splitlines()
+        assert reason.endswith(f", in {Path(name).resolve()}")
+        assert ", 5 pictures, " in counts
+        (told,) = map(json.loads, covis("search", query, *both, "--json").stdout.splitlines())
+        assert told["hits"][0]["store"] == str(Path(name).resolve())
+    covis("add", photos, "--to", "third", "--max-keypoints", 50)
+    refused = covis("search", "more.png", "--in", store, "--in", "third")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "hold different features (features" in refused.stderr
+
+
 def test_search_names_the_photo_and_the_reason(covis: Run, photos: Path, store: Path) -> None:
     result = covis("search", photos / "2.png", "--in", store, "--budget", "none", "-k", 2)
     assert result.exit_code == 0, result.output

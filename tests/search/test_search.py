@@ -229,8 +229,20 @@ def test_turning_never_costs_what_is_found_upright(
     clock[0] = 0.0
     copy = np.ascontiguousarray(rgb(scene(4, 240, 320))[:, ::-1])
     assert index.search(copy, 8, budget=3.5).untried_copies == 0
-    clock[0] = 0.0
-    assert index.search(copy, 8, budget=0.01).untried_copies == 1
+
+
+def test_the_likeliest_copy_is_checked_before_all_others(
+    index: Index, tmp_path: Path, clock: list[float], scene: Scene, write: Write
+) -> None:
+    """However short the time is; the mirrored query turned looks a little less like the others."""
+    pixels = scene(4, 240, 320)
+    write(tmp_path / "p" / "copy.png", pixels)
+    write(tmp_path / "p" / "less.png", cv2.GaussianBlur(pixels, (0, 0), 9)[::-1, ::-1])
+    write(tmp_path / "p" / "other.png", scene(5, 240, 320))
+    index.add([tmp_path / "p"])
+    found = index.search(np.ascontiguousarray(rgb(pixels)[:, ::-1]), budget=0.01)
+    assert [(Path(hit.path).name, hit.mirrored) for hit in found.certain] == [("copy.png", True)]
+    assert (found.checked, found.untried_copies) == (1, 1)
 
 
 @pytest.mark.parametrize("fate", ["gone", "changed"])
@@ -439,6 +451,75 @@ def test_what_lightglue_found_is_told(upright: Index, monkeypatch: pytest.Monkey
     assert 50 < found.hits[0].inliers <= 100
     assert np.abs(matches.points0 - matches.points1)[matches.inliers].max() < 5
     assert found.hits[1].to_dict()["model"] == "xfeat-covis"
+
+
+@pytest.fixture
+def slanted(tmp_path: Path, scene: Scene, write: Write) -> tuple[Index, Path]:
+    """A store of three photos, and a query: one of them turned by 50 degrees and shrunk to a third,
+    which XFeat's features do not match."""
+    for number in range(3):
+        write(tmp_path / "photos" / f"{number}.png", scene(number, 320, 448))
+    index = Index(tmp_path / "store", max_keypoints=300, threads=1)
+    index.add([tmp_path / "photos"])
+    matrix = cv2.getRotationMatrix2D((224, 160), 50, 0.4)
+    query = cv2.warpAffine(scene(1, 320, 448), matrix, (448, 320), flags=cv2.INTER_AREA)
+    return index, write(tmp_path / "query.png", query)
+
+
+def test_effort_looks_once_more_at_what_stays_unsure(slanted: tuple[Index, Path]) -> None:
+    """At a part of the query; points and geometry are those of the whole."""
+    index, query = slanted
+    picture = cv2.copyMakeBorder(cv2.imread(str(query)), 30, 0, 50, 0, cv2.BORDER_CONSTANT)
+    whole, region = np.ascontiguousarray(picture[:, :, ::-1]), (50, 30, 448, 320)
+    before = index.search(whole, 3, region=region, budget=None)
+    assert (before.certain, before.looked_again, before.left) == ([], 0, 0)
+    found = index.search(whole, 1, region=region, budget=None, effort="auto")
+    (hit,) = found.hits
+    assert (Path(hit.path).name, hit.certain) == ("1.png", True)
+    assert 1 <= found.looked_again <= 3
+    assert hit.matches is not None
+    assert hit.to_dict()["attempts"][0]["method"] == "edgepoint-covis"
+    assert hit.matches.stopped
+    # OpenCV has the centre of the top-left pixel at (0, 0).
+    matrix = cv2.getRotationMatrix2D((224.5, 160.5), 50, 0.4)
+    matrix[:, 2] += region[:2]
+    moved = cv2.transform(hit.matches.points1[hit.matches.inliers][:, None], matrix)[:, 0]
+    off = np.linalg.norm(moved - hit.matches.points0[hit.matches.inliers], axis=1)
+    assert np.median(off) < 1
+    back = cv2.perspectiveTransform(moved[:, None], hit.matches.geometry.matrix)[:, 0]
+    off = np.linalg.norm(back - hit.matches.points1[hit.matches.inliers], axis=1)
+    assert np.median(off) < 3
+
+
+def test_effort_ends_with_the_budget_and_leaves_gone_photos(
+    slanted: tuple[Index, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, query = slanted
+    looked: list[str] = []
+
+    def look(self, hit, pictures, query, corner, until):
+        looked.append(Path(hit.path).name)
+        now[0] += 2.0
+        return pictures, hit
+
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("covis.search.second_look.SecondLook._look", look)
+    found = index.search(query, 3, budget=3, effort="auto")
+    assert (found.looked_again, found.left, len(looked)) == (2, 1, 2)
+    (Path(index.uri).parent / "photos" / looked[0]).unlink()
+    now[0] = 0.0
+    again = index.search(query, 3, budget=10, effort="auto")
+    assert (again.looked_again, again.left) == (2, 0)
+    assert looked[0] not in looked[2:]
+    with pytest.raises(ArgumentError, match="no effort 'much'"):
+        index.search(query, effort="much")
+
+
+def test_a_named_matcher_is_used_alone(slanted: tuple[Index, Path]) -> None:
+    index, query = slanted
+    named = Index(index.uri, matcher="nearest", threads=1)
+    assert named.search(query, 3, budget=None, effort="auto").looked_again == 0
 
 
 def test_fewer_candidates_are_the_most_similar(large: Index) -> None:

@@ -196,12 +196,14 @@ _STORE = "A store of photos: a folder, or an address such as s3://bucket/folder.
 Store = Annotated[str, typer.Argument(metavar="STORE", help=_STORE)]
 
 
-def _store(preposition: str) -> Any:
+def _store(preposition: str, words: str = _STORE) -> Any:
     """The option for a store, which all commands take under each of its names."""
     others = [name for name in ("--to", "--in", "--from", "--store") if name != preposition]
-    return typer.Option(preposition, *others, metavar="STORE", help=_STORE)
+    return typer.Option(preposition, *others, metavar="STORE", help=words)
 
 
 To = Annotated[str, _store("--to")]
 From = Annotated[str, _store("--from")]
-In = Annotated[str, _store("--in")]
+InSeveral = Annotated[
+    list[str], _store("--in", f"{_STORE} Given again, several are searched as one.")
+]

@@ -17,14 +17,38 @@ from covis.cli.outputs import check_drawing
 from covis.errors import ArgumentError, ImageError
 from covis.messages import STATES, counted, turned
 from covis.options import SEARCH_CANDIDATES
+from covis.options import Effort as EffortKind
 
 if TYPE_CHECKING:
     from covis.search.retrieve import Hit, SearchResult
 
 
+_BUDGETS = {"fast": "500ms", "auto": "5s", "thorough": "none"}
+"""By the effort: a photo that is looked at once more takes seconds."""
+
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="How long an answer may take once the store is open: 500ms, 2s, or none. "
+        "With --rotate auto, as long again for the turned picture.",
+        show_default="500ms; 5s for --effort auto, none for thorough",
+    ),
+]
+Effort = Annotated[
+    EffortKind,
+    typer.Option(
+        help="auto: look at the photos of hits that stay unsure once more, as covis match does, "
+        "for as long as the budget goes; thorough: by the best imported weights, too. A "
+        "--matcher that is named is used alone."
+    ),
+]
+
+
 def command(
     query: Annotated[Path, typer.Argument(metavar="QUERY", help="A picture, or a folder of them.")],
-    source: options.In,
+    stores: options.InSeveral,
     k: Annotated[
         int, typer.Option("-k", "--hits", min=1, metavar="N", help="Hits to show at most.")
     ] = 10,
@@ -32,14 +56,8 @@ def command(
         str | None,
         typer.Option(metavar="X,Y,W,H", help="The part of the picture to look for, in pixels."),
     ] = None,
-    budget: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help="How long an answer may take once the store is open: 500ms, 2s, or none. "
-            "With --rotate auto, as long again for the turned picture.",
-        ),
-    ] = "500ms",
+    budget: Budget = None,
+    effort: Effort = "fast",
     rotate: Annotated[
         Literal["none", "auto"],
         typer.Option(help="auto: look for the picture turned, too, where upright finds nothing."),
@@ -63,19 +81,27 @@ def command(
 
     Exits with 1 where none is certain to show the same.
     """
+    budget = budget or _BUDGETS[effort]
     box, seconds = _region(region), _seconds(budget)
 
     several = query.is_dir()
     queries = _queries(query, output)
     from covis.search import Index
 
-    index = Index(source, matcher=matcher, threads=threads, device=device)
+    source = " and ".join(stores)
+    index = Index(stores, matcher=matcher, threads=threads, device=device)
     index.load()
     nothing = False
     for each in queries:
         try:
             found = index.search(
-                each, k, region=box, budget=seconds, rotate=rotate, candidates=candidates
+                each,
+                k,
+                region=box,
+                budget=seconds,
+                rotate=rotate,
+                candidates=candidates,
+                effort=effort,
             )
         except ImageError as error:
             if not several:
@@ -91,7 +117,7 @@ def command(
             continue
         if several:
             typer.echo(f"{each}:")
-        _print(found, source, budget)
+        _print(found, source, budget, len(stores) > 1)
     if output is not None and not as_json:
         typer.echo(f"Drawn in {output}.")
     if nothing:
@@ -125,17 +151,17 @@ def _draw(
     save_picture(draw_hits(query, drawn, region=box), output)
 
 
-def _print(found: SearchResult, source: str, budget: str) -> None:
-    """The certain hits; where there is none, what may be."""
+def _print(found: SearchResult, source: str, budget: str, several: bool) -> None:
+    """The certain hits; where there is none, what may be. several: say which store each is of."""
     if not found.images:
-        typer.echo(f"{source} holds no pictures.")
+        typer.echo(f"{source} {'hold' if several else 'holds'} no pictures.")
     shown = found.worth_showing
     if found.images and not found.certain:
         what = "; perhaps these:" if shown else "."
         typer.echo(f"Nothing in {source} is sure to show the same{what}")
     for rank, hit in enumerate(shown, 1):
         typer.echo(f"{rank:3}  {hit.path}")
-        typer.echo(f"     {_reason(hit)}")
+        typer.echo(f"     {_reason(hit)}{f', in {hit.store}' if several else ''}")
     total = 1000 * found.seconds["total"]
     typer.echo(
         f"{found.checked} of {counted(found.candidates, 'candidate')} checked, "
@@ -149,6 +175,9 @@ def _print(found: SearchResult, source: str, budget: str) -> None:
             f"The budget of {budget} was used up after {found.checked} of "
             f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
+    if found.looked_again or found.left:
+        left = f"; no time was left for {found.left} more" if found.left else ""
+        typer.echo(f"Looked at {counted(found.looked_again, 'photo')} once more{left}.")
     untried = []
     if found.untried_copies:
         copies = counted(found.untried_copies, "likely copy", "likely copies")
@@ -167,6 +196,8 @@ def _reason(hit: Hit) -> str:
         verdict = hit.verdict.label if hit.verdict is not None else "no verdict"
         words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches):,}"]
         words += turned(hit.turn, hit.mirrored)
+        if hit.matches.attempts:
+            words.append(f"after {counted(len(hit.matches.attempts), 'attempt')}")
         if hit.regions is not None and verdict == "same":
             words.append("at x,y,w,h {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
     if hit.state != "there":

@@ -127,11 +127,14 @@ class Escalation:
             yield partial(attempt, pictures, way, check)
             yield from self._again()
         if not self.best.sure:
-            for views in self._likely(*TURNED, *ZOOMED)[:LIKELY]:
+            for views in self._untried(self._by_likeness(*TURNED, *ZOOMED))[:LIKELY]:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again()
-        if not self.best.sure:  # Nobody photographs that: it comes last.
-            for views in self._likely(*MIRRORED)[:1]:
+        # Nobody takes such photos: they come last, and of a pair that is sure, since what is
+        # nearly symmetric matches its mirror image, only where neighbours are more alike so.
+        order = self._by_likeness(*MIRRORED)
+        if not self.best.sure or order[:1] != [AS_THEY_ARE]:
+            for views in self._untried(order)[:1]:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again()
         yield from self._again(PROMISING)
@@ -145,10 +148,14 @@ class Escalation:
             self._looked.add(id(best))
             yield partial(look_again, self.pictures, best, self.plan.cheap, self.check)
 
-    def _likely(self, *ways: Views) -> list[Views]:
-        """Those not tried yet, first those in which the best neighbours are more alike than in the
-        others."""
-        cheap, tried = self.plan.cheap, {each.view for each in self.candidates}
+    def _untried(self, order: list[Views]) -> list[Views]:
+        tried = {each.view for each in self.candidates}
+        return [views for views in order if in_words(views) not in tried]
+
+    def _by_likeness(self, *ways: Views) -> list[Views]:
+        """These and the pictures as they are, first those in which the best neighbours are more
+        alike than in the others."""
+        cheap = self.plan.cheap
         likeness = {
             views: match_seen(
                 self.pictures,
@@ -162,8 +169,7 @@ class Escalation:
             return []
         usual = np.median(np.concatenate(list(likeness.values())))
         above = {views: np.maximum(s - usual, 0).sum() for views, s in likeness.items()}
-        order = sorted(above, key=lambda views: -above[views])
-        return [views for views in order if in_words(views) not in tried]
+        return sorted(above, key=lambda views: -above[views])
 
     def _try(self, step: Step) -> None:
         began, number = self.clock(), len(self.attempts) + 1

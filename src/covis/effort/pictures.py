@@ -131,6 +131,13 @@ class Pictures:
         self._images: dict[int, Image] = {}
         self._seen: dict[tuple[int, str, Change], Seen] = {}
 
+    def with_other(self, image1: Image) -> Pictures:
+        """Picture 0, with what was found in it, and another picture 1."""
+        other = Pictures(lambda number: image1 if number else self._load(0), self.tools)
+        other._images = {n: image for n, image in self._images.items() if n == 0}
+        other._seen = {key: seen for key, seen in self._seen.items() if key[0] == 0}
+        return other
+
     def image(self, number: int) -> Image:
         """Picture 0 or 1, small ones enlarged."""
         if number not in self._images:

@@ -158,12 +158,7 @@ def estimate_geometry(
         note = "; ".join(filter(None, [unchecked, note]))
     inliers = np.empty_like(found.inliers)
     inliers[order] = found.inliers
-    matrix = found.matrix
-    if mirrored and matrix is not None:
-        turned_over = MIRRORED.homography(size1)
-        matrix = (turned_over if kind == "homography" else turned_over.T) @ matrix
-        if kind == "homography" and abs(matrix[2, 2]) > 1e-12:
-            matrix = matrix / matrix[2, 2]
+    matrix = _turned_over(found, size1) if mirrored else found.matrix
     return replace(found, matrix=matrix, inliers=inliers, note=note)
 
 
@@ -235,6 +230,17 @@ def _fit(
     else:
         matrix, info = poselib.estimate_fundamental(x0, x1, options, {})
     return Geometry(kind, np.array(matrix, np.float64), np.array(info["inliers"], bool))
+
+
+def _turned_over(found: Geometry, size1: tuple[int, int]) -> Matrix | None:
+    """The matrix for points of image 1 as it is, where it was fitted to those of it mirrored."""
+    if found.matrix is None:
+        return None
+    over = MIRRORED.homography(size1)
+    if found.kind != "homography":
+        return over.T @ found.matrix
+    matrix = over @ found.matrix
+    return matrix / matrix[2, 2] if abs(matrix[2, 2]) > 1e-12 else matrix
 
 
 def _fit_essential(x0: Matrix, x1: Matrix, views: _Views, options: dict[str, Any]) -> Geometry:

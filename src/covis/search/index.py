@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from covis.options import (
     INDEX_MAX_KEYPOINTS,
     SEARCH_CANDIDATES,
     Device,
+    Effort,
     ExtractorOptions,
     MatcherOptions,
     RuntimeOptions,
+    choice,
     number,
     optional,
     whole_number,
@@ -37,6 +39,8 @@ from covis.search.ingest import Added, LocalEngine, Report, add
 from covis.search.integrity import Checked, check
 from covis.search.pooling import global_vector
 from covis.search.retrieve import Ranker, SearchResult
+from covis.search.second_look import SecondLook
+from covis.search.shards import Shards
 from covis.search.store import THUMBNAIL, Identity, Store, reported
 from covis.types import Source
 
@@ -85,6 +89,8 @@ class Removed:
 class Index:
     """Photos in a store, to be searched. Threads may share one; forked children may use none.
 
+    Of several stores one can be made, too, to search them as one.
+
     >>> index = Index("photos.covis")  # doctest: +SKIP
     >>> index.add(["photos/"])  # doctest: +SKIP
     >>> index.search("query.jpg").hits[0].path  # doctest: +SKIP
@@ -92,7 +98,7 @@ class Index:
 
     def __init__(
         self,
-        store: str | os.PathLike[str],
+        store: StrPath | Iterable[StrPath],
         *,
         features: str | None = None,
         max_keypoints: int | None = None,
@@ -104,6 +110,8 @@ class Index:
         """Open a store, or say where to make one.
 
         store: a folder, or an address such as s3://bucket/folder. It is made by the first `add`.
+            Or several that are there and hold features of one kind: `search` then answers of all
+            of them, best first, and `Hit.store` says of which; all else is of one store.
         features: the model, see `Extractor`. max_keypoints: features an image at most.
         max_size: larger images are shrunk to this longest side, in pixels; 0 for full
             size. None, for each of these: what the store was made with, for a new one "xfeat",
@@ -117,7 +125,10 @@ class Index:
         Raises ArgumentError for a matcher that there is not, CovisError when the store cannot be
         read.
         """
-        self.uri = os.fspath(store)
+        uris = [os.fspath(each) for each in listed(store)]
+        if not uris:
+            raise ArgumentError("no store was given; name one or more.")
+        self.uri = " and ".join(uris)
         self._lock = threading.RLock()
         self._given = ExtractorOptions(
             features=features, max_keypoints=max_keypoints, max_size=max_size
@@ -129,20 +140,30 @@ class Index:
         auto = self._matcher in (None, DEFAULT_MATCHER)
         self._match = Matcher("nearest" if auto else self._matcher, threads=1, device=device)
         self._finer = Matcher(DEFAULT_MATCHER, threads=1, device=device) if auto else None
-        self._store = Store.find(self.uri)
+        self._store = Store.find(uris[0]) if len(uris) == 1 else None
+        self._several = None if len(uris) == 1 else Shards([Store.open(uri) for uri in uris])
+        self._looks: dict[Effort, SecondLook] = {}
 
     @property
     def store(self) -> Store:
-        """Its tables. Raises ArgumentError where there are none yet."""
+        """Its tables. Raises ArgumentError where there are none yet, or several stores."""
+        self._check_one()
         if self._store is None:
             self._store = Store.open(self.uri)
         return self._store
 
+    def _check_one(self) -> None:
+        if self._several is not None:
+            raise ArgumentError(f"{self.uri} are searched together; all else is of one: name it.")
+
+    @property
+    def _searched(self) -> Store | Shards:
+        return self.store if self._several is None else self._several
+
     def __len__(self) -> int:
-        """How many pictures there are; files with the same content are one."""
-        self.store.refresh()
-        with reported(self.uri):
-            return int(self.store.images.count_rows())
+        """How many pictures there are; files with the same content in one store are one."""
+        self._searched.refresh()
+        return self._searched.count()
 
     def add(
         self,
@@ -168,6 +189,7 @@ class Index:
         when it cannot be written.
         """
         paths = listed(paths)
+        self._check_one()
         walk_pictures(paths)
         self._make()
         if engine == "local":
@@ -191,6 +213,7 @@ class Index:
         budget: float | None = 0.5,
         rotate: str = "none",
         candidates: int = SEARCH_CANDIDATES,
+        effort: Effort = "fast",
     ) -> SearchResult:
         """The k pictures that most likely show what the query shows, best first.
 
@@ -201,6 +224,10 @@ class Index:
         rotate: "auto" to try the query turned by 90, 180 and 270 degrees as well where upright
             it finds nothing that is certain.
         candidates: how many of the globally most similar pictures are checked at most.
+        effort: "auto" or "thorough" to look at the photos of hits that stay unsure once more, as
+            `covis.match` does, the likeliest first, and where none is certain at the other hits,
+            too; no attempt begins after the budget, of which a photo takes seconds. It has a say
+            where the matcher is left to covis.
 
         Raises ImageError for a query that cannot be used, ArgumentError on a value out of range,
         or where the store was made with other weights than those at hand.
@@ -209,7 +236,8 @@ class Index:
         k = whole_number("k", k, 1)
         budget = optional(number, "budget", budget)
         candidates = whole_number("candidates", candidates, 1)
-        return self._searcher().search(query, k, region, budget, rotate, candidates, began)
+        look = self._second_look(choice("effort", effort, get_args(Effort)))
+        return self._searcher().search(query, k, region, budget, rotate, candidates, began, look)
 
     def duplicates(self, *, report: Any = None) -> list[Group]:
         """Groups of near-copies: resized, recompressed, cropped, turned, mirrored, written over.
@@ -281,8 +309,8 @@ class Index:
     @cached_property
     def _extractor(self) -> Extractor:
         options = self._given
-        if self._store is not None:
-            identity = self._store.identity
+        if self._store is not None or self._several is not None:
+            identity = self._searched.identity
             if (
                 options.features is None
                 and os.path.basename(identity.features) != identity.features
@@ -305,9 +333,17 @@ class Index:
         with self._lock:
             return self._ranker
 
+    def _second_look(self, effort: Effort) -> SecondLook | None:
+        if effort == "fast" or self._finer is None:
+            return None
+        with self._lock:
+            if effort not in self._looks:
+                self._looks[effort] = SecondLook(effort, self._runtime)
+            return self._looks[effort]
+
     @cached_property
     def _ranker(self) -> Ranker:
-        features = self.store.identity.features
+        features = self._searched.identity.features
         lightglue = self._match.bundle(features)
         if lightglue is not None and not _has_enough(lightglue):
             raise ArgumentError(
@@ -318,7 +354,7 @@ class Index:
         finer = self._finer
         if finer is not None and not ((found := finer.bundle(features)) and _has_enough(found)):
             finer = None
-        return Ranker(self.store, self._extractor, self._match, finer)
+        return Ranker(self._searched, self._extractor, self._match, finer)
 
     @cached_property
     def _identity(self) -> Identity:
@@ -339,7 +375,7 @@ class Index:
         self._store = Store.make(self.uri, self._identity)
 
     def _check_model(self) -> None:
-        self.store.identity.check(self._identity, self.uri)
+        self._searched.identity.check(self._identity, self._searched.stores[0].uri)
 
 
 def _held(identity: Identity) -> int:

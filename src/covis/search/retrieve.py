@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, get_args
@@ -42,7 +42,9 @@ from covis.search.copy_candidates import centred_lengths, most_alike
 from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
-from covis.search.store import THUMBNAIL, Store, fixed, reported
+from covis.search.second_look import SecondLook
+from covis.search.shards import Shards, most_similar
+from covis.search.store import THUMBNAIL, Store, fixed
 from covis.types import Features, FloatArray, Image, Matches, Matrix, Source, Verdict
 
 SAMPLES = 1000
@@ -63,6 +65,8 @@ FINER_SHARE = 0.4
 """Of the time, what is kept for the finer matcher."""
 FEW_INLIERS = 50
 """Of a certain hit with fewer the pictures themselves are compared."""
+LOOKED_AT = 10
+"""Hits whose photos an effort may look at, where fewer are asked for."""
 FINER_TIMES = 6
 """So many times as long as the others a finer check may take, before one has shown it."""
 
@@ -74,7 +78,8 @@ Rotate = Literal["none", "auto"]
 class Hit:
     """A picture that may show what the query shows.
 
-    path: a file that has it. copies: others with the same content, those that are there first.
+    path: a file that has it. store: where that was found. copies: others with the same content,
+    those that are there first.
     state: whether the file is "there", or "gone" or "changed" since it was added.
     similarity: of the global vectors, -1..1. width, height: of the upright picture in pixels.
     matches: query -> picture, with geometry and verdict. None where there was no time to check.
@@ -89,6 +94,12 @@ class Hit:
     matches: Matches | None
     looked_for: Region
     state: State = "there"
+    store: str = ""
+
+    @property
+    def there(self) -> bool:
+        """Whether its file is, as it was when it was added."""
+        return self.state == "there"
 
     @property
     def inliers(self) -> int:
@@ -160,6 +171,7 @@ class Hit:
         verdict, regions = self.verdict, self.regions
         return {
             "path": self.path,
+            "store": self.store,
             "copies": list(self.copies),
             "state": self.state,
             "similarity": self.similarity,
@@ -174,6 +186,8 @@ class Hit:
             "query_region": None if regions is None else list(regions[0]),
             "region": None if regions is None else list(regions[1]),
             "outline": None if self.outline is None else self.outline.tolist(),
+            "attempts": [] if self.matches is None else [asdict(a) for a in self.matches.attempts],
+            "stopped": "" if self.matches is None else self.matches.stopped,
         }
 
 
@@ -185,6 +199,8 @@ class SearchResult:
     whose local features were matched in the time there was, at least one.
     untried_copies: pictures that may be the query mirrored or turned, by their thumbnails, for
     which there was no time. untried_turns: the same of turns in degrees that were asked for.
+    looked_again: hits whose photos were looked at with more effort, see `Matches.attempts` of
+    theirs. left: hits that would have been next.
     seconds: by stage, and in `total`.
     """
 
@@ -194,6 +210,8 @@ class SearchResult:
     checked: int
     untried_copies: int = 0
     untried_turns: tuple[int, ...] = ()
+    looked_again: int = 0
+    left: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -236,16 +254,20 @@ class SearchResult:
 
 
 class Ranker:
-    """Searches one store; the global vectors stay in memory."""
+    """Searches a store, or several as one; the global vectors stay in memory."""
 
     def __init__(
-        self, store: Store, extract: Extractor, match: Matcher, finer: Matcher | None = None
+        self,
+        store: Store | Shards,
+        extract: Extractor,
+        match: Matcher,
+        finer: Matcher | None = None,
     ) -> None:
         """match: checks the candidates. finer: checks those again that may belong in front."""
         self._store, self._extract, self._match, self._finer = store, extract, match, finer
         self._workers = cpu_threads()
         self._lock = threading.Lock()
-        self._version = -1
+        self._version: tuple[int, ...] = ()
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
         self._matrix: FloatArray = np.empty((0, store.identity.vector), np.float32)
         self._thumbnails: NDArray[np.uint8] = np.empty((0, THUMBNAIL**2), np.uint8)
@@ -266,12 +288,9 @@ class Ranker:
 
     def _load(self) -> None:
         self._store.refresh()
-        version = self._store.images.version
-        if version != self._version and not self._store.has_vector_index():
-            self._rows, self._matrix = self._store.vectors()
-            with reported(self._store.uri):
-                table = self._store.images.to_table(columns=["thumbnail"])
-            self._thumbnails = fixed(table["thumbnail"], np.uint8)
+        version = self._store.version
+        if version != self._version:
+            self._rows, self._matrix, self._thumbnails = self._store.in_memory()
             self._lengths = centred_lengths(self._thumbnails)
         self._version = version
 
@@ -284,6 +303,7 @@ class Ranker:
         rotate: str,
         candidates: int,
         began: float,
+        look_again: SecondLook | None = None,
     ) -> SearchResult:
         """See `Index.search`; the time counts from `began`."""
         if budget is not None and not budget > 0:
@@ -296,7 +316,7 @@ class Ranker:
         clock.lap("decode")
         now = self._now()
         clock.lap("open")
-        asked = _Asked(k, region, rotate, candidates, began, time_given)
+        asked = _Asked(k, region, rotate, candidates, began, time_given, look_again)
         return now._answer(image, corner, asked, clock)
 
     def _answer(
@@ -321,24 +341,34 @@ class Ranker:
                 best = self._refined(best, end, clock, pool)
         finally:
             pool.shutdown(cancel_futures=True)
-        hits = self._hits(best, asked.k, looked_for)
+        wanted = asked.k if asked.look_again is None else max(asked.k, LOOKED_AT)
+        hits = self._hits(best, wanted, looked_for)
         if asked.region is None:
             hits = doubted(hits, View.of(image))
         clock.lap("answer")
+        looked = left = 0
+        if asked.look_again is not None:
+            hits, looked, left = asked.look_again(hits, image, corner, end)
+            clock.lap("look again")
         clock.seconds["total"] = time.perf_counter() - asked.began
         return SearchResult(
-            hits=hits,
-            images=self._store.images.count_rows(),
+            hits=hits[: asked.k],
+            images=self._store.count(),
             candidates=len(best),
             checked=sum(row.matches is not None for row in best),
             untried_copies=untried_copies,
             untried_turns=untried_turns,
+            looked_again=looked,
+            left=left,
             seconds=clock.seconds,
         )
 
     def _as_it_is(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], int]:
         """The candidates for the query as it is, and for copies of it however they stand; how many
-        of the latter there was no time for."""
+        of the latter there was no time for.
+
+        A copy that looks more like the query than any other picture is checked in any case.
+        """
         clock = looks.clock
         view = self._view(looks, UPRIGHT)
         near = self._candidates(view, looks)
@@ -347,17 +377,21 @@ class Ranker:
         known = {each.row for each in near}
         now = time.perf_counter()
         until = now + (deadline - now) / 2
-        for way, some in self._copies(looks.image, view, near, clock).items():
+        copies = self._copies(looks.image, view, near, clock)
+        likeliest = next(iter(copies), UPRIGHT)
+        for way, some in copies.items():
             if way == UPRIGHT:
                 near = [each for each in some if each.row not in known] + near
                 continue
-            if time.perf_counter() + clock.seconds["extract"] < until:
+            first = way == likeliest
+            if first or time.perf_counter() + clock.seconds["extract"] < until:
                 other = self._view(looks, way)
                 some = [replace(each, view=other) for each in some]
-                some = self._checked(some, until, clock, looks.pool)
+                some = self._checked(some, until, clock, looks.pool, always=first)
                 checked += some
             untried += sum(each.matches is None for each in some)
-        checked += self._checked(near, deadline, clock, looks.pool, always=True)
+        found = any(_is_certain(each.matches) for each in checked)
+        checked += self._checked(near, deadline, clock, looks.pool, always=not found)
         return checked, untried
 
     def _turned(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], tuple[int, ...]]:
@@ -378,13 +412,12 @@ class Ranker:
 
     def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids and similarities of the most similar pictures, best first."""
-        if self._store.has_vector_index():
-            return self._store.nearest(vector, count)
-        similarity = self._matrix @ vector
-        count = min(count, len(similarity))
-        best = np.argpartition(-similarity, count - 1)[:count] if count else np.empty(0, np.intp)
-        best = best[np.argsort(-similarity[best], kind="stable")]
-        return self._rows[best], similarity[best]
+        found = most_similar(self._rows, self._matrix @ vector, count)
+        if not self._store.has_vector_index():
+            return found
+        rows, similarity = self._store.nearest(vector, count)
+        rows = np.concatenate([found[0], rows])
+        return most_similar(rows, np.concatenate([found[1], similarity]), count)
 
     def _view(self, looks: _Looks, way: Orientation) -> _View:
         shown = way.of_picture(looks.image)
@@ -410,12 +443,14 @@ class Ranker:
 
         Of all pictures, or with an index in place of the matrix of those that are near.
         """
-        if len(self._thumbnails):
-            rows, others, lengths = self._rows, self._thumbnails, self._lengths
-        else:
-            rows = np.array([each.row for each in near], np.int64)
-            others = fixed(self._store.take(rows.tolist(), ["thumbnail"])["thumbnail"], np.uint8)
-            lengths = centred_lengths(others)
+        rows, others, lengths = self._rows, self._thumbnails, self._lengths
+        if self._store.has_vector_index():
+            beyond = np.array([each.row for each in near], np.int64)
+            beyond = beyond[~np.isin(beyond, rows)]
+            table = self._store.take(beyond.tolist(), ["thumbnail"])
+            more = fixed(table["thumbnail"], np.uint8)
+            rows, others = np.concatenate([rows, beyond]), np.concatenate([others, more])
+            lengths = np.concatenate([lengths, centred_lengths(more)])
         similar = {each.row: each.similarity for each in near}
         vector = global_vector(view.features)
         found: dict[Orientation, list[_Candidate]] = {}
@@ -517,19 +552,24 @@ class Ranker:
         )
 
     def _hits(self, candidates: list[_Candidate], k: int, looked_for: Region) -> list[Hit]:
-        """The first k candidates that a file has."""
+        """The first k candidates that a file has, each content once."""
         hits: list[Hit] = []
+        known: set[str] = set()
         ordered = iter(sorted(candidates, key=_order))
         while len(hits) < k and (some := list(islice(ordered, k))):
             columns = ["content", "width", "height"]
             rows = self._store.take([each.row for each in some], columns).to_pylist()
             files: dict[str, list[StoredFile]] = {}
+            stores: dict[str, str] = {}
             contents = [row["content"] for row in rows]
-            for file in self._store.named(contents, ["path", "size", "modified", "content"]):
-                files.setdefault(file["content"], []).append(state_now(file))
+            for store in self._store.stores:
+                for file in store.named(contents, ["path", "size", "modified", "content"]):
+                    files.setdefault(file["content"], []).append(state_now(file))
+                    stores.setdefault(file["path"], store.uri)
             for each, row in zip(some, rows, strict=True):
                 named = _living_first(files.get(row["content"], []))
-                if named:
+                if named and row["content"] not in known:
+                    known.add(row["content"])
                     size = row["width"], row["height"]
                     copies = tuple(file.path for file in named[1:])
                     first = named[0]
@@ -542,6 +582,7 @@ class Ranker:
                             each.matches,
                             looked_for,
                             first.state,
+                            stores[first.path],
                         )
                     )
         return hits[:k]
@@ -595,7 +636,8 @@ def check_pair(match: Matcher, features0: Features, features1: Features) -> Matc
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a search was asked for. began: by the performance counter; time_given: in seconds."""
+    """What a search was asked for. began: by the performance counter; time_given: in seconds.
+    look_again: at hits that stay unsure."""
 
     k: int
     region: Region | None
@@ -603,6 +645,7 @@ class _Asked:
     candidates: int
     began: float
     time_given: float
+    look_again: SecondLook | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -78,12 +78,22 @@ class Identity:
     descriptor: int
     vector: int
 
+    def other_kind(self, other: Identity) -> str:
+        """How its features are no match for these, in words; empty where they can be compared:
+        there may be more or fewer in a picture."""
+        return self._differences(
+            replace(other, max_keypoints=self.max_keypoints, max_size=self.max_size)
+        )
+
+    def _differences(self, other: Identity) -> str:
+        follows = {"weights": "features", **dict.fromkeys(_OF_WEIGHTS, "weights")}
+        return "; ".join(differences(asdict(self), asdict(other), follows))
+
     def check(self, other: Identity, uri: str) -> None:
         """Raise ArgumentError where `other`, of now, is not what made the store at `uri`."""
         if self == other:
             return
-        follows = {"weights": "features", **dict.fromkeys(_OF_WEIGHTS, "weights")}
-        what = "; ".join(differences(asdict(self), asdict(other), follows))
+        what = self._differences(other)
         raise ArgumentError(
             f"{uri} was made with other settings ({what}). Use the same, or make a new store with "
             "'covis add PHOTOS --to ANOTHER'."
@@ -181,6 +191,11 @@ class Store:
             store = Store.open(uri)
         store.identity.check(identity, uri)
         return store
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """Itself alone; see `Shards`."""
+        return (self,)
 
     def refresh(self) -> None:
         """Take up what was committed, here and elsewhere."""
@@ -329,6 +344,27 @@ class Store:
         with reported(self.uri):
             values: list[Any] = table.to_table(columns=[name])[name].to_pylist()
         return values
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Tells apart states of the pictures."""
+        return (self.images.version,)
+
+    def count(self) -> int:
+        """How many pictures there are."""
+        with reported(self.uri):
+            return int(self.images.count_rows())
+
+    def in_memory(self) -> tuple[NDArray[np.int64], FloatArray, NDArray[np.uint8]]:
+        """Row ids (N,), global vectors (N, G) and thumbnails (N, 256) of what a search holds: all
+        pictures, or none where there is an index to go by."""
+        if self.has_vector_index():
+            none = np.empty((0, self.identity.vector), np.float32)
+            return np.empty(0, np.int64), none, np.empty((0, THUMBNAIL**2), np.uint8)
+        rows, vectors = self.vectors()
+        with reported(self.uri):
+            table = self.images.to_table(columns=["thumbnail"])
+        return rows, vectors, fixed(table["thumbnail"], np.uint8)
 
     def vectors(self) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids (N,) and global vectors (N, G) of all pictures."""
