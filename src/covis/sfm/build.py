@@ -46,6 +46,7 @@ from covis.sfm.map import (
 from covis.sfm.mapper import (
     LEAST_PHOTOS,
     Mapping,
+    largest_first,
     model_folders,
     restore_models,
     run_mapper,
@@ -632,7 +633,7 @@ class _Build:
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)
-            models += [read_model(path) for path in before[1:]]
+            models = largest_first([*models, *(read_model(path) for path in before[1:])])
         if options.refine_keypoints:
             with self._timed("keypoints"):
                 for model in models:
@@ -730,7 +731,7 @@ class _Build:
             summary.flat = count_flat(database)
         if summary.unplaced or summary.alone:
             every_pair = summary.pairs >= math.comb(len(photos), 2)
-            summary.untried = untried(self._settings, every_pair)
+            summary.untried = untried(self._settings, every_pair, self._options.effort)
         if models:
             origin = Origin.find(self._folder)
             if origin is not None:
