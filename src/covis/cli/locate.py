@@ -14,6 +14,7 @@ from covis.cli.outputs import check_drawing
 from covis.errors import ArgumentError
 from covis.messages import counted
 from covis.options import LOCATE_NEIGHBOURS
+from covis.options import Effort as EffortKind
 
 if TYPE_CHECKING:
     from covis.geometry.camera import CalibratedCamera
@@ -58,7 +59,7 @@ Matcher = Annotated[
     ),
 ]
 Effort = Annotated[
-    options.EffortKind,
+    EffortKind,
     options.effort(
         "nearest neighbours alone",
         "where those do not find the place, the photo turned, and LightGlue",

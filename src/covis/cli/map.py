@@ -22,6 +22,7 @@ from covis.options import (
     MAP_OVERLAP,
     MAP_VIDEO_FRAMES,
 )
+from covis.options import Effort as EffortKind
 
 if TYPE_CHECKING:
     from covis.sfm.exports import ExportName
@@ -90,7 +91,7 @@ RefineCameras = Annotated[
     ),
 ]
 Effort = Annotated[
-    shared.EffortKind,
+    EffortKind,
     shared.effort(
         "the matcher alone",
         "where that leaves photos apart, the likeliest pairs turned and by LightGlue, too",
