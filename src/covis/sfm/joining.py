@@ -99,13 +99,14 @@ class Joining:
             turn = self._turn_of(group, settled) if number < self._most else None
             if turn is None:
                 settled = [*settled, *group]
-            found |= dict.fromkeys(group, turn or 0)
+            else:
+                found |= {name: turn for name in group if self._may_turn(name)}
         if self._pairs:
             matcher = self._task.settings.matcher
             self._tried.append(PairsTried(matcher, "turned", self._pairs, self._successes))
         # Files of one content are one picture in the store.
         contents = self._photos.contents
-        turns = {contents[name]: turn for name, turn in found.items() if turn}
+        turns = {contents[name]: turn for name, turn in found.items()}
         return {name: turns[contents[name]] for name in contents if contents[name] in turns}
 
     def turned_record(self, name: str, turn: int) -> ImageRecord:
@@ -128,13 +129,13 @@ class Joining:
     def by_lightglue(self, wanted: Iterable[Pair]) -> Iterator[tuple[Pair, Verified]]:
         """Pairs that LightGlue verifies, of the likeliest between groups that are not joined
         firmly, and where that joins two, of each photo; thorough, of all that were `wanted`."""
-        worker = self._lightglue
-        if worker is None:
-            return
         groups = groups_of(self._photos.names, firm(self._verified))
         pairs = self._between(groups)
         if self._thorough:
             pairs = [*pairs, *wanted]
+        worker = self._lightglue if pairs else None
+        if worker is None:
+            return
         tried = {frozenset(pair) for pair in self._verified}
         joined: list[Pair] = []
         count = 0
@@ -186,11 +187,7 @@ class Joining:
     def _turn_of(self, group: Sequence[str], others: Sequence[str]) -> int | None:
         """By how much a group must be turned to fit others, None where it does at no turn."""
         partners = Counter(name for pair in self._verified for name in pair)
-        straight = [
-            name
-            for name in group
-            if not Orientation.from_exif(self._photos.orientations[name]).mirrored
-        ]
+        straight = filter(self._may_turn, group)
         speakers = sorted(straight, key=lambda name: (-partners[name], name))[:SPEAKERS]
         tries = []
         for name, turn in ((name, turn) for name in speakers for turn in TURNS):
@@ -207,6 +204,10 @@ class Joining:
                 self._successes += 1
                 return turn
         return None
+
+    def _may_turn(self, name: str) -> bool:
+        """Whether a map can have it turned: not where EXIF mirrors it, see `map_from_upright`."""
+        return not Orientation.from_exif(self._photos.orientations[name]).mirrored
 
     def _most_alike(self, vector: FloatArray, names: Sequence[str]) -> list[tuple[str, float]]:
         """Those photos that are most like a global vector, and how much."""
