@@ -536,10 +536,14 @@ class _Build:
             return photos
 
         def joining() -> Joining:
-            verified = [pair for pair, _ in database.verified_matches()]
-            options = self._options
+            names = {number: name for name, number in database.images.items()}
+            verified = [
+                (names[first], names[second])
+                for (first, second), count in database.inliers().items()
+                if count >= MIN_INLIERS
+            ]
+            options, tried = self._options, self._summary.tried
             task = self._task(database)
-            tried = self._summary.tried
             return Joining(task, photos, verified, tried, options.effort, options.threads)
 
         more = joining()
