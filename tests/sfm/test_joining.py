@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from covis.sfm import Map, MapOptions, build_map
-from covis.sfm.joining import groups_of
+from covis.sfm import Map, MapOptions, build_map, matching
+from covis.sfm.joining import firm, groups_of
 
 pytestmark = pytest.mark.usefixtures("colmap")
 
@@ -55,3 +56,39 @@ def test_groups_are_what_pairs_connect():
         ["f"],
     ]
     assert groups_of([], []) == []
+
+
+def test_lightglue_joins_what_is_apart(scene, known, tmp_path, monkeypatch):
+    """Two halves of the photos; the first matches find nothing between them."""
+    from covis.sfm import build
+    from covis.sfm.two_view_verification import Verified
+
+    def blind(task, pairs, threads):
+        for pair, found in matching.match_here(task, pairs, threads):
+            apart = min(pair) < "3.png" <= max(pair)
+            none = Verified(found.indices, np.zeros(len(found.indices), bool))
+            yield pair, none if apart else found
+
+    monkeypatch.setattr(build, "match_here", blind)
+    options = MapOptions(max_keypoints=800, **known)
+    apart = build_map(scene.folder, tmp_path / "fast", options=replace(options, effort="fast"))
+    assert (apart.models, len(apart.tried)) == ([4, 3], 1)
+    summary = build_map(scene.folder, tmp_path / "auto", options=options)
+    assert summary.models == [7]
+    assert scene.error(Map.open(tmp_path / "auto").reconstruction) < 0.01
+    first, turned, finer = summary.tried
+    assert (first.pairs, first.verified) == (21, 9)
+    assert (turned.view, turned.verified) == ("turned", 0)
+    # The likeliest three, and then those of each photo of the smaller half.
+    assert (finer.method, finer.pairs) == ("lightglue", 9)
+    assert finer.verified >= 6
+    assert summary.verified == first.verified + finer.verified
+    again = build_map(scene.folder, tmp_path / "fast", options=MapOptions(effort="thorough"))
+    assert (again.new_pairs, again.models) == (0, [7])
+
+
+def test_pairs_are_firm_where_a_third_photo_sees_both():
+    assert firm([("a", "b"), ("b", "c"), ("a", "c"), ("c", "d")]) == [
+        ("a", "b"), ("b", "c"), ("a", "c")
+    ]  # fmt: skip
+    assert firm([]) == []

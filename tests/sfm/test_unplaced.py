@@ -83,10 +83,13 @@ def test_advice_is_of_what_was_not_tried():
         "--matcher lightglue (a new folder)",
         "--max-keypoints 8192 (a new folder)",
     )
-    assert untried(made, every_pair=False) == ["--pairs exhaustive", light, keypoints]
-    assert untried(made, every_pair=True) == [light, keypoints]
-    assert untried(Settings("photos", "xfeat", 8192, 1600, "lightglue"), every_pair=True) == []
-    assert untried(Settings("photos", "xfeat", 8192, 1600, "auto"), every_pair=True) == []
+    thorough = "--effort thorough"
+    assert untried(made, False, "auto") == ["--pairs exhaustive", thorough, light, keypoints]
+    assert untried(made, True, "fast") == [thorough, light, keypoints]
+    assert untried(made, True, "thorough") == [light, keypoints]
+    for matcher in ("lightglue", "auto"):
+        assert untried(Settings("photos", "xfeat", 8192, 1600, matcher), True, "thorough") == []
+    assert untried(Settings("photos", "xfeat", 8192, 1600, "semi-dense"), True, "auto") == [light]
     lines = MapSummary(photos=4, alone=["a.jpg"], unplaced=["b.jpg"], verified=3).advice()
     assert [line.split(". ", 1)[1] for line in lines] == [
         "Take more photos between them and the others.",

@@ -324,6 +324,12 @@ def _print(out: Path, summary: MapSummary, written: list[str], as_json: bool) ->
         f"{counted(summary.pairs, 'pair')} matched ({summary.new_pairs:,} now), "
         f"{summary.verified:,} verified. {stages}."
     )
+    if len(summary.tried) > 1:
+        ways = "; ".join(
+            f"{each.method}, {each.view}: {each.verified:,} of {each.pairs:,}"
+            for each in summary.tried
+        )
+        typer.echo(f"Tried, with pairs that agree: {ways}.")
     if summary.remade:
         typer.echo("Matched and mapped anew: semi-dense keypoints change with every pair.")
     for line in summary.advice():

@@ -46,6 +46,7 @@ from covis.sfm.map import (
 from covis.sfm.mapper import (
     LEAST_PHOTOS,
     Mapping,
+    largest_first,
     model_folders,
     restore_models,
     run_mapper,
@@ -543,10 +544,14 @@ class _Build:
             return photos
 
         def joining() -> Joining:
-            verified = [pair for pair, _ in database.verified_matches()]
-            options = self._options
+            names = {number: name for name, number in database.images.items()}
+            verified = [
+                (names[first], names[second])
+                for (first, second), count in database.inliers().items()
+                if count >= MIN_INLIERS
+            ]
+            options, tried = self._options, self._summary.tried
             task = self._task(database)
-            tried = self._summary.tried
             return Joining(task, photos, verified, tried, options.effort, options.threads)
 
         more = joining()
@@ -640,7 +645,7 @@ class _Build:
         )
         with self._timed("map"):
             models = self._run_mapper(photos, mapping, before[0] if before else None)
-            models += [read_model(path) for path in before[1:]]
+            models = largest_first([*models, *(read_model(path) for path in before[1:])])
         if options.refine_keypoints:
             with self._timed("keypoints"):
                 for model in models:
@@ -738,7 +743,7 @@ class _Build:
             summary.flat = count_flat(database)
         if summary.unplaced or summary.alone:
             every_pair = summary.pairs >= math.comb(len(photos), 2)
-            summary.untried = untried(self._settings, every_pair)
+            summary.untried = untried(self._settings, every_pair, self._options.effort)
         if models:
             origin = Origin.find(self._folder)
             if origin is not None:

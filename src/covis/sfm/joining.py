@@ -2,15 +2,15 @@
 
 Photos that verified pairs connect, directly or through others, are a group. For a group that the
 larger ones do not reach, retrieval proposes the pairs that are tried: with its photos turned by 90,
-180 and 270 degrees, and by LightGlue. A pair is not worth that where its photos are less alike than
-nearly all that were verified. The n-th attempt at a photo must show n times more than a first one.
+180 and 270 degrees, and by LightGlue. The n-th attempt at a photo must show n times more than the
+first one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -37,8 +37,8 @@ LIKELIEST = 3
 """Pairs that are tried of a group in a way, those whose photos are most alike."""
 SPEAKERS = 2
 """Photos of a group that are turned, those with the most partners."""
-USUAL = 5
-"""Percent of the verified pairs whose photos may be less alike than those of any pair tried."""
+AT_LEAST, SHARE = 12, 1 / 4
+"""Groups that are turned, and pairs that LightGlue matches first: that many, or by the photos."""
 KEYPOINTS = 2048
 """Of each photo, the best ones, for LightGlue: its time grows with their square."""
 
@@ -59,6 +59,15 @@ def groups_of(names: Iterable[str], pairs: Iterable[Pair]) -> list[list[str]]:
     for name in sorted(leader):
         groups[lead(name)].append(name)
     return sorted(groups.values(), key=lambda group: (-len(group), group))
+
+
+def firm(pairs: Collection[Pair]) -> list[Pair]:
+    """Those pairs whose photos have a third one in common: points that only two see place none."""
+    partners = defaultdict(set)
+    for first, second in pairs:
+        partners[first].add(second)
+        partners[second].add(first)
+    return [pair for pair in pairs if not partners[pair[0]].isdisjoint(partners[pair[1]])]
 
 
 class Joining:
@@ -86,17 +95,18 @@ class Joining:
         settled, *groups = groups_of(self._photos.names, self._verified)
         self._pairs = self._successes = 0
         found: dict[str, int] = {}
-        for group in groups:
-            turn = self._turn_of(group, settled)
+        for number, group in enumerate(groups):
+            turn = self._turn_of(group, settled) if number < self._most else None
             if turn is None:
                 settled = [*settled, *group]
-            found |= dict.fromkeys(group, turn or 0)
+            else:
+                found |= {name: turn for name in group if self._may_turn(name)}
         if self._pairs:
             matcher = self._task.settings.matcher
             self._tried.append(PairsTried(matcher, "turned", self._pairs, self._successes))
         # Files of one content are one picture in the store.
         contents = self._photos.contents
-        turns = {contents[name]: turn for name, turn in found.items() if turn}
+        turns = {contents[name]: turn for name, turn in found.items()}
         return {name: turns[contents[name]] for name in contents if contents[name] in turns}
 
     def turned_record(self, name: str, turn: int) -> ImageRecord:
@@ -117,15 +127,15 @@ class Joining:
         )
 
     def by_lightglue(self, wanted: Iterable[Pair]) -> Iterator[tuple[Pair, Verified]]:
-        """Pairs that LightGlue verifies: the likeliest between groups; with those of each photo
-        where that joined them; thorough, all that were `wanted` and are not verified."""
-        worker = self._lightglue
-        if worker is None:
-            return
-        groups = groups_of(self._photos.names, self._verified)
+        """Pairs that LightGlue verifies, of the likeliest between groups that are not joined
+        firmly, and where that joins two, of each photo; thorough, of all that were `wanted`."""
+        groups = groups_of(self._photos.names, firm(self._verified))
         pairs = self._between(groups)
         if self._thorough:
             pairs = [*pairs, *wanted]
+        worker = self._lightglue if pairs else None
+        if worker is None:
+            return
         tried = {frozenset(pair) for pair in self._verified}
         joined: list[Pair] = []
         count = 0
@@ -178,11 +188,7 @@ class Joining:
     def _turn_of(self, group: Sequence[str], others: Sequence[str]) -> int | None:
         """By how much a group must be turned to fit others, None where it does at no turn."""
         partners = Counter(name for pair in self._verified for name in pair)
-        straight = [
-            name
-            for name in group
-            if not Orientation.from_exif(self._photos.orientations[name]).mirrored
-        ]
+        straight = filter(self._may_turn, group)
         speakers = sorted(straight, key=lambda name: (-partners[name], name))[:SPEAKERS]
         tries = []
         for name, turn in ((name, turn) for name in speakers for turn in TURNS):
@@ -200,22 +206,20 @@ class Joining:
                 return turn
         return None
 
+    def _may_turn(self, name: str) -> bool:
+        """Whether a map can have it turned: not where EXIF mirrors it, see `map_from_upright`."""
+        return not Orientation.from_exif(self._photos.orientations[name]).mirrored
+
     def _most_alike(self, vector: FloatArray, names: Sequence[str]) -> list[tuple[str, float]]:
         """Those photos that are most like a global vector, and how much."""
         alike = self._photos.vectors[[self._at[name] for name in names]] @ vector
         best = np.argsort(-alike, kind="stable")[:LIKELIEST]
-        return [
-            (names[at], float(alike[at]))
-            for at in best
-            if self._thorough or alike[at] >= self._usually_alike
-        ]
+        return [(names[at], float(alike[at])) for at in best]
 
-    @cached_property
-    def _usually_alike(self) -> float:
-        """How much nearly all verified pairs are, at least."""
-        vectors = self._photos.vectors
-        alike = [vectors[self._at[a]] @ vectors[self._at[b]] for a, b in self._verified]
-        return float(np.percentile(alike, USUAL)) if alike else -math.inf
+    @property
+    def _most(self) -> float:
+        """How many groups, or pairs of them, are tried."""
+        return math.inf if self._thorough else max(AT_LEAST, SHARE * len(self._photos))
 
     def _evidence(self, name: str) -> float:
         """What the next attempt at a photo has to show."""
@@ -225,17 +229,17 @@ class Joining:
     def _between(self, groups: Sequence[Sequence[str]]) -> list[Pair]:
         """The likeliest pairs of each group with larger ones."""
         settled, *others = groups
-        vectors, pairs = self._photos.vectors, []
+        vectors, pairs = self._photos.vectors, list[tuple[float, Pair]]()
         for group in others:
             found = [
-                (alike, name, other)
+                (alike, (name, other))
                 for name in group
                 for other, alike in self._most_alike(vectors[self._at[name]], settled)
             ]
-            found.sort(key=lambda each: -each[0])
-            pairs += [(name, other) for _, name, other in found[:LIKELIEST]]
+            pairs += sorted(found, key=lambda each: -each[0])[:LIKELIEST]
             settled = [*settled, *group]
-        return pairs
+        pairs.sort(key=lambda each: -each[0])
+        return [pair for at, (_, pair) in enumerate(pairs) if at < self._most]
 
     def _around(self, joined: Iterable[Pair], groups: Sequence[Sequence[str]]) -> list[Pair]:
         """The likeliest pairs of each photo of a group with the one that it was joined to."""

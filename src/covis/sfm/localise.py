@@ -309,6 +309,18 @@ class Locator:
             tried.append((shared, _discounted(found, len(told)), taken))
             if found.pose is not None:
                 break
+        sources = [guess.source for guess in guesses]
+        return self._answer(image, sources, tried, tuple(told), seconds)
+
+    def _answer(
+        self,
+        image: Image,
+        sources: Sequence[str],
+        tried: Sequence[tuple[_Shared, AbsolutePose, int]],
+        told: tuple[PlaceTried, ...],
+        seconds: Mapping[str, float],
+    ) -> Localisation:
+        """The best of the attempts. sources: of the cameras, whose numbers the attempts have."""
         shared, estimate, taken = max(
             tried, key=lambda each: (each[1].pose is not None, each[1].confidence)
         )
@@ -322,13 +334,13 @@ class Locator:
             keypoints=shared.keypoints,
             point_ids=shared.ids,
             places=shared.places,
-            focal_source=guesses[taken].source,
-            notes=_notes(image, [guess.source for guess in guesses], taken, estimate),
+            focal_source=sources[taken],
+            notes=_notes(image, sources, taken, estimate),
             seconds=seconds,
             model=shared.model,
             licence=licence,
             unit=self._unit,
-            tried=tuple(told),
+            tried=told,
         )
 
     def _ways(self, image: Image, passed: Callable[[str], None]) -> Iterator[_Way]:

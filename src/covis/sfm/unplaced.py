@@ -5,6 +5,7 @@ from __future__ import annotations
 from covis.errors import CovisError
 from covis.geometry import estimate_geometry
 from covis.matching import Matcher
+from covis.options import Effort
 from covis.sfm.database import Database
 from covis.sfm.map import Settings
 
@@ -34,10 +35,12 @@ def count_flat(database: Database) -> int:
     return int(flat)
 
 
-def untried(settings: Settings, every_pair: bool) -> list[str]:
+def untried(settings: Settings, every_pair: bool, effort: Effort) -> list[str]:
     """Options that may place more photos and are not in use. every_pair: whether all were
     matched."""
     options = [] if every_pair else ["--pairs exhaustive"]
+    if effort != "thorough" and not settings.semi_dense:
+        options.append("--effort thorough")
     if settings.matcher not in ("auto", "lightglue") and _has_lightglue(settings.features):
         options.append("--matcher lightglue (a new folder)")
     if settings.max_keypoints < MANY_KEYPOINTS:
