@@ -8,70 +8,68 @@ from helpers.server import start
 
 
 @pytest.mark.slow
-def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, photos, tmp_path):
+def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server, photos):
     from selenium.webdriver import ActionChains
 
-    store = tmp_path / "street.covis"
-    server = start(tmp_path, str(photos), str(store))
-    try:
-        page = Page(browser, server.url)
-        page.open("search")
-        assert f"{store} is not made yet" in page.one("main").text
-        page.press("Add the photos in photos")
-        added = page.one("[data-added]").text
-        # Of six pictures; one of the others is none, and one leads out of the folder.
-        assert added.startswith("6 added, 0 unchanged")
-        assert "2 failed" in added
-        failed = page.one("[data-added] + div").text
-        assert "broken.jpg" in failed
-        assert "link.png leads out of" in failed
+    store = photos.parent / "street.covis"
+    page = Page(browser, server.url)
+    page.open("search")
+    assert f"{store} is not made yet" in page.one("main").text
+    page.press("Add the photos in photos")
+    added = page.one("[data-added]").text
+    # Of six pictures; one of the others is none, and one leads out of the folder.
+    assert added.startswith("6 added, 0 unchanged")
+    assert "2 failed" in added
+    failed = page.one("[data-added] + div").text
+    assert "broken.jpg" in failed
+    assert "link.png leads out of" in failed
 
-        page.give(0, photos / "street0.png")
-        image = page.one(".drawable img")
-        # A box from 20 % to 90 % of either side.
-        width, height = image.size["width"], image.size["height"]
-        mouse = ActionChains(browser, 50)
-        mouse.move_to_element_with_offset(image, round(-0.3 * width), round(-0.3 * height))
-        mouse.click_and_hold().move_by_offset(round(0.7 * width), round(0.7 * height)).release()
-        mouse.perform()
-        assert page.one(".marked").is_displayed()
-        page.choose("budget", "none")
-        page.press("Search")
-        cards = page.wait(lambda: page.all('.hits[data-live="false"] .card'))
-        assert "show the same" in page.one("[aria-label=Hits] h2").text
-        same = next(card for card in cards if str(photos / "street0.png") in card.text)
-        assert [card.get_attribute("data-verdict") for card in cards][:2] == ["same", "same"]
-        assert "similarity" in same.text
-        assert "inliers" in same.text
-        # The outline is where the box was drawn.
-        points = same.find_element("css selector", "polygon").get_attribute("points")
-        x, y = zip(*(map(float, each.split(",")) for each in points.split()), strict=True)
-        assert min(x) == pytest.approx(0.2 * 400, abs=10)
-        assert max(y) == pytest.approx(0.9 * 300, abs=10)
+    page.give(0, photos / "street0.png")
+    image = page.one(".drawable img")
+    # A box from 20 % to 90 % of either side.
+    width, height = image.size["width"], image.size["height"]
+    mouse = ActionChains(browser, 50)
+    mouse.move_to_element_with_offset(image, round(-0.3 * width), round(-0.3 * height))
+    mouse.click_and_hold().move_by_offset(round(0.7 * width), round(0.7 * height)).release()
+    mouse.perform()
+    assert page.one(".marked").is_displayed()
+    page.choose("budget", "none")
+    page.press("Search")
+    cards = page.wait(lambda: page.all('.hits[data-live="false"] .card'))
+    assert "show the same" in page.one("[aria-label=Hits] h2").text
+    same = next(card for card in cards if str(photos / "street0.png") in card.text)
+    assert [card.get_attribute("data-verdict") for card in cards][:2] == ["same", "same"]
+    assert "similarity" in same.text
+    assert "inliers" in same.text
+    # The outline is where the box was drawn.
+    points = same.find_element("css selector", "polygon").get_attribute("points")
+    x, y = zip(*(map(float, each.split(",")) for each in points.split()), strict=True)
+    assert min(x) == pytest.approx(0.2 * 400, abs=10)
+    assert max(y) == pytest.approx(0.9 * 300, abs=10)
 
-        page.press("Lines")
-        assert int(page.one("dialog canvas[data-drawn]").get_attribute("data-drawn")) > 20
-        assert page.one("dialog [data-verdict]").get_attribute("data-verdict") == "same"
-        page.press("Close")
+    page.press("Lines")
+    assert int(page.one("dialog canvas[data-drawn]").get_attribute("data-drawn")) > 20
+    assert page.one("dialog [data-verdict]").get_attribute("data-verdict") == "same"
+    page.press("Close")
 
-        # The answer is there again after a reload, and a hit is searched with.
-        browser.refresh()
-        page.wait(lambda: page.all('.hits[data-live="false"] .card'))
-        assert page.one(".marked").is_displayed()
-        page.press("Search with this")
-        page.wait(lambda: not page.all(".marked") or not page.one(".marked").is_displayed())
-        page.wait(lambda: page.all('.hits[data-live="false"] .card'))
+    # The answer is there again after a reload, and a hit is searched with.
+    browser.refresh()
+    page.wait(lambda: page.all('.hits[data-live="false"] .card'))
+    assert page.one(".marked").is_displayed()
+    page.press("Search with this")
+    page.wait(lambda: not page.all(".marked") or not page.one(".marked").is_displayed())
+    page.wait(lambda: page.all('.hits[data-live="false"] .card'))
 
-        if not page.one("main > section:last-child details").get_attribute("open"):
-            page.press("The store")
-        page.press("Verify")
-        page.wait(lambda: "The store is whole." in page.one("main").text)
-        assert page.complaints() == []
-    finally:
-        server.stop()
+    if not page.one("main > section:last-child details").get_attribute("open"):
+        page.press("The store")
+    page.press("Verify")
+    page.wait(lambda: "The store is whole." in page.one("main").text)
+    assert page.complaints() == []
 
 
-def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_path):
+def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_path, monkeypatch):
+    from covis.web.server import offered
+
     server = start(tmp_path, str(photos), str(tmp_path / "a.covis"))
     try:
         assert server.said("/api/stores/store1") == {
@@ -104,11 +102,7 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
         assert server.stop() == 0
     assert not list(server.temporary.iterdir())
     # Next time the store is offered without a word, to this machine only.
-    for arguments, offered in (([], [str(tmp_path / "a.covis")]), (["--host", "0.0.0.0"], [])):
-        again = start(tmp_path, *arguments)
-        try:
-            cookie = f"covis_{again.port}={again.url.rpartition('=')[2]}"
-            sources = again.said("/api/sources", Cookie=cookie)["sources"]
-            assert [source["uri"] for source in sources] == offered
-        finally:
-            again.stop()
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path / "home"))
+    assert offered([], "127.0.0.1") == [str(tmp_path / "a.covis")]
+    assert offered([], "0.0.0.0") == []
+    assert offered(["b"], "127.0.0.1") == ["b"]

@@ -118,8 +118,7 @@ def serve(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="covis-web-"))
         access = Access(Path(folder))
-        # Others are offered what was given only.
-        sources = Sources(given or (recent() if host in LOOPBACK else []), access)
+        sources = Sources(offered(given, host), access)
         remember(source.uri for source in sources.all if source.kind == "store")
         if any(source.kind == "map" for source in sources.all):
             # Imported later, it would take SIGTERM from the server, which then could not clean up.
@@ -144,6 +143,11 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[bound])
         return site.jobs.close() and not warming.is_alive()
+
+
+def offered(given: Sequence[str], host: str) -> Sequence[str]:
+    """What the page may read: what was given, else the stores of last time, to this machine only."""
+    return given or (recent() if host in LOOPBACK else [])
 
 
 def _bound(host: str, port: int | None) -> socket.socket:

@@ -32,7 +32,7 @@ export async function page(place, job, signal) {
     return;
   }
   kept.store = stores.some((s) => s.id === kept.store) ? kept.store : stores[0].id;
-  const store = h("label", {}, "Store", h("select", { onchange: (event) => { kept.store = event.target.value; tend(); } },
+  const store = h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { kept.store = event.target.value; tend(); } },
     stores.map((s) => h("option", { value: s.id, selected: s.id === kept.store }, s.name))));
   const controls = h("form", { class: "controls", onsubmit: (event) => event.preventDefault() }, store,
     select("Time", "budget", budgets, "0.5 s", "How long the answer may take"),
