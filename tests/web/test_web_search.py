@@ -6,6 +6,18 @@ import pytest
 from helpers.browser import Page
 from helpers.server import start
 
+pytest.importorskip("starlette")
+
+from covis.errors import CovisError
+from covis.web import search_page
+from covis.web.access import Access, NoSuchError
+from covis.web.described import Described
+from covis.web.jobs import Jobs
+from covis.web.maps import Maps
+from covis.web.shown import Shrunk
+from covis.web.site import Site
+from covis.web.sources import Sources
+
 
 @pytest.mark.slow
 def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server, photos):
@@ -62,6 +74,14 @@ def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server
 
     if not page.one("main > section:last-child details").get_attribute("open"):
         page.press("The store")
+    # One is forgotten, on a second click; its file stays.
+    held = len(list(photos.iterdir()))
+    page.press("Remove")
+    page.press("Forget it")
+    assert page.one("[data-removed]").text == f"1 file forgotten; {store} holds 5 pictures."
+    page.wait(lambda: "holds 5 pictures" in page.one("main > section:last-child").text)
+    assert len(list(photos.iterdir())) == held
+
     page.press("Verify")
     page.wait(lambda: "The store is whole." in page.one("main").text)
     assert page.complaints() == []
@@ -95,6 +115,15 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
         assert "region" in wrong["error"]
         again = server.job(server.said("/api/stores/store1/add", {"folder": "folder0"}))
         assert "0 added, 6 unchanged" in again["answer"]["text"]
+        lost = server.said("/api/upload?name=a.png", (photos / "street2.png").read_bytes())["id"]
+        unknown = server.job(server.said("/api/stores/store1/remove", {"image": lost}))
+        assert unknown["state"] == "failed"
+        assert "is not in" in unknown["error"]
+        forgot = server.job(server.said("/api/stores/store1/remove", {"missing": True}))
+        assert "0 files forgotten" in forgot["answer"]["text"]
+        forgot = server.job(server.said("/api/stores/store1/remove", {"image": query}))
+        assert "1 file forgotten" in forgot["answer"]["text"]
+        assert (photos / "turned.png").is_file()
         # It ends well in the middle of work, and nothing of its own is left.
         server.said("/api/stores/store1/verify", {})
         server.said("/api/search", {"store": "store1", "image": query})
@@ -106,3 +135,26 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
     assert offered([], "127.0.0.1") == [str(tmp_path / "a.covis")]
     assert offered([], "0.0.0.0") == []
     assert offered(["b"], "127.0.0.1") == ["b"]
+
+
+def test_the_folder_of_a_picture_is_opened_on_this_machine_only(photos, tmp_path, monkeypatch):
+    access = Access(tmp_path)
+    sources = Sources([str(photos)], access)
+    opened = []
+    monkeypatch.setattr(search_page.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(
+        search_page.subprocess, "Popen", lambda command, **_: opened.append(command)
+    )
+    parts = access, sources, Jobs(), Shrunk(), Maps(sources), Described()
+    image = sources.allowed(str(photos / "street0.png")).id
+    search_page.folder(Site(*parts, local=True), {"image": image})
+    assert opened == [["/bin/xdg-open", str(photos)]]
+    with pytest.raises(CovisError, match="covis runs on another machine"):
+        search_page.folder(Site(*parts, local=False), {"image": image})
+    monkeypatch.setattr(search_page.shutil, "which", lambda _: None)
+    with pytest.raises(CovisError, match="no xdg-open is installed"):
+        search_page.folder(Site(*parts, local=True), {"image": image})
+    with pytest.raises(NoSuchError):
+        search_page.folder(Site(*parts, local=True), {"image": str(photos / "street0.png")})
+    assert len(opened) == 1
+    parts[2].close()

@@ -59,6 +59,8 @@ ANSWERS: dict[str, tuple[str, Answer]] = {
     "/api/stores/{store}": ("GET", search_page.info),
     "/api/stores/{store}/add": ("POST", search_page.add),
     "/api/stores/{store}/verify": ("POST", search_page.verify),
+    "/api/stores/{store}/remove": ("POST", search_page.remove),
+    "/api/folder": ("POST", search_page.folder),
     "/api/stores/{store}/duplicates": ("POST", duplicates_page.start),
     "/api/duplicates/{job}/list": ("POST", duplicates_page.listed),
     "/api/duplicates/{job}/move": ("POST", duplicates_page.move),
@@ -126,7 +128,7 @@ def serve(
 
             with contextlib.suppress(CovisError):
                 need_pycolmap()
-        site = Site(access, sources, Jobs(), Shrunk(), Maps(sources), Described())
+        site = Site(access, sources, Jobs(), Shrunk(), Maps(sources), Described(), host in LOOPBACK)
         bound = stack.enter_context(_bound(host, port))
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         door = Door(host, bound.getsockname()[1], token)
@@ -146,7 +148,7 @@ def serve(
 
 
 def offered(given: Sequence[str], host: str) -> Sequence[str]:
-    """What the page may read: what was given, else the stores of last time, to this machine only."""
+    """What the page may read: what was given, else, on this machine only, stores of last time."""
     return given or (recent() if host in LOOPBACK else [])
 
 

@@ -25,7 +25,10 @@ MOST = 200_000
 
 @dataclass(frozen=True)
 class Site:
-    """The state of one server."""
+    """The state of one server.
+
+    local: whether only this machine can reach it.
+    """
 
     access: Access
     sources: Sources
@@ -33,6 +36,7 @@ class Site:
     shrunk: Shrunk
     maps: Maps
     described: Described
+    local: bool = True
 
     def job(self, given: dict[str, Any]) -> Job:
         """The job that a question names. Raises NoSuchError."""
