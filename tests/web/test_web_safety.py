@@ -269,7 +269,7 @@ def test_others_need_the_token_and_uploads_are_gone_at_the_end(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("nothing-there", "nothing-there: no such store, folder or picture"),
+        ("nothing-there", "nothing-there: no such store, map, folder or picture"),
         ("text.txt", "text.txt is no picture; give pictures, folders, stores or maps."),
     ],
 )

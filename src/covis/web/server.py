@@ -110,9 +110,9 @@ def serve(
     """Serve the page until SIGINT or SIGTERM. Returns whether all work has ended: threads that are
     still at it would abort a process that ends in the usual way.
 
-    given: stores, folders and pictures; without any the stores of last time. host: an address of
-    this machine to listen on. port: None for `PORT` or the next that is free. opened: called with
-    the address once it answers.
+    given: stores, maps, folders and pictures; without any the stores of last time. host: an address
+    of this machine to listen on. port: None for `PORT` or the next that is free. opened: called
+    with the address once it answers.
 
     Raises ArgumentError for what was given and is not there, CovisError for an address that
     cannot be had.

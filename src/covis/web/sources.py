@@ -141,7 +141,7 @@ def _kind(uri: str) -> tuple[Kind, str]:
         return "store" if empty or _is_store(path) else "folder", path
     if path.endswith(".covis") and os.path.isdir(os.path.dirname(path)):
         return "store", path
-    raise ArgumentError(not_there(uri, "store, folder or picture"))
+    raise ArgumentError(not_there(uri, "store, map, folder or picture"))
 
 
 def folders_in(folder: str) -> list[str]:
