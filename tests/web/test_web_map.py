@@ -230,6 +230,20 @@ def test_a_map_below_a_folder_and_one_of_colmaps_own(model, tmp_path):
         _ = site.maps.open(site.sources.all[0], 0).locator
 
 
+def test_a_list_called_images_makes_no_map_of_a_folder(tmp_path):
+    (tmp_path / "album" / "deep" / "er" / "and" / "deeper").mkdir(parents=True)
+    (tmp_path / "album" / "images.txt").write_text("a.png\n")
+    (tmp_path / "album" / "deep" / "er" / "covis.json").write_text("{}")
+    kinds = {each.kind for each in site_of(tmp_path, tmp_path / "album").sources.all}
+    assert kinds == {"folder", "store", "map"}
+    (tmp_path / "album" / "deep" / "er" / "covis.json").rename(
+        tmp_path / "album" / "deep" / "er" / "and" / "deeper" / "covis.json"
+    )
+    # Further below than is looked.
+    kinds = {each.kind for each in site_of(tmp_path, tmp_path / "album").sources.all}
+    assert kinds == {"folder", "store"}
+
+
 def test_maps_without_a_model_or_damaged_or_without_pycolmap(model, tmp_path, monkeypatch):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -161,7 +161,11 @@ def folders_in(folder: str) -> list[str]:
 
 def _is_model(path: str) -> bool:
     """Whether COLMAP wrote a model there."""
-    return any(os.path.isfile(os.path.join(path, f"images.{kind}")) for kind in ("bin", "txt"))
+    names = "cameras", "images", "points3D"
+    return any(
+        all(os.path.isfile(os.path.join(path, f"{name}.{kind}")) for name in names)
+        for kind in ("bin", "txt")
+    )
 
 
 def _is_map(path: str) -> bool:
