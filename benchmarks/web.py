@@ -1,6 +1,6 @@
 """Measure `covis web` with a real browser: its start, a match, a search, clients at once, memory.
 
-    python benchmarks/web.py [start match search clients] [--store STORE] [--rounds N]
+    python benchmarks/web.py [start match search scroll map clients] [--store STORE] [--rounds N]
 
 Needs the extras `web` and `browser`, and Chromium with its driver. Without a name all parts run.
 Pictures are rendered. --store opens a store that is there, such as the 100,000 images that
@@ -10,6 +10,9 @@ made. The server's memory, resident and at its highest, is printed after each pa
     start    seconds from the command to a page that can be used
     match    two photos: from the click to the lines, against `covis match`, targets: 1.3 times
     search   from the click to the first results, and to the last
+    scroll   --thumbnails of them in one list, scrolled through: frames above 100 ms
+    map      a model of 100 photos and --points points, written for it: to the first picture of it,
+             frames above 100 ms while it is turned (without a GPU those say little), memory
     clients  --searches searches by 8 clients at once: answers lost or other, memory
 """
 
@@ -36,11 +39,25 @@ from covis.demo import render_demo
 from covis.draw.canvas import save_picture
 from covis.errors import CovisError
 
-PARTS = "start", "match", "search", "clients"
+PARTS = "start", "match", "search", "scroll", "map", "clients"
 CLIENTS = 8
 WAIT = 120
 SHOWN = ".hits .card img", '.hits[data-live="false"] .card'
 """What is on the page with the first results, and with the last."""
+STALL = 100
+"""Milliseconds of a frame that is told of."""
+FRAMES = """
+const [count, done] = arguments, times = [];
+let last = performance.now();
+function frame(now) {
+  times.push(now - last);
+  last = now;
+  %s;
+  if (times.length < count) requestAnimationFrame(frame); else done(times.slice(1));
+}
+requestAnimationFrame(frame);
+"""
+"""Does something in each of so many frames, and gives how long each took in milliseconds."""
 
 
 class Server:
@@ -85,9 +102,13 @@ class Browser:
             raise CovisError("this needs chromium and chromedriver (Debian: chromium-driver).")
         options = webdriver.ChromeOptions()
         options.binary_location = chromium
-        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        for argument in (
+            "--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+            "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+        ):  # fmt: skip
             options.add_argument(argument)
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        self.driver.set_script_timeout(WAIT)
 
     def one(self, selector: str) -> Any:
         until = time.perf_counter() + WAIT
@@ -96,6 +117,20 @@ class Browser:
                 raise CovisError(f"the page did not show {selector}.")
             time.sleep(0.005)
         return found[0]
+
+    def until(self, condition: str) -> None:
+        end = time.perf_counter() + WAIT
+        while not self.driver.execute_script(f"return {condition}"):
+            if time.perf_counter() > end:
+                raise CovisError(f"the page did not come to {condition}.")
+            time.sleep(0.02)
+
+    def press(self, words: str) -> None:
+        for button in self.driver.find_elements("css selector", "button"):
+            if button.is_displayed() and button.text == words:
+                self.driver.execute_script("arguments[0].click()", button)
+                return
+        raise CovisError(f"the page has no button '{words}'.")
 
     def open(self, url: str, name: str) -> None:
         self.driver.get("about:blank")
@@ -165,6 +200,83 @@ def search(folder: Path, store: Path, browser: Browser, options: argparse.Namesp
     server.stop()
 
 
+def frames(browser: Browser, step: str, count: int) -> str:
+    """How frames went in which the page did something, in words."""
+    times = browser.driver.execute_async_script(FRAMES % step, count)
+    slow = sum(time > STALL for time in times)
+    return f"{slow} of {len(times)} frames above {STALL} ms, the longest {max(times):.0f} ms"
+
+
+def scroll(folder: Path, _: Path, browser: Browser, options: argparse.Namespace) -> None:
+    photos = folder / "thumbnails"
+    photos.mkdir()
+    for number in range(options.thumbnails):
+        if number < 24:
+            save_picture(render_demo((640, 480), number).image0, photos / f"{number}.jpg")
+        else:
+            shutil.copy(photos / f"{number % 24}.jpg", photos / f"{number}.jpg")
+    server = Server(photos)
+    browser.open(server.url, "match")
+    browser.press("From your folders")
+    shown = 0
+    while shown < options.thumbnails:
+        browser.until(f"document.querySelectorAll('dialog .thumbs img').length > {shown}")
+        shown = len(browser.driver.find_elements("css selector", "dialog .thumbs img"))
+        if shown < options.thumbnails:
+            browser.press("More")
+    step = "document.querySelector('dialog').scrollTop += 60"
+    print(f"scroll: {shown} thumbnails: {frames(browser, step, 120)} (target none)")
+    print(f"    server: {server.memory()}")
+    server.stop()
+
+
+def map_(folder: Path, _: Path, browser: Browser, options: argparse.Namespace) -> None:
+    write_model(folder / "map", options.points)
+    server = Server(folder / "map")
+    began = time.perf_counter()
+    browser.open(server.url, "map")
+    browser.one("canvas.view3d[data-points]")
+    took = time.perf_counter() - began
+    drag = (
+        "document.querySelector('canvas.view3d').dispatchEvent("
+        "new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}))"
+    )
+    print(f"map: {options.points:,} points, 100 photos: seen after {took:.2f} s; turned:")
+    print(f"    {frames(browser, drag, 60)}; server: {server.memory()}")
+    server.stop()
+
+
+def write_model(folder: Path, count: int) -> None:
+    """A COLMAP model of 100 cameras around points, each seen by two of them."""
+    import numpy as np
+    import pycolmap
+
+    rng = np.random.default_rng(0)
+    model = pycolmap.Reconstruction()
+    camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", 800.0, 960, 720)
+    model.add_camera_with_trivial_rig(camera)
+    seen = np.array_split(np.arange(count), 100)
+    for number in range(1, 101):
+        angle = 2 * np.pi * number / 100
+        turn = np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0],
+                         [np.sin(angle), 0, np.cos(angle)]])  # fmt: skip
+        image = pycolmap.Image(
+            f"{number:03}.jpg", np.full((2 * len(seen[0]) + 2, 2), 100.0), 1, number
+        )
+        pose = pycolmap.Rigid3d(pycolmap.Rotation3d(turn), np.array([0.0, 0.0, 8.0]))
+        model.add_image_with_trivial_frame(image, pose)
+    used = np.zeros(101, int)
+    for first, part in enumerate(seen, 1):
+        for xyz in rng.normal(0, 2, (len(part), 3)):
+            track = pycolmap.Track()
+            for number in (first, first % 100 + 1):
+                track.add_element(number, int(used[number]))
+                used[number] += 1
+            model.add_point3D(xyz, track, rng.integers(0, 255, 3, np.uint8))
+    folder.mkdir()
+    model.write_binary(str(folder))
+
+
 def clients(folder: Path, store: Path, _: Browser, options: argparse.Namespace) -> None:
     server = Server(store, folder / "a.jpg")
     image = server.ask("/api/pictures?source=picture1")["pictures"][0]["id"]
@@ -213,7 +325,7 @@ def run(options: argparse.Namespace) -> None:
                     save_picture(render_demo((640, 480), seed).image0, photos / f"{seed}.jpg")
                 Index(store).add(photos)
             for part in parts:
-                globals()[part](folder, store, browser, options)
+                globals()["map_" if part == "map" else part](folder, store, browser, options)
     finally:
         browser.driver.quit()
 
@@ -224,4 +336,6 @@ if __name__ == "__main__":
     parser.add_argument("--store", type=Path, help="a store that is there")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--searches", type=int, default=1000)
+    parser.add_argument("--thumbnails", type=int, default=500)
+    parser.add_argument("--points", type=int, default=200_000)
     sys.exit(common.main(run, parser))

@@ -1,9 +1,10 @@
 """Draw the pictures of README.md and docs/ with covis' own commands, from rendered scenes.
 
-    python docs/pictures.py [demo hard why parts masks map place web]
+    python docs/pictures.py [demo hard why parts masks map place web webmap]
 
-`map` and `place` need pycolmap, `web` the extra "web" and Chromium. Photographs that covis is
-measured on may not be published here, so the pictures show the street corner of `covis demo`.
+`map`, `place` and `webmap` need pycolmap, `web` and `webmap` the extra "web" and Chromium.
+Photographs that covis is measured on may not be published here, so the pictures show the street
+corner of `covis demo`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +108,38 @@ def place(folder: Path, output: str) -> None:
 
 
 def web(folder: Path, output: str) -> None:
-    command = [sys.executable, "-m", "covis", "web", "--no-open"]
+    def matched(url: str) -> str:
+        one, other = asked(f"{url}api/demo", {})
+        given = {"image0": one["id"], "image1": other["id"], "matcher": "nearest"}
+        job = asked(f"{url}api/match", given)["job"]
+        while asked(f"{url}api/jobs/{job}")["state"] in ("waiting", "running"):
+            time.sleep(0.2)
+        return f"#/match/{job}"
+
+    page(folder, output, matched, "1180,1190")
+
+
+def webmap(folder: Path, output: str) -> None:
+    map_(folder, str(folder / "map.jpg"))
+    page(folder, output, lambda _: "#/map", "1180,900", folder / "model", folder / "photos")
+
+
+def page(folder: Path, output: str, at: Callable[[str], str], size: str, *given: Path) -> None:
+    """A picture of the page at what `at` says of the server's address."""
+    command = [sys.executable, "-m", "covis", "web", "--no-open", *map(str, given)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             url = re.findall(r"http://\S+", server.stdout.readline())[0]
-            one, other = asked(f"{url}api/demo", {})
-            given = {"image0": one["id"], "image1": other["id"], "matcher": "nearest"}
-            job = asked(f"{url}api/match", given)["job"]
-            while asked(f"{url}api/jobs/{job}")["state"] in ("waiting", "running"):
-                time.sleep(0.2)
             shot = folder / "web.png"
             browse = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars"]
+            browse += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
             browse += [
-                "--window-size=1180,1190",
+                f"--window-size={size}",
                 "--virtual-time-budget=30000",
                 f"--screenshot={shot}",
             ]
-            subprocess.run([*browse, f"{url}#/match/{job}"], check=True, capture_output=True)
+            subprocess.run([*browse, f"{url}{at(url)}"], check=True, capture_output=True)
         finally:
             server.terminate()
     save_picture(cv2.imread(str(shot))[..., ::-1], output)
@@ -144,6 +160,7 @@ PICTURES = {
     "map": map_,
     "place": place,
     "web": web,
+    "webmap": webmap,
 }
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from covis.dense import DenseFeatures, likeness, pca_colours
+from covis.dense import DenseFeatures, likeness, pca_colours, transfer
 
 
 def features(seed, rows=6, columns=9):
@@ -42,3 +42,18 @@ def test_likeness_is_the_cosine_with_the_place():
     found = likeness(given, np.array([8 * 4 + 4, 8 * 2 + 4], np.float32))
     np.testing.assert_allclose(found, given.descriptors @ given.descriptors[2, 4], atol=1e-6)
     assert found.argmax() == 2 * 9 + 4
+
+
+def test_likeness_with_a_place_of_another_picture():
+    source, target = features(3), features(4, 4, 5)
+    for each in (source, target):
+        each.descriptors[:] /= np.linalg.norm(each.descriptors, axis=2, keepdims=True)
+    target.descriptors[1, 3] = source.descriptors[5, 2]
+    point = np.array([8 * 2 + 4, 8 * 5 + 4], np.float32)
+    found = likeness(target, point, source)
+    assert found.shape == (4, 5)
+    assert found.argmax() == 1 * 5 + 3
+    # The heat is highest where `transfer` lands.
+    landed, cosines = transfer(source, target, point[None])
+    assert landed[0].tolist() == [8 * 3 + 4, 8 * 1 + 4]
+    np.testing.assert_allclose(cosines[0], found.max(), atol=1e-6)

@@ -65,6 +65,13 @@ class Page:
 
         Select(self.one(f"select[name={name}]")).select_by_value(value)
 
+    def pick(self, name: str, words: str) -> None:
+        """Choose by what a choice says."""
+        from selenium.webdriver.support.ui import Select
+
+        self.wait(lambda: words in self.one(f"select[name={name}]").text)
+        Select(self.one(f"select[name={name}]")).select_by_visible_text(words)
+
     def give(self, slot: int, path: Path) -> None:
         """As by the file dialog."""
         self.all(".slot input[type=file]")[slot].send_keys(str(path))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from helpers.corner import FOCAL, HEIGHT, WALLS, WIDTH, look, render, texture
+from helpers.frames import write_frames
 from helpers.server import Server, start
 
 from covis.demo import render_demo
 from covis.draw.canvas import save_picture
+from covis.search import Index
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -41,14 +44,6 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def server(photos) -> Iterator[Server]:
-    """One that was given the folder."""
-    found = start(photos.parent, str(photos))
-    yield found
-    found.stop()
-
-
 @dataclass(frozen=True)
 class Model:
     """A map of five photos of a corner, beside one of noise. new: another photo of the corner."""
@@ -66,7 +61,7 @@ def model(tmp_path_factory) -> Model:
     from covis.sfm import MapOptions, build_map
 
     folder = tmp_path_factory.mktemp("map")
-    photos = folder / "photos"
+    photos = folder / "corner"
     photos.mkdir()
     textures = [texture(seed) for seed in range(len(WALLS))]
     for number, angle in enumerate(np.radians((-20, -10, 0, 10, 20, 4))):
@@ -82,6 +77,42 @@ def model(tmp_path_factory) -> Model:
     )  # fmt: skip
     made = build_map(photos, folder / "model", options=options)
     return Model(folder / "model", photos, folder / "new.png", made.points)
+
+
+@pytest.fixture(scope="session")
+def album(photos, tmp_path_factory) -> Path:
+    """A folder of copies and another picture, with a store of them beside it."""
+    folder = tmp_path_factory.mktemp("album") / "album"
+    folder.mkdir()
+    for name in ("street0.png", "small.jpg", "turned.png", "street1.png"):
+        shutil.copy2(photos / name, folder / name)
+    Index(f"{folder}.covis").add(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def frames(tmp_path_factory) -> Path:
+    """A folder with a folder of frames, and a video of them."""
+    return write_frames(tmp_path_factory.mktemp("frames") / "clips")
+
+
+@pytest.fixture(scope="session")
+def model_or_none(request) -> Model | None:
+    """None where there is no pycolmap."""
+    return request.getfixturevalue("model") if find_spec("pycolmap") else None
+
+
+@pytest.fixture(scope="session")
+def server(photos, album, frames, model_or_none) -> Iterator[Server]:
+    """One for all tests, which was given the photos (folder0), a store that is not made yet
+    (store1), the album's, frames, and a map with its photos."""
+    given = [photos, photos.parent / "street.covis", f"{album}.covis", frames]
+    if model_or_none is not None:
+        given += [model_or_none.folder, model_or_none.photos]
+    found = start(photos.parent, *map(str, given))
+    yield found
+    assert found.stop() == 0
+    assert not list(found.temporary.iterdir())
 
 
 @pytest.fixture(scope="session")

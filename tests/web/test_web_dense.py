@@ -13,8 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from helpers.browser import Page
-from helpers.server import start
-from helpers.textures import clouds
+from helpers.frames import SIDE, SIZE, STEP, truth
 
 pytest.importorskip("starlette")
 
@@ -28,47 +27,6 @@ from covis.web.maps import Maps
 from covis.web.shown import Shrunk
 from covis.web.site import Site
 from covis.web.sources import Sources
-
-SIZE = 240, 180
-STEP = 6
-SIDE = 60
-
-
-def truth(number):
-    """(H, W): where the square of a frame lies."""
-    mask = np.zeros(SIZE[::-1], bool)
-    left = 40 + STEP * number
-    mask[60 : 60 + SIDE, left : left + SIDE] = True
-    return mask
-
-
-def frame(number):
-    """A bright square that moves to the right over clouds."""
-    rng = np.random.default_rng(1)
-    pixels = np.clip(clouds(rng, SIZE[1], SIZE[0], (6, 12, 25)) * 40, 0, 255).astype(np.uint8)
-    square = np.clip(clouds(rng, SIDE, SIDE, (4, 9)) * 60 + 100, 0, 255).astype(np.uint8)
-    pixels = np.broadcast_to(np.atleast_3d(pixels)[..., :1], (*SIZE[::-1], 3)).copy()
-    square = np.broadcast_to(np.atleast_3d(square)[..., :1], (SIDE, SIDE, 3)) * [1.0, 0.5, 0.2]
-    pixels[truth(number)] = square.reshape(-1, 3).astype(np.uint8)
-    return pixels
-
-
-@pytest.fixture(scope="session")
-def frames(tmp_path_factory):
-    """A folder with a folder of four frames and a link that leads out, and a video of them."""
-    folder = tmp_path_factory.mktemp("frames") / "clips"
-    (folder / "square").mkdir(parents=True)
-    writer = cv2.VideoWriter(
-        str(folder / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SIZE, True
-    )
-    for number in range(4):
-        pixels = np.ascontiguousarray(frame(number)[..., ::-1])
-        cv2.imwrite(str(folder / "square" / f"{number}.png"), pixels)
-        writer.write(pixels)
-    writer.release()
-    cv2.imwrite(str(folder.parent / "outside.png"), pixels)
-    (folder / "square" / "9.png").symlink_to(folder.parent / "outside.png")
-    return folder
 
 
 @pytest.fixture
@@ -101,83 +59,72 @@ def clip_of(site, name):
 
 
 @pytest.mark.slow
-def test_places_are_found_and_a_drawn_mask_is_carried(browser, frames, tmp_path):
+def test_places_are_found_and_a_drawn_mask_is_carried(browser, server, frames):
     from selenium.webdriver import ActionChains, Keys
 
-    server = start(tmp_path, str(frames))
+    page = Page(browser, server.url)
+    page.open("dense")
+    page.drop(0, frames / "square" / "0.png")
+    page.give(1, frames / "square" / "3.png")
+    page.press("Compare")
+    picture = page.one(".places-of[tabindex]")
+    for image in page.all(".places-of > img:first-child"):
+        page.wait(lambda image=image: image.get_property("naturalWidth") == SIZE[0])
+    page.centre(picture)
+    # The middle of the square in frame 0: 70 of 240, 90 of 180.
+    width, height = picture.size["width"], picture.size["height"]
+    off = round((70 / 240 - 0.5) * width), round((90 / 180 - 0.5) * height)
+    ActionChains(browser, 0).move_to_element_with_offset(picture, *off).click().perform()
+    first = page.one(".places li").text
+    x0, y0, x1, y1, cosine = map(float, re.findall(r"[\d.]+", first))
+    assert (x0, y0) == pytest.approx((70, 90), abs=1.5)
+    assert (x1 - x0, y1 - y0) == pytest.approx((3 * STEP, 0), abs=5)
+    assert cosine > 0.8
+    heat = page.one(".places-of .heat")
+    page.wait(lambda: heat.get_property("naturalWidth") == SIZE[0])
+    picture.send_keys(Keys.ARROW_UP, Keys.ARROW_LEFT, Keys.ENTER)
+    page.wait(lambda: len(page.all(".places li")) == 2)
+    browser.refresh()  # They are there again.
+    page.wait(lambda: len(page.all(".places li")) == 2)
+
+    page.press("A mask through frames")
+    page.pick("clip", "clips/square")
+    page.wait(lambda: page.one("[data-frame]").get_attribute("data-frame") == "0.png")
+    brush = page.one("canvas.brush")
+    page.centre(brush)
+    scale = brush.size["width"] / SIZE[0]
+    mouse = ActionChains(browser, 0)
+    for row in range(6):  # Over the square, in lines.
+        y = round((65 + 10 * row - 90) * scale)
+        mouse.move_to_element_with_offset(brush, round((46 - 120) * scale), y)
+        mouse.click_and_hold().move_by_offset(round((SIDE - 12) * scale), 0).release()
+    mouse.perform()
+    brush.send_keys(Keys.ARROW_LEFT, " ")
+    page.press("Undo")
+    page.press("Carry through the frames")
+    viewer = page.one("[data-frames='4']")
+    shown = page.one("img.carried")
+    page.wait(lambda: shown.get_property("naturalWidth") == SIZE[0])
+    page.one("input[name=frame]").send_keys(Keys.END)
+    page.wait(lambda: "4 of 4 frames" in viewer.text)
+    page.press("Download the masks")
+    page.one("button[data-saved]")
+    job = browser.current_url.rpartition("/")[2]
+    content = server.ask(f"/api/dense/files/{job}")[2]
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        assert packed.namelist() == [f"{number}.png" for number in range(4)]
+        last = np.asarray(PIL.Image.open(packed.open("3.png")))
+    assert region_similarity(last > 0, truth(3)) > 0.6
+    browser.refresh()
+    page.one("[data-frames='4']")
+    browser.set_window_size(390, 800)
     try:
-        page = Page(browser, server.url)
-        page.open("dense")
-        page.drop(0, frames / "square" / "0.png")
-        page.give(1, frames / "square" / "3.png")
-        page.press("Compare")
-        picture = page.one(".places-of[tabindex]")
-        for image in page.all(".places-of > img:first-child"):
-            page.wait(lambda image=image: image.get_property("naturalWidth") == SIZE[0])
-        page.centre(picture)
-        # The middle of the square in frame 0: 70 of 240, 90 of 180.
-        width, height = picture.size["width"], picture.size["height"]
-        off = round((70 / 240 - 0.5) * width), round((90 / 180 - 0.5) * height)
-        ActionChains(browser, 0).move_to_element_with_offset(picture, *off).click().perform()
-        first = page.one(".places li").text
-        x0, y0, x1, y1, cosine = map(float, re.findall(r"[\d.]+", first))
-        assert (x0, y0) == pytest.approx((70, 90), abs=1.5)
-        assert (x1 - x0, y1 - y0) == pytest.approx((3 * STEP, 0), abs=5)
-        assert cosine > 0.8
-        heat = page.one(".places-of .heat")
-        page.wait(lambda: heat.get_property("naturalWidth") == SIZE[0])
-        picture.send_keys(Keys.ARROW_UP, Keys.ARROW_LEFT, Keys.ENTER)
-        page.wait(lambda: len(page.all(".places li")) == 2)
-        browser.refresh()  # They are there again.
-        page.wait(lambda: len(page.all(".places li")) == 2)
-
-        page.press("A mask through frames")
-        page.choose("clip", clip_of_page(page, "clips/square"))
-        page.wait(lambda: page.one("[data-frame]").get_attribute("data-frame") == "0.png")
-        brush = page.one("canvas.brush")
-        page.centre(brush)
-        scale = brush.size["width"] / SIZE[0]
-        mouse = ActionChains(browser, 0)
-        for row in range(6):  # Over the square, in lines.
-            y = round((65 + 10 * row - 90) * scale)
-            mouse.move_to_element_with_offset(brush, round((46 - 120) * scale), y)
-            mouse.click_and_hold().move_by_offset(round((SIDE - 12) * scale), 0).release()
-        mouse.perform()
-        brush.send_keys(Keys.ARROW_LEFT, " ")
-        page.press("Undo")
-        page.press("Carry through the frames")
-        viewer = page.one("[data-frames='4']")
-        shown = page.one("img.carried")
-        page.wait(lambda: shown.get_property("naturalWidth") == SIZE[0])
-        page.one("input[name=frame]").send_keys(Keys.END)
-        page.wait(lambda: "4 of 4 frames" in viewer.text)
-        page.press("Download the masks")
-        page.one("button[data-saved]")
-        job = browser.current_url.rpartition("/")[2]
-        content = server.ask(f"/api/dense/files/{job}")[2]
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            assert packed.namelist() == [f"{number}.png" for number in range(4)]
-            last = np.asarray(PIL.Image.open(packed.open("3.png")))
-        assert region_similarity(last > 0, truth(3)) > 0.6
-        browser.refresh()
-        page.one("[data-frames='4']")
-        browser.set_window_size(390, 800)
-        try:
-            page.wait(lambda: page.one("canvas.brush").size["width"] < 400)
-            assert not page.overflows()
-        finally:
-            browser.set_window_size(1280, 1000)
-        browser.get("about:blank")
-        assert page.complaints() == []
-        assert server.stop() == 0
-        assert not list(server.temporary.iterdir())
+        page.wait(lambda: page.one("canvas.brush").size["width"] < 400)
+        assert not page.overflows()
     finally:
-        server.stop()
-
-
-def clip_of_page(page, name):
-    options = page.all("select[name=clip] option")
-    return next(each.get_attribute("value") for each in options if each.text == name)
+        browser.set_window_size(1280, 1000)
+    browser.get("about:blank")
+    assert page.complaints() == []
 
 
 def test_places_are_those_of_the_command_line(site, frames, monkeypatch):

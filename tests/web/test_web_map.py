@@ -12,7 +12,6 @@ import numpy as np
 import PIL.Image
 import pytest
 from helpers.browser import Page
-from helpers.server import start
 
 pytest.importorskip("starlette")
 pytest.importorskip("pycolmap", reason="maps need pycolmap: covis[map]")
@@ -51,75 +50,68 @@ def lit(element) -> int:
 
 
 @pytest.mark.slow
-def test_a_map_is_turned_looked_into_and_a_photo_located_in_it(browser, model, tmp_path):
+def test_a_map_is_turned_looked_into_and_a_photo_located_in_it(browser, server, model):
     from selenium.webdriver import ActionChains, Keys
-    from selenium.webdriver.support.ui import Select
 
-    server = start(tmp_path, str(model.folder), str(model.photos))
+    page = Page(browser, server.url)
+    page.open("map")
+    assert "5 of 6 photos placed" in page.one("[data-map]").text
+    canvas = page.one("canvas.view3d")
+    page.wait(lambda: canvas.get_attribute("data-textures") == "5")
+    assert int(canvas.get_attribute("data-points")) == model.points
+    before, shown = canvas.get_attribute("data-view"), canvas.screenshot_as_png
+    assert lit(canvas) > 2000
+    # Turned by the mouse and by keys, moved, zoomed, and back.
+    mouse = ActionChains(browser, 0).move_to_element(canvas)
+    mouse.click_and_hold().move_by_offset(90, 20).release().perform()
+    page.wait(lambda: canvas.get_attribute("data-view") != before)
+    assert canvas.screenshot_as_png != shown
+    canvas.send_keys(Keys.ARROW_LEFT, Keys.SHIFT + Keys.ARROW_UP, Keys.NULL, "+", "-", "-", "0")
+    page.wait(lambda: canvas.get_attribute("data-view") == before)
+
+    # A photo by its key, then by the list; what it shares; both beside each other.
+    canvas.send_keys("n")
+    assert page.one("[data-photo]").get_attribute("data-photo") == "0.png"
+    page.pick("photo", "2.png")
+    page.wait(lambda: page.one("[data-photo]").get_attribute("data-photo") == "2.png")
+    assert "Shares points with 4 photos" in page.one(".aside").text
+    page.press("See from there")
+    page.one(".aside .thumbs button").click()
+    drawn = page.one("dialog canvas[data-drawn]")
+    assert int(drawn.get_attribute("data-drawn")) > 20
+    assert "of the map that both see" in page.one("dialog").text
+    page.press("Close")
+
+    # Why one has no place.
+    page.press("1 photo has no place: why")
+    why = page.one("[data-unplaced]").text
+    assert "noise.png: no other photo shows enough of the same" in why
+    assert "Take more photos between them" in why
+
+    # A new photo is located, and one of something else is not.
+    page.drop(0, model.new)
+    located = page.one("[data-located]")
+    assert located.get_attribute("data-located") == "true"
+    told = page.one("[aria-label=Located]").text
+    assert "give or take" in told
+    assert "confidence" in told
+    page.wait(lambda: canvas.get_attribute("data-cameras") == "6")
+    browser.refresh()  # It is there again.
+    assert page.one("[data-located]").get_attribute("data-located") == "true"
+    page.give(0, model.photos / "noise.png")
+    page.wait(lambda: "Cannot say" in page.one("[aria-label=Located]").text)
+
+    page.pick("export", "nerfstudio")
+    page.press("Download")
+    page.one("button[data-saved=nerfstudio]")
+    browser.set_window_size(390, 800)
     try:
-        page = Page(browser, server.url)
-        page.open("map")
-        assert "5 of 6 photos placed" in page.one("[data-map]").text
-        canvas = page.one("canvas.view3d")
-        page.wait(lambda: canvas.get_attribute("data-textures") == "5")
-        assert int(canvas.get_attribute("data-points")) == model.points
-        before, shown = canvas.get_attribute("data-view"), canvas.screenshot_as_png
-        assert lit(canvas) > 2000
-        # Turned by the mouse and by keys, moved, zoomed, and back.
-        mouse = ActionChains(browser, 0).move_to_element(canvas)
-        mouse.click_and_hold().move_by_offset(90, 20).release().perform()
-        page.wait(lambda: canvas.get_attribute("data-view") != before)
-        assert canvas.screenshot_as_png != shown
-        canvas.send_keys(Keys.ARROW_LEFT, Keys.SHIFT + Keys.ARROW_UP, Keys.NULL, "+", "-", "-", "0")
-        page.wait(lambda: canvas.get_attribute("data-view") == before)
-
-        # A photo by its key, then by the list; what it shares; both beside each other.
-        canvas.send_keys("n")
-        assert page.one("[data-photo]").get_attribute("data-photo") == "0.png"
-        Select(page.one("select[name=photo]")).select_by_visible_text("2.png")
-        page.wait(lambda: page.one("[data-photo]").get_attribute("data-photo") == "2.png")
-        assert "Shares points with 4 photos" in page.one(".aside").text
-        page.press("See from there")
-        page.one(".aside .thumbs button").click()
-        drawn = page.one("dialog canvas[data-drawn]")
-        assert int(drawn.get_attribute("data-drawn")) > 20
-        assert "of the map that both see" in page.one("dialog").text
-        page.press("Close")
-
-        # Why one has no place.
-        page.press("1 photo has no place: why")
-        why = page.one("[data-unplaced]").text
-        assert "noise.png: no other photo shows enough of the same" in why
-        assert "Take more photos between them" in why
-
-        # A new photo is located, and one of something else is not.
-        page.drop(0, model.new)
-        located = page.one("[data-located]")
-        assert located.get_attribute("data-located") == "true"
-        told = page.one("[aria-label=Located]").text
-        assert "give or take" in told
-        assert "confidence" in told
-        page.wait(lambda: canvas.get_attribute("data-cameras") == "6")
-        browser.refresh()  # It is there again.
-        assert page.one("[data-located]").get_attribute("data-located") == "true"
-        page.give(0, model.photos / "noise.png")
-        page.wait(lambda: "Cannot say" in page.one("[aria-label=Located]").text)
-
-        Select(page.one("select[name=export]")).select_by_value("nerfstudio")
-        page.press("Download")
-        page.one("button[data-saved=nerfstudio]")
-        browser.set_window_size(390, 800)
-        try:
-            page.wait(lambda: page.one("canvas.view3d").size["width"] < 400)
-            assert not page.overflows()
-        finally:
-            browser.set_window_size(1280, 1000)
-        browser.get("about:blank")
-        assert page.complaints() == []
-        assert server.stop() == 0
-        assert not list(server.temporary.iterdir())
+        page.wait(lambda: page.one("canvas.view3d").size["width"] < 400)
+        assert not page.overflows()
     finally:
-        server.stop()
+        browser.set_window_size(1280, 1000)
+    browser.get("about:blank")
+    assert page.complaints() == []
 
 
 def test_points_are_sent_binary_in_a_frame_of_their_own(opened, model, monkeypatch):
@@ -236,6 +228,20 @@ def test_a_map_below_a_folder_and_one_of_colmaps_own(model, tmp_path):
     assert told["without"] == 0
     with pytest.raises(CovisError, match="no features of covis to find places by"):
         _ = site.maps.open(site.sources.all[0], 0).locator
+
+
+def test_a_list_called_images_makes_no_map_of_a_folder(tmp_path):
+    (tmp_path / "album" / "deep" / "er" / "and" / "deeper").mkdir(parents=True)
+    (tmp_path / "album" / "images.txt").write_text("a.png\n")
+    (tmp_path / "album" / "deep" / "er" / "covis.json").write_text("{}")
+    kinds = {each.kind for each in site_of(tmp_path, tmp_path / "album").sources.all}
+    assert kinds == {"folder", "store", "map"}
+    (tmp_path / "album" / "deep" / "er" / "covis.json").rename(
+        tmp_path / "album" / "deep" / "er" / "and" / "deeper" / "covis.json"
+    )
+    # Further below than is looked.
+    kinds = {each.kind for each in site_of(tmp_path, tmp_path / "album").sources.all}
+    assert kinds == {"folder", "store"}
 
 
 def test_maps_without_a_model_or_damaged_or_without_pycolmap(model, tmp_path, monkeypatch):

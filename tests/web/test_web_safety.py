@@ -8,16 +8,16 @@ import os
 import re
 import socket
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from helpers.server import start
+from typer.testing import CliRunner
 
 pytest.importorskip("starlette")
 
+from covis.cli import app
 from covis.demo import render_demo
 from covis.draw.canvas import save_picture
 from covis.errors import ImageError
@@ -266,13 +266,17 @@ def test_others_need_the_token_and_uploads_are_gone_at_the_end(tmp_path):
     assert not list(server.temporary.iterdir())
 
 
-def test_mistakes_on_the_command_line_are_one_line(tmp_path):
-    def covis(*arguments):
-        command = [sys.executable, "-m", "covis", "web", "--no-open", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-        assert done.returncode == 2
-        return done.stderr
-
-    assert "nothing-there: no such store, folder or picture" in covis("nothing-there")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nothing-there", "nothing-there: no such store, map, folder or picture"),
+        ("text.txt", "text.txt is no picture; give pictures, folders, stores or maps."),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, monkeypatch, given, said):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("x")
-    assert "is no picture" in covis("text.txt")
+    result = CliRunner().invoke(app, ["web", "--no-open", given])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1

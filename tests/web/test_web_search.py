@@ -6,72 +6,90 @@ import pytest
 from helpers.browser import Page
 from helpers.server import start
 
+pytest.importorskip("starlette")
+
+from covis.errors import CovisError
+from covis.web import search_page
+from covis.web.access import Access, NoSuchError
+from covis.web.described import Described
+from covis.web.jobs import Jobs
+from covis.web.maps import Maps
+from covis.web.shown import Shrunk
+from covis.web.site import Site
+from covis.web.sources import Sources
+
 
 @pytest.mark.slow
-def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, photos, tmp_path):
+def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server, photos):
     from selenium.webdriver import ActionChains
 
-    store = tmp_path / "street.covis"
-    server = start(tmp_path, str(photos), str(store))
-    try:
-        page = Page(browser, server.url)
-        page.open("search")
-        assert f"{store} is not made yet" in page.one("main").text
-        page.press("Add the photos in photos")
-        added = page.one("[data-added]").text
-        # Of six pictures; one of the others is none, and one leads out of the folder.
-        assert added.startswith("6 added, 0 unchanged")
-        assert "2 failed" in added
-        failed = page.one("[data-added] + div").text
-        assert "broken.jpg" in failed
-        assert "link.png leads out of" in failed
+    store = photos.parent / "street.covis"
+    page = Page(browser, server.url)
+    page.open("search")
+    assert f"{store} is not made yet" in page.one("main").text
+    page.press("Add the photos in photos")
+    added = page.one("[data-added]").text
+    # Of six pictures; one of the others is none, and one leads out of the folder.
+    assert added.startswith("6 added, 0 unchanged")
+    assert "2 failed" in added
+    failed = page.one("[data-added] + div").text
+    assert "broken.jpg" in failed
+    assert "link.png leads out of" in failed
 
-        page.give(0, photos / "street0.png")
-        image = page.one(".drawable img")
-        # A box from 20 % to 90 % of either side.
-        width, height = image.size["width"], image.size["height"]
-        mouse = ActionChains(browser, 50)
-        mouse.move_to_element_with_offset(image, round(-0.3 * width), round(-0.3 * height))
-        mouse.click_and_hold().move_by_offset(round(0.7 * width), round(0.7 * height)).release()
-        mouse.perform()
-        assert page.one(".marked").is_displayed()
-        page.choose("budget", "none")
-        page.press("Search")
-        cards = page.wait(lambda: page.all('.hits[data-live="false"] .card'))
-        assert "show the same" in page.one("[aria-label=Hits] h2").text
-        same = next(card for card in cards if str(photos / "street0.png") in card.text)
-        assert [card.get_attribute("data-verdict") for card in cards][:2] == ["same", "same"]
-        assert "similarity" in same.text
-        assert "inliers" in same.text
-        # The outline is where the box was drawn.
-        points = same.find_element("css selector", "polygon").get_attribute("points")
-        x, y = zip(*(map(float, each.split(",")) for each in points.split()), strict=True)
-        assert min(x) == pytest.approx(0.2 * 400, abs=10)
-        assert max(y) == pytest.approx(0.9 * 300, abs=10)
+    page.give(0, photos / "street0.png")
+    image = page.one(".drawable img")
+    # A box from 20 % to 90 % of either side.
+    width, height = image.size["width"], image.size["height"]
+    mouse = ActionChains(browser, 50)
+    mouse.move_to_element_with_offset(image, round(-0.3 * width), round(-0.3 * height))
+    mouse.click_and_hold().move_by_offset(round(0.7 * width), round(0.7 * height)).release()
+    mouse.perform()
+    assert page.one(".marked").is_displayed()
+    page.choose("budget", "none")
+    page.press("Search")
+    cards = page.wait(lambda: page.all('.hits[data-live="false"] .card'))
+    assert "show the same" in page.one("[aria-label=Hits] h2").text
+    same = next(card for card in cards if str(photos / "street0.png") in card.text)
+    assert [card.get_attribute("data-verdict") for card in cards][:2] == ["same", "same"]
+    assert "similarity" in same.text
+    assert "inliers" in same.text
+    # The outline is where the box was drawn.
+    points = same.find_element("css selector", "polygon").get_attribute("points")
+    x, y = zip(*(map(float, each.split(",")) for each in points.split()), strict=True)
+    assert min(x) == pytest.approx(0.2 * 400, abs=10)
+    assert max(y) == pytest.approx(0.9 * 300, abs=10)
 
-        page.press("Lines")
-        assert int(page.one("dialog canvas[data-drawn]").get_attribute("data-drawn")) > 20
-        assert page.one("dialog [data-verdict]").get_attribute("data-verdict") == "same"
-        page.press("Close")
+    page.press("Lines")
+    assert int(page.one("dialog canvas[data-drawn]").get_attribute("data-drawn")) > 20
+    assert page.one("dialog [data-verdict]").get_attribute("data-verdict") == "same"
+    page.press("Close")
 
-        # The answer is there again after a reload, and a hit is searched with.
-        browser.refresh()
-        page.wait(lambda: page.all('.hits[data-live="false"] .card'))
-        assert page.one(".marked").is_displayed()
-        page.press("Search with this")
-        page.wait(lambda: not page.all(".marked") or not page.one(".marked").is_displayed())
-        page.wait(lambda: page.all('.hits[data-live="false"] .card'))
+    # The answer is there again after a reload, and a hit is searched with.
+    browser.refresh()
+    page.wait(lambda: page.all('.hits[data-live="false"] .card'))
+    assert page.one(".marked").is_displayed()
+    page.press("Search with this")
+    page.wait(lambda: not page.all(".marked") or not page.one(".marked").is_displayed())
+    page.wait(lambda: page.all('.hits[data-live="false"] .card'))
 
-        if not page.one("main > section:last-child details").get_attribute("open"):
-            page.press("The store")
-        page.press("Verify")
-        page.wait(lambda: "The store is whole." in page.one("main").text)
-        assert page.complaints() == []
-    finally:
-        server.stop()
+    if not page.one("main > section:last-child details").get_attribute("open"):
+        page.press("The store")
+    # One is forgotten, on a second click; its file stays.
+    held = len(list(photos.iterdir()))
+    page.press("Remove")
+    page.press("Forget it")
+    assert page.one("[data-removed]").text == f"1 file forgotten; {store} holds 5 pictures."
+    page.wait(lambda: "holds 5 pictures" in page.one("main > section:last-child").text)
+    assert len(list(photos.iterdir())) == held
+
+    page.press("Verify")
+    page.wait(lambda: "The store is whole." in page.one("main").text)
+    assert page.complaints() == []
 
 
-def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_path):
+def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_path, monkeypatch):
+    from covis.web.server import offered
+
     server = start(tmp_path, str(photos), str(tmp_path / "a.covis"))
     try:
         assert server.said("/api/stores/store1") == {
@@ -97,6 +115,15 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
         assert "region" in wrong["error"]
         again = server.job(server.said("/api/stores/store1/add", {"folder": "folder0"}))
         assert "0 added, 6 unchanged" in again["answer"]["text"]
+        lost = server.said("/api/upload?name=a.png", (photos / "street2.png").read_bytes())["id"]
+        unknown = server.job(server.said("/api/stores/store1/remove", {"image": lost}))
+        assert unknown["state"] == "failed"
+        assert "is not in" in unknown["error"]
+        forgot = server.job(server.said("/api/stores/store1/remove", {"missing": True}))
+        assert "0 files forgotten" in forgot["answer"]["text"]
+        forgot = server.job(server.said("/api/stores/store1/remove", {"image": query}))
+        assert "1 file forgotten" in forgot["answer"]["text"]
+        assert (photos / "turned.png").is_file()
         # It ends well in the middle of work, and nothing of its own is left.
         server.said("/api/stores/store1/verify", {})
         server.said("/api/search", {"store": "store1", "image": query})
@@ -104,11 +131,30 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
         assert server.stop() == 0
     assert not list(server.temporary.iterdir())
     # Next time the store is offered without a word, to this machine only.
-    for arguments, offered in (([], [str(tmp_path / "a.covis")]), (["--host", "0.0.0.0"], [])):
-        again = start(tmp_path, *arguments)
-        try:
-            cookie = f"covis_{again.port}={again.url.rpartition('=')[2]}"
-            sources = again.said("/api/sources", Cookie=cookie)["sources"]
-            assert [source["uri"] for source in sources] == offered
-        finally:
-            again.stop()
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path / "home"))
+    assert offered([], "127.0.0.1") == [str(tmp_path / "a.covis")]
+    assert offered([], "0.0.0.0") == []
+    assert offered(["b"], "127.0.0.1") == ["b"]
+
+
+def test_the_folder_of_a_picture_is_opened_on_this_machine_only(photos, tmp_path, monkeypatch):
+    access = Access(tmp_path)
+    sources = Sources([str(photos)], access)
+    opened = []
+    monkeypatch.setattr(search_page.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(
+        search_page.subprocess, "Popen", lambda command, **_: opened.append(command)
+    )
+    parts = access, sources, Jobs(), Shrunk(), Maps(sources), Described()
+    image = sources.allowed(str(photos / "street0.png")).id
+    search_page.folder(Site(*parts, local=True), {"image": image})
+    assert opened == [["/bin/xdg-open", str(photos)]]
+    with pytest.raises(CovisError, match="covis runs on another machine"):
+        search_page.folder(Site(*parts, local=False), {"image": image})
+    monkeypatch.setattr(search_page.shutil, "which", lambda _: None)
+    with pytest.raises(CovisError, match="no xdg-open is installed"):
+        search_page.folder(Site(*parts, local=True), {"image": image})
+    with pytest.raises(NoSuchError):
+        search_page.folder(Site(*parts, local=True), {"image": str(photos / "street0.png")})
+    assert len(opened) == 1
+    parts[2].close()

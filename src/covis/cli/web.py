@@ -22,8 +22,8 @@ def command(
     given: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="STORE|FOLDER|PICTURE",
-            help="What the page may read: stores, folders of photos, and pictures.",
+            metavar="STORE|MODEL|FOLDER|PICTURE",
+            help="What the page may read: stores, maps, folders of photos, and pictures.",
         ),
     ] = None,
     port: Annotated[
@@ -45,9 +45,10 @@ def command(
     ] = False,
     device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
-    """Open a page in the browser that matches, searches and finds duplicates.
+    """Open a page in the browser: match, search, duplicates, maps, dense features.
 
-    Only what is given here, and what is dropped on the page, can be read. Ctrl-C ends it.
+    Only what is given here, and what is dropped on the page, can be read; a map's photos where they
+    lie in a folder that is given, too. Ctrl-C ends it.
     """
     open_page(given or [], host=host, port=port, no_open=no_open, device=device)
 

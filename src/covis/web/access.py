@@ -1,4 +1,4 @@
-"""What may be read: the stores, folders and pictures that were given, and what was uploaded.
+"""What may be read: the stores, maps, folders and pictures that were given, and what was uploaded.
 
 The page names pictures by ids that only this server can make, never by paths; each is looked at
 again whenever it is read.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -37,6 +40,7 @@ def stores(site: Site, _: dict[str, Any]) -> Any:
             for s in site.sources.all
         ],
         "budgets": list(BUDGETS),
+        "local": site.local,
     }
 
 
@@ -136,6 +140,39 @@ def add(site: Site, given: dict[str, Any]) -> Any:
         return {"text": words, "failed": _listed(failed), "failures": len(failed)}
 
     return {"job": site.jobs.start(work, "long").id}
+
+
+def remove(site: Site, given: dict[str, Any]) -> Any:
+    """Forget a file, or all that are no longer there; the files themselves stay."""
+    store = site.sources.get(given.get("store"), "store")
+    missing = given.get("missing") is True
+    paths = [] if missing else [site.access.picture(given.get("image")).path]
+
+    def work(job: Job) -> Any:
+        job.report("removing", 0)
+        index = site.sources.index(store)
+        removed = index.remove(paths, missing=missing)
+        for path in removed.unknown:
+            raise ArgumentError(f"{path} is not in {store.uri}.")
+        words = f"{counted(len(removed.files), 'file')} forgotten; {store.uri} holds "
+        return {"text": f"{words}{counted(len(index), 'picture')}."}
+
+    return {"job": site.jobs.start(work, "long").id}
+
+
+def folder(site: Site, given: dict[str, Any]) -> Any:
+    """Open the folder of a picture where the page is: on this machine."""
+    picture = site.access.picture(given.get("image"))
+    opener = shutil.which("xdg-open")
+    if not site.local or opener is None:
+        why = "no xdg-open is installed" if site.local else "covis runs on another machine"
+        raise ArgumentError(f"{os.path.dirname(picture.path)}: cannot be opened, since {why}.")
+    subprocess.Popen(
+        [opener, os.path.dirname(picture.path)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    return {}
 
 
 def verify(site: Site, given: dict[str, Any]) -> Any:

@@ -60,6 +60,8 @@ ANSWERS: dict[str, tuple[str, Answer]] = {
     "/api/stores/{store}": ("GET", search_page.info),
     "/api/stores/{store}/add": ("POST", search_page.add),
     "/api/stores/{store}/verify": ("POST", search_page.verify),
+    "/api/stores/{store}/remove": ("POST", search_page.remove),
+    "/api/folder": ("POST", search_page.folder),
     "/api/stores/{store}/duplicates": ("POST", duplicates_page.start),
     "/api/duplicates/{job}/list": ("POST", duplicates_page.listed),
     "/api/duplicates/{job}/move": ("POST", duplicates_page.move),
@@ -110,9 +112,9 @@ def serve(
     """Serve the page until SIGINT or SIGTERM. Returns whether all work has ended: threads that are
     still at it would abort a process that ends in the usual way.
 
-    given: stores, folders and pictures; without any the stores of last time. host: an address of
-    this machine to listen on. port: None for `PORT` or the next that is free. opened: called with
-    the address once it answers. device: see `RuntimeOptions`.
+    given: stores, maps, folders and pictures; without any the stores of last time. host: an address
+    of this machine to listen on. port: None for `PORT` or the next that is free. opened: called
+    with the address once it answers. device: see `RuntimeOptions`.
 
     Raises ArgumentError for what was given and is not there, CovisError for an address that
     cannot be had.
@@ -120,8 +122,7 @@ def serve(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="covis-web-"))
         access = Access(Path(folder))
-        # Others are offered what was given only.
-        sources = Sources(given or (recent() if host in LOOPBACK else []), access, device)
+        sources = Sources(offered(given, host), access, device)
         remember(source.uri for source in sources.all if source.kind == "store")
         if any(source.kind == "map" for source in sources.all):
             # Imported later, it would take SIGTERM from the server, which then could not clean up.
@@ -130,7 +131,7 @@ def serve(
             with contextlib.suppress(CovisError):
                 need_pycolmap()
         maps, described = Maps(sources), Described(device)
-        site = Site(access, sources, Jobs(), Shrunk(), maps, described, device)
+        site = Site(access, sources, Jobs(), Shrunk(), maps, described, host in LOOPBACK, device)
         bound = stack.enter_context(_bound(host, port))
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         door = Door(host, bound.getsockname()[1], token)
@@ -147,6 +148,11 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[bound])
         return site.jobs.close() and not warming.is_alive()
+
+
+def offered(given: Sequence[str], host: str) -> Sequence[str]:
+    """What the page may read: what was given, else, on this machine only, stores of last time."""
+    return given or (recent() if host in LOOPBACK else [])
 
 
 def _bound(host: str, port: int | None) -> socket.socket:

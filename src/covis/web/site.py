@@ -26,7 +26,10 @@ MOST = 200_000
 
 @dataclass(frozen=True)
 class Site:
-    """The state of one server."""
+    """The state of one server.
+
+    local: whether only this machine can reach it.
+    """
 
     access: Access
     sources: Sources
@@ -34,6 +37,7 @@ class Site:
     shrunk: Shrunk
     maps: Maps
     described: Described
+    local: bool = True
     device: Device = DEFAULT_DEVICE
 
     def job(self, given: dict[str, Any]) -> Job:

@@ -144,7 +144,7 @@ def _kind(uri: str) -> tuple[Kind, str]:
         return "store" if empty or _is_store(path) else "folder", path
     if path.endswith(".covis") and os.path.isdir(os.path.dirname(path)):
         return "store", path
-    raise ArgumentError(not_there(uri, "store, folder or picture"))
+    raise ArgumentError(not_there(uri, "store, map, folder or picture"))
 
 
 def folders_in(folder: str) -> list[str]:
@@ -164,7 +164,11 @@ def folders_in(folder: str) -> list[str]:
 
 def _is_model(path: str) -> bool:
     """Whether COLMAP wrote a model there."""
-    return any(os.path.isfile(os.path.join(path, f"images.{kind}")) for kind in ("bin", "txt"))
+    names = "cameras", "images", "points3D"
+    return any(
+        all(os.path.isfile(os.path.join(path, f"{name}.{kind}")) for name in names)
+        for kind in ("bin", "txt")
+    )
 
 
 def _is_map(path: str) -> bool:

@@ -1,5 +1,5 @@
 // Which page is shown, dark or light, and help.
-import { dialog, h } from "./dom.js";
+import { ask, dialog, h } from "./dom.js";
 import { page as dense } from "./dense.js";
 import { forget } from "./pictures.js";
 import { page as duplicates } from "./duplicates.js";
@@ -12,9 +12,10 @@ let leave = new AbortController();
 
 async function open() {
   const [, name, job] = location.hash.split("/");
-  const chosen = pages[name] ? name : "match";
   leave.abort();
-  leave = new AbortController();
+  const now = leave = new AbortController();
+  const chosen = pages[name] ? name : await preferred();
+  if (now.signal.aborted) return;
   forget();
   document.querySelectorAll("dialog").forEach((each) => each.close());
   for (const link of document.querySelectorAll("nav a")) {
@@ -24,8 +25,14 @@ async function open() {
   const place = document.getElementById("page");
   place.replaceChildren();
   document.title = `covis: ${chosen}`;
-  await pages[chosen](place, job, leave.signal);
+  await pages[chosen](place, job, now.signal);
   place.dataset.ready = chosen;
+}
+
+/** Which page is opened first: where a map was named first that of maps. */
+async function preferred() {
+  const { sources } = await ask("/api/sources").catch(() => ({ sources: [] }));
+  return sources[0]?.kind === "map" ? "map" : "match";
 }
 
 function dress(theme) {

@@ -154,7 +154,8 @@ async function masks(place, options, signal, job) {
     return;
   }
   const result = h("section", { "aria-label": "Masks" }), said = h("div", {});
-  const clip = h("select", { name: "clip", onchange: () => frame() }, options.clips.map((each) => h("option", { value: each.id }, each.name)));
+  const clip = h("select", { name: "clip", onchange: () => frame() },
+    options.clips.length > 1 ? h("option", { value: "", selected: true }, "choose ...") : null, options.clips.map((each) => h("option", { value: each.id }, each.name)));
   const start = h("input", { type: "number", name: "start", min: "0", value: "0", onchange: () => frame() });
   const model = select("Model", "model", options.models, "auto", "What tells the parts of a frame apart; auto takes the one that follows outlines best");
   const go = h("button", { class: "main", disabled: true, onclick: () => carry() }, "Carry through the frames");
@@ -165,11 +166,13 @@ async function masks(place, options, signal, job) {
   place.append(h("div", { class: "controls" }, h("label", {}, "Frames", clip), h("label", {}, "From frame", start), model),
     said, brush.element, h("div", { class: "controls" }, h("label", {}, "Draw", object), h("label", {}, "Brush", size),
       h("button", { onclick: () => brush.undo() }, "Undo"), go), result);
-  if (options.clips.length) await frame();
+  await frame();
   if (job) await follow(job);
 
   async function frame() {
     said.replaceChildren();
+    brush.element.hidden = !clip.value;
+    if (!clip.value) return;
     try {
       const found = await ask(`/api/dense/frame?clip=${clip.value}&start=${encodeURIComponent(start.value)}`, undefined, signal);
       await brush.show(found);

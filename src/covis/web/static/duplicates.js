@@ -18,7 +18,7 @@ export async function page(place, job, signal) {
   }
   store = stores.some((s) => s.id === store) ? store : stores[0].id;
   const go = h("button", { class: "main", onclick: () => start() }, "Look for copies");
-  place.append(h("div", { class: "controls" }, h("label", {}, "Store", h("select", { onchange: (event) => { store = event.target.value; } },
+  place.append(h("div", { class: "controls" }, h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { store = event.target.value; } },
     stores.map((s) => h("option", { value: s.id, selected: s.id === store }, s.name)))), go), result);
   if (job) await follow(job);
 

@@ -193,6 +193,10 @@ class Shown {
 
   /** What was found of the located photo: its camera in red, with an ellipsoid of how sure that is. */
   place(answer) {
+    if (answer.map !== this.map.id || answer.model !== this.model) {
+      location.reload();  // It was asked of another map, which is now known.
+      return;
+    }
     this.slot.set(answer.query, true);
     const { camera, spread, query, partners } = answer;
     const cameras = camera ? [...this.cameras, { ...camera, image: query.id, name: query.name, kind: "query" }] : this.cameras;

@@ -20,11 +20,11 @@ export async function page(place, job, signal) {
     whole.hidden = !kept.region;
     hint.hidden = !kept.picture;
   };
-  let stores = [], sources = [], budgets = [];
+  let stores = [], sources = [], budgets = [], local = false;
   place.append(h("h1", {}, "Search your photos"),
     h("p", { class: "soft" }, "The photos in a store that show what a picture shows, and why."));
   try {
-    ({ sources, budgets } = await ask("/api/sources", undefined, signal));
+    ({ sources, budgets, local } = await ask("/api/sources", undefined, signal));
   } catch (error) { return told(error); }
   stores = sources.filter((source) => source.kind === "store");
   if (!stores.length) {
@@ -32,7 +32,7 @@ export async function page(place, job, signal) {
     return;
   }
   kept.store = stores.some((s) => s.id === kept.store) ? kept.store : stores[0].id;
-  const store = h("label", {}, "Store", h("select", { onchange: (event) => { kept.store = event.target.value; tend(); } },
+  const store = h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { kept.store = event.target.value; tend(); } },
     stores.map((s) => h("option", { value: s.id, selected: s.id === kept.store }, s.name))));
   const controls = h("form", { class: "controls", onsubmit: (event) => event.preventDefault() }, store,
     select("Time", "budget", budgets, "0.5 s", "How long the answer may take"),
@@ -102,7 +102,34 @@ export async function page(place, job, signal) {
         h("div", { class: "row" },
           name && hit.checked && hit.image ? h("button", { class: "small", onclick: () => why(name, n, hit) }, "Lines") : null,
           hit.image ? h("button", { class: "small", onclick: again }, "Search with this") : null,
-          h("button", { class: "small", onclick: () => copied(hit.path) }, "Copy path"))));
+          h("button", { class: "small", onclick: () => copied(hit.path) }, "Copy path"),
+          local && hit.image ? h("button", { class: "small", onclick: () => folder(hit) }, "Open folder") : null,
+          name && hit.image ? removal(hit) : null)));
+  }
+
+  async function folder(hit) {
+    try { await ask("/api/folder", { image: hit.image }); } catch (error) { told(error); }
+  }
+
+  /** The first click asks, the second one forgets; the file stays. */
+  function removal(hit) {
+    const made = h("span", { class: "row" });
+    const button = (words, onclick) => h("button", { class: "small", onclick }, words);
+    const rest = () => made.replaceChildren(button("Remove ...", sure));
+    const sure = () => made.replaceChildren(h("span", { class: "small" }, "Forget it in the store? The file stays."),
+      button("Forget it", () => forgotten({ image: hit.image }, made)), button("No", rest));
+    rest();
+    return made;
+  }
+
+  async function forgotten(what, place) {
+    const bar = h("div", {});
+    place.replaceChildren(bar);
+    try {
+      const { job: started } = await ask(`/api/stores/${kept.store}/remove`, what);
+      await show(started, bar, { shown: (answer) => { place.replaceChildren(h("span", { class: "small", "data-removed": "true" }, answer.text)); } }, signal);
+      if (place.closest("article")) tend();
+    } catch (error) { tell(error, place); }
   }
 
   async function why(name, n, hit) {
@@ -157,7 +184,8 @@ export async function page(place, job, signal) {
     };
     body.append(h("div", { class: "row" },
       folders.map((folder) => h("button", { class: empty ? "main" : "", onclick: add(folder.id) }, `Add the photos in ${folder.name}`)),
-      held.made ? h("button", { onclick: check }, "Verify") : null));
+      held.made ? h("button", { onclick: check }, "Verify") : null,
+      held.made ? h("button", { title: "Forget files that are no longer there", onclick: () => forgotten({ missing: true }, work) }, "Forget missing files") : null));
     if (!folders.length) body.append(h("p", { class: "soft small" }, "To add photos here, start covis with their folder as well: covis web STORE FOLDER"));
   }
 }

@@ -77,6 +77,7 @@ export class View3d {
     this.programs = [POINTS, LINES, PHOTOS].map((sources) => program(gl, sources));
     this.buffers = Object.fromEntries(["points", "colours", "lines", "tints", "quads", "corners"].map((name) => [name, gl.createBuffer()]));
     this.textures.clear();
+    this.lined = null;
     gl.enable(gl.DEPTH_TEST);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.corners);
     gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([0, 0, 1, 0, 0, 1, 1, 1]), gl.STATIC_DRAW);
@@ -183,7 +184,22 @@ export class View3d {
   }
 
   paintLines() {
-    const gl = this.gl, places = [], tints = [];
+    const gl = this.gl, use = this.start(1), now = [this.cameras, this.chosen, this.over, this.within, this.lit, this.reach];
+    const changed = now.some((value, k) => value !== this.lined?.[k]);
+    const lines = changed ? this.lines() : null;
+    this.lined = now;
+    [["lines", "place"], ["tints", "colour"]].forEach(([name, attribute], k) => {
+      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[name]);
+      if (lines) gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(lines[k]), gl.DYNAMIC_DRAW);
+      this.bind(use, attribute, this.buffers[name], 3, gl.FLOAT);
+    });
+    if (lines) this.lineEnds = lines[0].length / 3;
+    gl.drawArrays(gl.LINES, 0, this.lineEnds);
+  }
+
+  /** Places and colours of the ends of all lines: cameras, and how sure a located one is. */
+  lines() {
+    const places = [], tints = [];
     const line = (a, b, tint) => { places.push(...a, ...b); tints.push(...tint, ...tint); };
     this.cameras.forEach((camera, number) => {
       if (number === this.within) return;
@@ -196,13 +212,7 @@ export class View3d {
       const at = (step) => add(add(middle, a, Math.cos(step * Math.PI / 24)), b, Math.sin(step * Math.PI / 24));
       line(at(k), at(k + 1), [1, 0.25, 0.3]);
     }
-    const use = this.start(1);
-    for (const [name, attribute, values] of [["lines", "place", places], ["tints", "colour", tints]]) {
-      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[name]);
-      gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(values), gl.DYNAMIC_DRAW);
-      this.bind(use, attribute, this.buffers[name], 3, gl.FLOAT);
-    }
-    gl.drawArrays(gl.LINES, 0, places.length / 3);
+    return [places, tints];
   }
 
   /** The photos of the chosen, the hovered and the located camera; of all, as many as are held. */
