@@ -295,11 +295,11 @@ def test_discover_shrinks_large_pictures(covis: Run, clip: Path, plain_bundle: P
     cv2.imwrite("large.png", large)
     features = DenseExtractor(str(plain_bundle), max_size=240)("large.png")
     assert features.doublings == 0
-    shares = [float(discover(features, tau).cells.mean()) for tau in (0.2, -0.2)]
+    shares = [float(discover(features, tau).cells.mean()) for tau in (0.2, 0.4)]
     assert shares[0] != shares[1]
     given = ("dense", "discover", "large.png", "--json", "--model", plain_bundle)
     assert json.loads(covis(*given).stdout)["share"] == shares[0]
-    assert json.loads(covis(*given, "--tau", -0.2).stdout)["share"] == shares[1]
+    assert json.loads(covis(*given, "--tau", 0.4).stdout)["share"] == shares[1]
 
 
 def test_without_a_lift(covis: Run, clip: Path, plain_bundle: Path) -> None:
