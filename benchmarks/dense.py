@@ -32,6 +32,7 @@ import cv2
 import numpy as np
 
 from covis.dense import DenseExtractor, propagate
+from covis.dense.features import resized, with_backbone
 from covis.errors import ArgumentError
 from covis.evaluation.benchmarks import davis, feature_upsampling
 from covis.evaluation.benchmarks.davis import DAVIS
@@ -51,7 +52,6 @@ AGAINST = (("+ LiFT once", "+ bilinear x 2"), ("+ LiFT twice", "+ bilinear x 4")
 COST_SIZE = 448
 MIDDLE = 0.7
 MOST_COST = 0.3
-GRAPHS = ("backbone", "lift")
 LEAST_SPEED = 5.0
 VIDEO = (854, 480)
 FRAMES = 20
@@ -167,12 +167,15 @@ def cost_of_xfeat(arguments: argparse.Namespace) -> list[float]:
 
 def graphs_of(bundle: Bundle, arguments: argparse.Namespace) -> list[Callable[[], object]]:
     """What runs the backbone, and what lifts its features."""
-    backbone, lift = open_graphs(bundle, GRAPHS, RuntimeOptions(threads=arguments.threads)).values()
+    runtime = RuntimeOptions(threads=arguments.threads)
+    backbone = open_graphs(with_backbone(bundle), ("backbone",), runtime)["backbone"]
+    lift = open_graphs(bundle, ("lift",), runtime)["lift"]
     pixels = np.random.default_rng(0).integers(0, 256, (COST_SIZE, COST_SIZE, 3), np.uint8)
     image, features = backbone(["image", "features"], pixels=pixels)
+    fitting = resized(image, *(bundle.settings["cell"] * side for side in features.shape[2:]))
     return [
         lambda: backbone(["image", "features"], pixels=pixels),
-        lambda: lift(["lifted"], image=image, features=features),
+        lambda: lift(["lifted"], image=fitting, features=features),
     ]
 
 

@@ -61,8 +61,16 @@ SEARCH_CANDIDATES = 100
 DEFAULT_DENSE = "lift-xfeat-covis"
 FINE_DENSE = "lift-xfeat-covis-fine"
 """Sharper features, for outlines; the other ones tell parts of alike things apart better."""
+AUTO_DENSE = "auto"
+"""The best model for a task that is installed."""
+VIT_MAX_SIZE = 448
+"""The longest side of pictures for a ViT's dense features, which take longer by its square."""
 DISCOVERY_TAU = 0.2
 """Cells with a cosine above it belong together: the paper's, for the keys of DINO's ViTs."""
+TOKEN_TAU = 0.4
+"""The same for the tokens of dinov2-small, where nobody says otherwise."""
+DISCOVERED = 3
+"""Objects that are looked for in a picture at most."""
 
 LARGEST = 2**31 - 1
 """What whole numbers may be at most: OpenCV takes no larger ones."""

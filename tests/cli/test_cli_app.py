@@ -19,7 +19,7 @@ import covis.dense
 import covis.sfm
 from covis import __version__
 from covis.cli import dense, locate, map, match, match_many, options, search
-from covis.options import FINE_DENSE, Effort, MatchOptions, Rotate
+from covis.options import AUTO_DENSE, Effort, MatchOptions, Rotate
 from covis.types import GeometryKind
 
 Run = Callable[..., Result]
@@ -159,7 +159,7 @@ def test_options_offer_what_the_library_takes() -> None:
     ):
         of_command, of_library = (inspect.signature(each).parameters for each in (command, does))
         assert of_command[name].default == of_library[name].default
-    assert inspect.signature(dense.show_command).parameters["model"].default == FINE_DENSE
+    assert inspect.signature(dense.show_command).parameters["model"].default == AUTO_DENSE
 
 
 def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:

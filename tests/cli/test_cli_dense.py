@@ -193,7 +193,7 @@ def test_discover_finds_nothing_in_one_colour(dense: Run, colour: int) -> None:
     cv2.imwrite("plain.png", np.clip(colour + faint, 0, 255))
     result = dense("discover", "plain.png", "-o", "drawn.png")
     assert (result.exit_code, result.stderr) == (1, "")
-    assert result.stdout == "Nothing stands out: the picture is of one colour.\n"
+    assert result.stdout == "No object: nothing stands out.\nModel: lift; licence: -.\n"
     assert not Path("drawn.png").exists()
     found = json.loads(dense("discover", "plain.png", "--json").stdout)
     assert (found["box"], found["share"]) == (None, 0)
@@ -207,7 +207,14 @@ def test_discover(dense: Run, clip: Path) -> None:
     assert 0 <= top < bottom <= 128
     assert 0 < found["share"] <= (right - left) * (bottom - top) / (192 * 128) + 1e-6
     assert cv2.imread("drawn.png").shape == (128, 192, 3)
-    assert dense("discover", clip / "000.png").stdout.startswith("Box: ")
+    assert found["objects"][0]["box"] == found["box"]
+    assert 1 <= len(found["objects"]) <= 3
+    given = ("discover", clip / "000.png", "--most", 1, "--masks", "masks.png")
+    assert dense(*given).stdout.startswith("Object 1: box ")
+    labels, _ = read_mask("masks.png")
+    assert labels.shape == (128, 192)
+    assert labels.max() == 1
+    assert labels.mean() == pytest.approx(found["objects"][0]["share"], abs=1e-6)
 
 
 def test_show(dense: Run, clip: Path) -> None:
@@ -288,11 +295,11 @@ def test_discover_shrinks_large_pictures(covis: Run, clip: Path, plain_bundle: P
     cv2.imwrite("large.png", large)
     features = DenseExtractor(str(plain_bundle), max_size=240)("large.png")
     assert features.doublings == 0
-    shares = [float(discover(features, tau).cells.mean()) for tau in (0.2, -0.2)]
+    shares = [float(discover(features, tau).cells.mean()) for tau in (0.2, 0.4)]
     assert shares[0] != shares[1]
     given = ("dense", "discover", "large.png", "--json", "--model", plain_bundle)
     assert json.loads(covis(*given).stdout)["share"] == shares[0]
-    assert json.loads(covis(*given, "--tau", -0.2).stdout)["share"] == shares[1]
+    assert json.loads(covis(*given, "--tau", 0.4).stdout)["share"] == shares[1]
 
 
 def test_without_a_lift(covis: Run, clip: Path, plain_bundle: Path) -> None:

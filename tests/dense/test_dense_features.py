@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from covis import load_image
-from covis.dense import DenseExtractor, DenseFeatures
-from covis.errors import ArgumentError
+from covis.dense import DenseExtractor, DenseFeatures, choose_model
+from covis.errors import ArgumentError, BundleError
+from covis.options import DEFAULT_DENSE, FINE_DENSE
 
 torch = pytest.importorskip("torch", reason="networks need PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 
-from covis.export.lift import export_lift  # noqa: E402
+from covis.export.lift import export_lift, export_lift_alone  # noqa: E402
 from covis.nets.dense import XFeatMap, describe  # noqa: E402
 from covis.nets.lift import LiFT  # noqa: E402
 
@@ -54,6 +55,46 @@ def test_the_networks_without_pytorch(nets, bundle, texture, lifts):
         assert found.descriptors.shape == (-(-size[0] // cell), -(-size[1] // cell), 64)
         wanted = expected(nets, pixels, lifts)
         np.testing.assert_allclose(found.descriptors, wanted, rtol=0, atol=2e-5)
+
+
+def test_a_lift_alone_takes_its_backbone_by_name(nets, bundle, texture, tmp_path, monkeypatch):
+    """And only one that makes the features that it was trained on."""
+    backbone, lift = nets
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path))
+    about = {"source": "-", "name": "alone", "licence": "mine"}
+    alone = str(export_lift_alone(lift, tmp_path / "alone", **about).folder)
+    with pytest.raises(BundleError, match="'alone' lifts the features of random, which is not her"):
+        DenseExtractor(alone)
+    base = tmp_path / "models" / "random"
+    export_lift(None, backbone, base, name="random", licence="theirs", source="-")
+    found = DenseExtractor(alone, lifts=2, threads=1)
+    assert (found.model, found.licence) == ("alone", "mine (LiFT); theirs (backbone)")
+    whole = DenseExtractor(str(bundle.folder), lifts=2, threads=1)
+    pixels = np.ascontiguousarray(texture[:37, :65])
+    np.testing.assert_array_equal(found(pixels).descriptors, whole(pixels).descriptors)
+    said = (base / "bundle.json").read_text()
+    (base / "bundle.json").write_text(said.replace(backbone.kind.fingerprint, "0" * 16))
+    with pytest.raises(BundleError, match=r"gives others\. Get it again, with --force"):
+        DenseExtractor(alone)
+
+
+def test_auto_takes_the_best_that_is_installed(nets, tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIS_HOME", str(tmp_path))
+    for task, model in (
+        ("match", DEFAULT_DENSE),
+        ("discover", DEFAULT_DENSE),
+        ("show", FINE_DENSE),
+    ):
+        chosen, better = choose_model(task)
+        assert (chosen, better[:34]) == (model, "'covis weights get dinov2-small' b")
+    assert choose_model("propagate") == (FINE_DENSE, "")
+    assert DenseExtractor("auto").model == DEFAULT_DENSE
+    where = tmp_path / "models" / "dinov2-small"
+    export_lift(None, nets[0], where, name="dinov2-small", licence="-", source="-")
+    chosen, better = choose_model("match")
+    assert chosen in ("dinov2-small", "lift-dinov2-small")
+    assert better == ""
+    assert choose_model("propagate") == (FINE_DENSE, "")
 
 
 def test_lengths_are_one(bundle, texture):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from covis import load_image
-from covis.dense import DenseFeatures, enlarge, pck, salient, transfer
+from covis.dense import DenseFeatures, distinct, enlarge, pck, salient, transfer
 from covis.dense.keypoint_transfer import within
 from covis.errors import ArgumentError
 
@@ -66,6 +66,38 @@ def test_enlarging_keeps_places_and_lengths():
         large.descriptors[2, 3], small.at(large.points[2, 3][None])[0], atol=1e-5
     )
     assert enlarge(small, 0).step == small.step
+
+
+def test_enlarging_takes_as_many_channels_as_vits_have():
+    """OpenCV 5 takes 128."""
+    values = np.random.default_rng(0).standard_normal((3, 4, 384)).astype(np.float32)
+    large = enlarge(DenseFeatures(values, (14.0, 14.0), 56, 42, "-"), 1).descriptors
+    assert large.shape == (6, 8, 384)
+    inside = 9 * values[1, 1] + 3 * values[1, 0] + 3 * values[0, 1] + values[0, 0]
+    np.testing.assert_allclose(large[2, 2], inside / np.linalg.norm(inside), atol=1e-5)
+
+
+def test_what_cells_have_in_common_does_not_tell_them_apart():
+    """Where it is large a place goes to the cells most like the mean, unless it is taken off."""
+    plain = features(6, 6, 4.0)
+    order = np.random.default_rng(1).permutation(36)
+    shuffled = plain.descriptors.reshape(-1, 8)[order].reshape(6, 6, 8)
+    weak = 0.05 * np.random.default_rng(2).standard_normal((2, 6, 6, 8)).astype(np.float32)
+    heavy = np.zeros(8, np.float32)
+    heavy[0] = 30.0
+    maps = [
+        DenseFeatures(
+            (cells + noise + heavy)
+            / np.linalg.norm(cells + noise + heavy, axis=2, keepdims=True),
+            (4.0, 4.0), 24, 24, "-", common=True,
+        )
+        for cells, noise in zip((plain.descriptors, shuffled), weak, strict=True)
+    ]  # fmt: skip
+    found, cosines = transfer(*maps, plain.points.reshape(-1, 2))
+    np.testing.assert_array_equal(found, plain.points.reshape(-1, 2)[np.argsort(order)])
+    assert 0.5 < cosines.mean() < 0.9999
+    assert distinct(plain) is plain
+    assert np.abs(distinct(maps[0]).descriptors.mean(axis=(0, 1))).max() < 0.2
 
 
 def test_salient_places_lie_on_corners_one_a_part():

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from helpers.pictures import changed, grey
 
-from covis.draw.dense import draw_box, draw_colours, draw_heat, draw_labels, draw_transfer
+from covis.dense import FoundObject
+from covis.draw.dense import (
+    draw_box,
+    draw_colours,
+    draw_heat,
+    draw_labels,
+    draw_objects,
+    draw_transfer,
+)
 
 
 def test_convention_places_are_in_full_size_pixels():
@@ -48,6 +56,20 @@ def test_an_object_without_a_palette_and_its_box():
     assert changed(picture)[17:31, 25:47].all()
     assert not changed(picture)[:10].any()
     assert (picture[15:18, 36] > 200).all(axis=1).any()
+
+
+def test_objects_have_a_colour_each():
+    image = grey(80, 64, 2)
+    masks = np.zeros((2, 64, 80), np.bool_)
+    masks[0, 10:30, 10:30] = True
+    masks[1, 40:60, 50:70] = True
+    boxes = (20, 20, 60, 60), (100, 80, 140, 120)
+    found = [FoundObject(box, mask, mask, 0.1) for box, mask in zip(boxes, masks, strict=True)]
+    picture = draw_objects(image, found)
+    one, two = (picture[y, x].tolist() for y, x in ((20, 20), (50, 60)))
+    assert one != two
+    assert changed(picture)[masks[0] | masks[1]].all()
+    assert (picture[20, 9:12] > 200).all(axis=1).any()
 
 
 def test_cells_are_laid_where_they_are_and_cut_at_the_edge():

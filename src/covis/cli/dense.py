@@ -16,12 +16,20 @@ from covis.cli.outputs import check_drawing, check_output
 from covis.cli.progress import progress
 from covis.errors import ArgumentError, CovisError
 from covis.messages import counted
-from covis.options import DEFAULT_DENSE, DISCOVERY_TAU, FINE_DENSE
+from covis.options import (
+    AUTO_DENSE,
+    DEFAULT_MAX_SIZE,
+    DISCOVERED,
+    DISCOVERY_TAU,
+    TOKEN_TAU,
+    VIT_MAX_SIZE,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from covis.dense import Carried, DenseFeatures
+    from covis.dense import Carried, FoundObject
+    from covis.dense.features import Task
 
 app = App(no_args_is_help=True, rich_markup_mode=None)
 
@@ -34,11 +42,12 @@ WRITTEN = "masks.json"
 Model = Annotated[
     str,
     options.name(
-        "A model for dense features: lift-xfeat-covis tells parts of alike things apart "
-        "better, lift-xfeat-covis-fine follows outlines better; ViTs come in by 'covis weights "
-        "import'."
+        "A model for dense features; auto takes the best one installed and says which: "
+        "dinov2-small, of 'covis weights get', tells things apart; lift-xfeat-covis does it less "
+        "well, and ten times as fast; lift-xfeat-covis-fine follows outlines.",
     ),
 ]
+MaxSize = Annotated[int | None, options.max_size(f"{DEFAULT_MAX_SIZE}, of a ViT {VIT_MAX_SIZE}")]
 LIFTS = "How often the resolution is doubled: of XFeat, a descriptor every 8, 4 or 2 pixels."
 Lifts = Annotated[
     int | None,
@@ -68,8 +77,8 @@ def match_command(
     output: Annotated[Path | None, options.drawing("the places")] = None,
     as_json: options.AsJson = False,
     lifts: Lifts = None,
-    model: Model = DEFAULT_DENSE,
-    max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    model: Model = AUTO_DENSE,
+    max_size: MaxSize = None,
     threads: options.Threads = None,
     device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
@@ -84,6 +93,7 @@ def match_command(
     from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
+    model, better = _chosen(model, "match")
     found = match(
         a,
         b,
@@ -98,12 +108,12 @@ def match_command(
         shown0, shown1 = (load_image(path, max_size=DRAWN_SIZE) for path in (a, b))
         save_picture(draw_transfer(shown0, shown1, found.points0, found.points1), output)
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
+        typer.echo(json.dumps(found.to_dict() | better))
         return
     rows = zip(found.points0, found.points1, found.cosines, strict=True)
     for number, ((x0, y0), (x1, y1), cosine) in enumerate(rows, 1):
         typer.echo(f"{number:3}  {x0:7.1f},{y0:.1f}  ->  {x1:7.1f},{y1:.1f}  cosine {cosine:.3f}")
-    typer.echo(f"Model: {found.model}; licence: {found.licence}.")
+    _say_model({"model": found.model, "licence": found.licence} | better)
     if output is not None:
         typer.echo(f"Drawn in {output}.")
 
@@ -132,8 +142,8 @@ def propagate_command(
     ] = None,
     as_json: options.AsJson = False,
     lifts: Lifts = None,
-    model: Model = FINE_DENSE,
-    max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    model: Model = AUTO_DENSE,
+    max_size: MaxSize = None,
     threads: options.Threads = None,
     device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
@@ -148,16 +158,17 @@ def propagate_command(
     from covis.draw.canvas import save_picture
     from covis.draw.dense import draw_labels
 
-    clip = Frames.open(frames, max_size)
+    model, better = _chosen(model, "propagate")
+    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads, device=device)
+    clip = Frames.open(frames, describe.max_size)
     if out.resolve() == frames.resolve():
         raise ArgumentError(f"{out}: the frames are there; give another folder for the masks.")
     given, palette = read_given(mask, clip)
     check_output(out, truth, mask.parent)
     if mask.is_dir() and out.resolve() == mask.resolve():
         raise ArgumentError(f"{out}: the given masks are there; give another folder.")
-    describe = DenseExtractor(model, lifts=lifts, max_size=max_size, threads=threads, device=device)
     followed = carry_through(clip, given[0], describe, later=given, threads=threads)
-    scores = _Scores(describe.model, describe.licence)
+    scores = _Scores({"model": describe.model, "licence": describe.licence} | better)
     with progress("frames") as report:
         for name, image, found in followed:
             if not scores.frames:
@@ -188,9 +199,9 @@ def propagate_command(
 class _Scores:
     """How well each object is followed, frame by frame."""
 
-    def __init__(self, model: str, licence: str) -> None:
+    def __init__(self, terms: dict[str, str]) -> None:
         self.frames: dict[str, dict[int, dict[str, float]]] = {}
-        self._terms = {"model": model, "licence": licence}
+        self._terms = terms
         self._began = time.perf_counter()
 
     def add(self, name: str, found: Carried, true: NDArray[Any] | None) -> None:
@@ -239,7 +250,7 @@ def _say_scores(out: Path, told: dict[str, Any]) -> None:
         if lost:
             frames = counted(len(lost), "frame")
             typer.echo(f"Object {label} is not seen in {frames}, first in {lost[0]}.")
-    typer.echo(f"Model: {told['model']}; licence: {told['licence']}.")
+    _say_model(told)
 
 
 def _write_list(out: Path, told: dict[str, Any]) -> None:
@@ -263,13 +274,28 @@ def _write_list(out: Path, told: dict[str, Any]) -> None:
 @app.command("discover")
 def discover_command(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
-    output: Annotated[Path | None, options.drawing("the object")] = None,
+    output: Annotated[Path | None, options.drawing("the objects")] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write their masks, as large as the picture: a PNG with 1 for the first object, 2 "
+            "for the second, 0 for none.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.AsJson = False,
+    most: Annotated[int, options.number("Objects at most.")] = DISCOVERED,
     tau: Annotated[
-        float, typer.Option(metavar="COSINE", help="Cells with a cosine above it belong together.")
-    ] = DISCOVERY_TAU,
+        float | None,
+        typer.Option(
+            metavar="COSINE",
+            help="Cells with a cosine above it belong together.",
+            show_default=f"{DISCOVERY_TAU}, of dinov2-small {TOKEN_TAU}",
+        ),
+    ] = None,
     lifts: Annotated[int, typer.Option(min=0, max=2, metavar="N", help=LIFTS)] = 0,
-    model: Model = DEFAULT_DENSE,
+    model: Model = AUTO_DENSE,
     max_size: Annotated[
         int | None,
         options.max_size(f"{DISCOVER_CELLS} of the backbone's cells, of XFeat's 240 pixels"),
@@ -277,44 +303,72 @@ def discover_command(
     threads: options.Threads = None,
     device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
-    """Find the object of a picture, without knowing what it is.
+    """Find the objects of a picture, without knowing what they are: those that stand out.
 
-    Its box is left, top, right, bottom in pixels. XFeat's features tell corners and textures
-    apart, not objects: expect the right box one time in four, and one in mere noise. The paper's
-    features are those of DINO's ViTs. Exits with 1 for a picture of one colour.
+    Boxes are left, top, right, bottom in pixels. Get dinov2-small for it: XFeat's features tell
+    corners and textures apart, not objects. Exits with 1 where there is no object.
     """
     check_drawing(output, image)
-    from covis.dense import DenseExtractor, discover
-    from covis.dense.object_discovery import is_plain
+    if masks is not None:
+        check_output(masks, image)
+    from covis.dense import DenseExtractor, discover_objects
     from covis.draw.canvas import save_picture
-    from covis.draw.dense import draw_box
+    from covis.draw.dense import draw_objects
     from covis.images.decode import load_image
     from covis.types import DRAWN_SIZE
 
+    model, better = _chosen(model, "discover")
     describe = DenseExtractor(model, lifts=lifts, max_size=0, threads=threads, device=device)
     side = DISCOVER_CELLS * describe.stride if max_size is None else max_size
-    loaded = load_image(image, max_size=side)
-    terms = {"model": describe.model, "licence": describe.licence}
-    if is_plain(loaded):
-        if as_json:
-            typer.echo(json.dumps({"box": None, "share": 0.0} | terms))
-        else:
-            typer.echo("Nothing stands out: the picture is of one colour.")
-        raise typer.Exit(NOT_SO)
-    features = describe(loaded)
-    found = discover(features, tau)
-    if output is not None:
-        shown = load_image(image, max_size=DRAWN_SIZE)
-        save_picture(draw_box(shown, found.box, found.cells, features.step), output)
+    shown = load_image(image, max_size=DRAWN_SIZE)
+    features = describe(load_image(image, max_size=side))
+    found = discover_objects(shown, features, tau, most)
+    if found and masks is not None:
+        _write_objects(masks, found, (shown.width, shown.height))
+    if found and output is not None:
+        save_picture(draw_objects(shown, found), output)
+    told = {
+        "box": found[0].box if found else None,
+        "share": float(found[0].cells.mean()) if found else 0.0,
+        "objects": [
+            {"box": each.box, "share": float(each.mask.mean()), "likeness": each.likeness}
+            for each in found
+        ],
+        "model": describe.model,
+        "licence": describe.licence,
+    } | better
     if as_json:
-        told = {"box": found.box, "share": float(found.cells.mean())}
-        typer.echo(json.dumps(told | terms))
-        return
-    words = ", ".join(f"{side:.0f}" for side in found.box)
-    typer.echo(f"Box: {words}; {100 * found.cells.mean():.0f} % of the picture is the object.")
-    typer.echo(f"Model: {describe.model}; licence: {describe.licence}.")
-    if output is not None:
-        typer.echo(f"Drawn in {output}.")
+        typer.echo(json.dumps(told))
+    else:
+        _say_objects(told)
+        for path in (output, masks) if found else ():
+            if path is not None:
+                typer.echo(f"{'Drawn in' if path is output else 'Masks in'} {path}.")
+    if not found:
+        raise typer.Exit(NOT_SO)
+
+
+def _say_objects(told: dict[str, Any]) -> None:
+    for number, each in enumerate(told["objects"], 1):
+        words = ", ".join(f"{side:.0f}" for side in each["box"])
+        typer.echo(f"Object {number}: box {words}; {100 * each['share']:.0f} % of the picture.")
+    if not told["objects"]:
+        typer.echo("No object: nothing stands out.")
+    _say_model(told)
+
+
+def _write_objects(path: Path, found: list[FoundObject], size: tuple[int, int]) -> None:
+    """Masks as labels, the first object's above those of the others."""
+    import cv2
+    import numpy as np
+
+    from covis.dense import write_mask
+
+    labels = np.zeros((size[1], size[0]), np.uint8)
+    for number, each in reversed(list(enumerate(found, 1))):
+        mask = cv2.resize(each.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        labels[mask > 0] = number
+    write_mask(path, labels)
 
 
 @app.command("show")
@@ -332,8 +386,8 @@ def show_command(
         ),
     ] = False,
     lifts: Lifts = None,
-    model: Model = FINE_DENSE,
-    max_size: options.MaxSize = options.DEFAULT_MAX_SIZE,
+    model: Model = AUTO_DENSE,
+    max_size: MaxSize = None,
     threads: options.Threads = None,
     device: options.Device = options.DEFAULT_DEVICE,
 ) -> None:
@@ -348,25 +402,25 @@ def show_command(
     from covis.draw.dense import draw_colours, draw_heat
     from covis.images.decode import load_image
 
-    def described(times: int | None) -> DenseFeatures:
-        describe = DenseExtractor(
-            model, lifts=times, max_size=max_size, threads=threads, device=device
-        )
-        return describe(loaded)
+    model, better = _chosen(model, "show")
 
-    loaded = load_image(image, max_size=max_size)
+    def describing(times: int | None) -> DenseExtractor:
+        return DenseExtractor(model, lifts=times, max_size=max_size, threads=threads, device=device)
+
+    describe = describing(lifts)
+    loaded = load_image(image, max_size=describe.max_size)
     place = None
     if point is not None:
         (place,) = within([read_point(point)], loaded.width, loaded.height, loaded.name)
     if compare:
-        small, lifted = described(0), described(lifts or None)
+        small, lifted = describing(0)(loaded), describing(lifts or None)(loaded)
         maps = [small, enlarge(small, lifted.doublings or 1)]
         captions = ["backbone", "bilinear"]
         if lifted.doublings:
             maps.append(lifted)
             captions.append("lifted once" if lifted.doublings == 1 else "lifted twice")
     else:
-        maps = [described(lifts)]
+        maps = [describe(loaded)]
         captions = [f"a descriptor every {maps[0].step[0]:g} pixels"]
     pictures = [
         draw_colours(loaded, colours, features.step)
@@ -376,6 +430,23 @@ def show_command(
     ]
     save_picture(beside([loaded.pixels, *pictures], [image.name, *captions]), output)
     typer.echo(f"Drawn in {output}.")
+    _say_model({"model": describe.model, "licence": describe.licence} | better)
+
+
+def _chosen(model: str, task: Task) -> tuple[str, dict[str, str]]:
+    """The model that is meant, and, of auto, what would be better, as JSON has it."""
+    if model != AUTO_DENSE:
+        return model, {}
+    from covis.dense import choose_model
+
+    model, better = choose_model(task)
+    return model, ({"better": better} if better else {})
+
+
+def _say_model(told: dict[str, Any]) -> None:
+    typer.echo(f"Model: {told['model']}; licence: {told['licence']}.")
+    if "better" in told:
+        typer.echo(f"Better: {told['better']}")
 
 
 def read_point(point: str) -> list[float]:

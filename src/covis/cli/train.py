@@ -278,10 +278,15 @@ def train_lift(
     backbone: Annotated[
         str,
         options.name(
-            "Whose features to lift: xfeat or a model of it; or a ViT, as a folder of Hugging "
-            "Face transformers or a name it knows, such as facebook/dino-vits16."
+            "Whose features to lift: xfeat or a model of it; or a ViT: dinov2-small, a file with "
+            "weights of a DINOv2, a folder of Hugging Face transformers or a name it knows, such "
+            "as facebook/dino-vits16."
         ),
     ] = "xfeat",
+    light: Annotated[
+        bool,
+        options.flag("--light", "Of a ViT: small views and few, for one processor and an hour."),
+    ] = False,
     layer: options.Layer = None,
     facet: options.Facet = None,
     loss: Annotated[
@@ -316,7 +321,7 @@ def train_lift(
         from covis.training.recipes.lift import load_backbone, recipe_for, train
     photos_below(photos)
     net = load_backbone(backbone, layer, facet)
-    recipe = recipe_for(net).with_given(
+    recipe = recipe_for(net, light).with_given(
         steps=planned_steps(output, steps, resume),
         seed=seed,
         loss=loss,

@@ -14,6 +14,7 @@ from covis.cli.progress import StageBars
 from covis.errors import ArgumentError, BundleError, needing_train_extra
 from covis.options import UNKNOWN_LICENCE
 from covis.runtime.architectures import ARCHITECTURES, Role, load
+from covis.runtime.bundle import KIND
 
 if TYPE_CHECKING:
     from covis.runtime import Bundle
@@ -59,6 +60,8 @@ def list_models(
 def _kind(bundle: Bundle) -> str:
     if bundle.architecture != "lift":
         return bundle.architecture
+    if "backbone" not in bundle.graphs:
+        return f"LiFT for {bundle.settings.get(KIND, {}).get('backbone')}"
     return "dense features, lifted" if "lift" in bundle.graphs else "dense features"
 
 

@@ -11,17 +11,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError
+from covis.errors import ArgumentError, BundleError
 from covis.images.decode import load_image
-from covis.options import DEFAULT_DENSE, DEFAULT_DEVICE, Device, RuntimeOptions, size_limit
-from covis.runtime.bundle import Bundle, find_bundle
+from covis.options import (
+    AUTO_DENSE,
+    DEFAULT_DENSE,
+    DEFAULT_DEVICE,
+    DEFAULT_MAX_SIZE,
+    FINE_DENSE,
+    VIT_MAX_SIZE,
+    Device,
+    RuntimeOptions,
+    size_limit,
+)
+from covis.runtime.bundle import KIND, Bundle, find_bundle, installed_bundle
 from covis.runtime.onnx import open_graphs
 from covis.types import FloatArray, Source
+
+Task = Literal["match", "propagate", "discover", "show"]
+VIT = "dinov2-small"
+VIT_LIFT = "lift-dinov2-small"
+MOST_CHANNELS = 128
+"""Of a picture, in OpenCV 5."""
+SMALL_STRIDE = 8
+"""Backbones with larger cells are ViTs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +50,8 @@ class DenseFeatures:
     descriptors: (h, w, D) float32, unit length. step: (x, y), full-size pixels from a cell to
     the next. width, height: full size of the image in pixels; the last row and column of cells
     may reach beyond it. model: name of the bundle. doublings: how often the backbone's own
-    resolution was doubled, lifted or enlarged.
+    resolution was doubled, lifted or enlarged. common: whether the cells have a large part in
+    common, as those of ViTs have, see `distinct`.
     """
 
     descriptors: FloatArray
@@ -40,6 +60,7 @@ class DenseFeatures:
     height: int
     model: str
     doublings: int = 0
+    common: bool = False
 
     @property
     def points(self) -> FloatArray:
@@ -74,7 +95,12 @@ def enlarge(features: DenseFeatures, times: int) -> DenseFeatures:
     what a LiFT has to beat."""
     factor = 2**times
     rows, columns = (factor * side for side in features.descriptors.shape[:2])
-    large = cv2.resize(features.descriptors, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    count = -(-features.descriptors.shape[2] // MOST_CHANNELS)
+    parts = [
+        cv2.resize(part, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        for part in np.array_split(features.descriptors, count, axis=2)
+    ]
+    large = np.concatenate([np.atleast_3d(part) for part in parts], axis=2)
     step = features.step[0] / factor, features.step[1] / factor
     # Fewer where the image's last cell ends beyond it; a rounding error begins no cell.
     rows, columns = (
@@ -85,6 +111,16 @@ def enlarge(features: DenseFeatures, times: int) -> DenseFeatures:
     lengths = np.maximum(np.linalg.norm(large, axis=2, keepdims=True), 1e-12)
     doublings = features.doublings + times
     return replace(features, descriptors=large / lengths, step=step, doublings=doublings)
+
+
+def distinct(features: DenseFeatures) -> DenseFeatures:
+    """The same without what its cells have in common, their mean, which says nothing of the place;
+    unit length again. Features without such a part are as they were."""
+    if not features.common:
+        return features
+    rest = features.descriptors - features.descriptors.mean(axis=(0, 1))
+    rest /= np.maximum(np.linalg.norm(rest, axis=2, keepdims=True), 1e-12)
+    return replace(features, descriptors=rest, common=False)
 
 
 def dense_bundle(model: str) -> Bundle:
@@ -103,6 +139,48 @@ def dense_bundle(model: str) -> Bundle:
 def has_lift(bundle: Bundle) -> bool:
     """Whether its features can be lifted."""
     return "lift" in bundle.graphs
+
+
+def choose_model(task: Task = "match") -> tuple[str, str]:
+    """The model that "auto" stands for, the best that is installed for a task, and what to install
+    for a better one: a line, "" where there is none.
+
+    Objects and alike parts are told apart by a ViT; outlines are followed by XFeat's finer cells,
+    and ten times as fast.
+    """
+    if task == "propagate":
+        return FINE_DENSE, ""
+    if installed_bundle(VIT) is not None:
+        return (VIT if installed_bundle(VIT_LIFT) is None else VIT_LIFT), ""
+    better = f"'covis weights get {VIT}' brings a model that tells things apart better."
+    return (FINE_DENSE if task == "show" else DEFAULT_DENSE), better
+
+
+def with_backbone(bundle: Bundle) -> Bundle:
+    """The bundle that makes the features, which is the same one unless it holds a LiFT alone.
+
+    Raises BundleError when there is no such bundle, or it makes other features than those that the
+    LiFT was trained on.
+    """
+    if "backbone" in bundle.graphs:
+        return bundle
+    wanted = bundle.settings.get(KIND, {})
+    name = wanted.get("backbone", "")
+    backbone = installed_bundle(name)
+    if backbone is None:
+        raise BundleError(
+            f"'{bundle.name}' lifts the features of {name}, which is not here: 'covis weights get "
+            f"{name}'."
+        )
+    made = backbone.settings.get(KIND, {})
+    if "backbone" not in backbone.graphs or any(
+        made.get(what) != wanted.get(what) for what in ("fingerprint", "layer", "facet")
+    ):
+        raise BundleError(
+            f"'{bundle.name}' lifts the features of {name} as 'covis weights get {name}' makes "
+            f"them; the model in {backbone.folder} gives others. Get it again, with --force."
+        )
+    return backbone
 
 
 class DenseExtractor:
@@ -125,11 +203,12 @@ class DenseExtractor:
     ) -> None:
         """Load the model.
 
-        model: the name or the folder of a bundle for dense features.
+        model: the name or the folder of a bundle for dense features; "auto" for that of
+            `choose_model`.
         lifts: how often the resolution is doubled: a descriptor every 8, 4 or 2 pixels for 0, 1
             or 2, of XFeat. By default 1, or 0 where the model has no LiFT.
-        max_size: larger images are shrunk to this longest side, in pixels, 960 by
-            default; 0 for full size.
+        max_size: larger images are shrunk to this longest side, in pixels, 960 by default, 448
+            for a ViT; 0 for full size.
         threads: processor threads; all by default.
         device: where networks run, "auto" by default; see `RuntimeOptions`.
 
@@ -138,9 +217,9 @@ class DenseExtractor:
         """
         if lifts is not None and lifts < 0:
             raise ArgumentError(f"lifts must be 0 or more, not {lifts}.")
-        self.max_size = size_limit(max_size)
+        size_limit(max_size)
         runtime = RuntimeOptions(threads=threads, device=device)
-        bundle = dense_bundle(model)
+        bundle = dense_bundle(choose_model()[0] if model == AUTO_DENSE else model)
         if lifts and not has_lift(bundle):
             raise ArgumentError(
                 f"'{bundle.name}' has no LiFT, so its features cannot be lifted: take 0 lifts, or "
@@ -148,14 +227,18 @@ class DenseExtractor:
                 "lift' trains one."
             )
         self.lifts = int(has_lift(bundle)) if lifts is None else lifts
+        base = with_backbone(bundle)
         self.model, self.licence = bundle.name, bundle.licence
-        self.stride: int = bundle.settings["stride"]
-        self._multiple: int = bundle.settings["multiple"]
+        if base is not bundle:
+            self.licence += f" (LiFT); {base.licence} (backbone)"
+        self.stride: int = base.settings["stride"]
+        usual = DEFAULT_MAX_SIZE if self.stride <= SMALL_STRIDE else VIT_MAX_SIZE
+        self.max_size = size_limit(max_size, usual)
+        self._multiple: int = base.settings["multiple"]
         self._cell: int = bundle.settings.get("cell", self.stride)
-        self._unit: bool = bundle.settings.get("unit", True)
-        roles = ("backbone", "lift") if self.lifts else ("backbone",)
-        graphs = open_graphs(bundle, roles, runtime)
-        self._backbone, self._lift = graphs["backbone"], graphs.get("lift")
+        self._unit: bool = base.settings.get("unit", True)
+        self._backbone = open_graphs(base, ("backbone",), runtime)["backbone"]
+        self._lift = open_graphs(bundle, ("lift",), runtime)["lift"] if self.lifts else None
 
     def __call__(self, image: Source) -> DenseFeatures:
         """The dense features of one image: a path, an array, a PIL image or an `Image`.
@@ -183,6 +266,7 @@ class DenseExtractor:
             height=loaded.height,
             model=self.model,
             doublings=self.lifts,
+            common=not self._unit,
         )
 
 

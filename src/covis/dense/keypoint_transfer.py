@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.dense.features import DenseExtractor, DenseFeatures
+from covis.dense.features import DenseExtractor, DenseFeatures, distinct
 from covis.errors import ArgumentError
 from covis.images.decode import load_image, to_grey
-from covis.options import DEFAULT_DENSE, DEFAULT_DEVICE, Device
+from covis.options import AUTO_DENSE, DEFAULT_DEVICE, Device
 from covis.types import FloatArray, Image, Source
 
 CHUNK = 1 << 24
@@ -51,7 +51,7 @@ def match(
     image1: Source,
     points: FloatArray | Sequence[Sequence[float]] | None = None,
     *,
-    model: str = DEFAULT_DENSE,
+    model: str = AUTO_DENSE,
     lifts: int | None = None,
     max_size: int | None = None,
     threads: int | None = None,
@@ -123,8 +123,10 @@ def transfer(
     """Carry places (N, 2) of one image to another, in full-size pixels of each.
 
     Each goes to the cell whose descriptor is most alike, by the cosine: (N, 2) and the cosines
-    (N,). Of cells equally alike it is the uppermost, then the leftmost.
+    (N,), of what is `distinct` of each. Of cells equally alike it is the uppermost, then the
+    leftmost.
     """
+    source, target = distinct(source), distinct(target)
     descriptors = source.at(points)
     cells = target.descriptors.reshape(-1, target.descriptors.shape[2])
     best = np.empty(len(descriptors), np.intp)

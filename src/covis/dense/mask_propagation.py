@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from covis.dense.features import DenseFeatures
+from covis.dense.features import DenseFeatures, distinct
 from covis.dense.frames import ahead
 from covis.errors import ArgumentError
 from covis.options import thread_count
@@ -139,7 +139,7 @@ def carry(
             if number and number in given:
                 _check(given[number], seen, "the frame", f"the mask of frame {number}")
             side = 2**seen.doublings
-            cells = _by_square(seen.descriptors, side)
+            cells = _by_square(distinct(seen).descriptors, side)
             means = cells.mean(axis=2)
             means /= np.maximum(np.linalg.norm(means, axis=2, keepdims=True), 1e-12)
             for group in groups:

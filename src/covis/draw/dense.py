@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -23,6 +23,9 @@ from covis.draw.canvas import (
     side_by_side,
 )
 from covis.types import BoolArray, FloatArray, Image
+
+if TYPE_CHECKING:
+    from covis.dense import FoundObject
 
 Step = tuple[float, float]
 
@@ -73,9 +76,19 @@ def draw_box(image: Image, box: Sequence[float], cells: BoolArray, step: Step) -
     picture = image.pixels.copy()
     part = _laid(cells.astype(np.uint8), step, image, cv2.INTER_NEAREST) > 0
     _tint(picture, part, hues(1)[0])
-    scale = picture.shape[1] / image.width, picture.shape[0] / image.height
-    corners = np.array([box[:2], (box[2], box[1]), box[2:], (box[0], box[3])]) * scale
-    draw_outline(picture, np.clip(corners, 1, np.array(picture.shape[1::-1]) - 1.0))
+    _outline_box(picture, box, image)
+    return picture
+
+
+def draw_objects(image: Image, objects: Sequence[FoundObject]) -> Pixels:
+    """An image with the masks and boxes of its objects, a colour each. Returns RGB as `draw_labels`
+    does."""
+    picture = image.pixels.copy()
+    size = picture.shape[1::-1]
+    for each, colour in zip(objects, hues(len(objects)), strict=True):
+        mask = cv2.resize(each.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        _tint(picture, mask > 0, colour)
+        _outline_box(picture, each.box, image)
     return picture
 
 
@@ -109,6 +122,13 @@ def _write_number(canvas: Pixels, number: str, point: Places, colour: Colour) ->
     y = min(max(round(point[1] - 4 - 4 * scale), tall), height - 1)
     for thickness, tint in ((3, SHADOW), (1, colour)):
         cv2.putText(canvas, number, (x, y), FONT, scale, tint, thickness, cv2.LINE_AA)
+
+
+def _outline_box(picture: Pixels, box: Sequence[float], image: Image) -> None:
+    """box: (left, top, right, bottom), in full-size pixels of `image`."""
+    scale = picture.shape[1] / image.width, picture.shape[0] / image.height
+    corners = np.array([box[:2], (box[2], box[1]), box[2:], (box[0], box[3])]) * scale
+    draw_outline(picture, np.clip(corners, 1, np.array(picture.shape[1::-1]) - 1.0))
 
 
 def _tint(picture: Pixels, part: BoolArray, colour: Colour) -> None:

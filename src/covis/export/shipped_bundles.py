@@ -10,7 +10,7 @@ lightglue-xfeat-covis and lightglue-edgepoint-covis, with `accuracy.py --matcher
 notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what the
 bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too. With `--search
 best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
-lift-xfeat-covis and lift-xfeat-covis-fine take weights and notes only.
+lift-xfeat-covis, lift-xfeat-covis-fine and lift-dinov2-small take weights and notes only.
 
     python -m covis.export.shipped_bundles xfeat-covis
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from covis.export.edgepoint import export_edgepoint
-from covis.export.lift import export_lift
+from covis.export.lift import export_lift, export_lift_alone
 from covis.export.lightglue import default_settings, export_lightglue
 from covis.export.onnx_graph import read_weights
 from covis.export.xfeat import export_xfeat, search_of, xfeat_of
@@ -49,6 +49,8 @@ LIGHTGLUES = {
 """Whose features each one matches, what `accuracy.py` calls these, and who taught it."""
 XFEAT_SOURCE = "trained by covis; teacher: the published XFeat (Apache-2.0)"
 LIFTS = "lift-xfeat-covis", "lift-xfeat-covis-fine"
+LIFTS_ALONE = ("lift-dinov2-small",)
+"""Of backbones that are not in the package."""
 CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
 """When it stops and what it prunes: on easy pairs rendered from photos twice as fast as at full
 depth, with 98 % of the right matches; the published 0.95 and 0.99 are 1.7 times as fast."""
@@ -88,7 +90,7 @@ def xfeat_anew(bundle: Bundle, folder: Path) -> Bundle:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
-    parser.add_argument("name", choices=[XFEAT, EDGEPOINT, *LIGHTGLUES, *LIFTS])
+    parser.add_argument("name", choices=[XFEAT, EDGEPOINT, *LIGHTGLUES, *LIFTS, *LIFTS_ALONE])
     parser.add_argument("weights", type=Path, nargs="?")
     parser.add_argument("--notes", type=Path)
     parser.add_argument("--accuracy", type=Path)
@@ -130,6 +132,9 @@ def main() -> None:
         backbone = XFeatMap(xfeat_of(find_bundle(XFEAT)), XFEAT)
         lift = load_lift(options.weights, backbone.kind)
         bundle = export_lift(lift, backbone, folder, source="trained by covis", **about)
+    elif options.name in LIFTS_ALONE:
+        lift = load_lift(options.weights)
+        bundle = export_lift_alone(lift, folder, source="trained by covis", **about)
     else:
         net, search = xfeat.load_official(options.weights), None
         if options.search:

@@ -13,6 +13,9 @@ from typing import Any
 from covis.errors import BundleError
 
 SHIPPED = Path(__file__).parent.parent / "models"
+KIND = "features"
+"""The setting of a model for dense features that says which features these are, or, of a LiFT
+without its backbone, which ones it lifts: the fields of `covis.nets.lift.FeatureKind`."""
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,19 @@ from starlette.responses import FileResponse, Response
 from covis.errors import ArgumentError
 from covis.images.decode import load_image
 from covis.messages import counted
-from covis.options import DEFAULT_DENSE, FINE_DENSE
+from covis.options import AUTO_DENSE
 from covis.web import clips
 from covis.web.access import NoSuchError, Picture, named
 from covis.web.jobs import Job
 from covis.web.shown import SIZES, encode
 from covis.web.site import Site, one_of, whole
 
-AUTO = "auto"
 PLACES = 100
 """Of a pair, that are remembered."""
 FRAMES = 3000
 """Of a clip; `covis dense propagate` takes any number."""
 RESULTS = 3
 """Carried masks that are kept; the oldest go."""
-FINE_CELLS = 8
-"""Pixels that a cell of a backbone made for points covers at most; ViTs' are larger."""
 _PREFIX = "masks-"
 
 
@@ -40,7 +37,7 @@ def options(site: Site, _: dict[str, Any]) -> Any:
     """What can be chosen."""
     found = clips.clips(site)
     return {
-        "models": [AUTO, *_models()],
+        "models": [AUTO_DENSE, *_models()],
         "clips": [{"id": each, "name": name} for each, (_, name) in found.items()],
     }
 
@@ -51,21 +48,13 @@ def _models() -> list[str]:
     return [bundle.name for bundle in list_bundles([]) if bundle.architecture == "lift"]
 
 
-def _best_for_parts() -> str:
-    """A ViT where one was imported: it knows kinds of things; else the package's."""
-    from covis.runtime import list_bundles
-
-    for bundle in list_bundles([]):
-        if bundle.architecture == "lift" and bundle.settings["stride"] > FINE_CELLS:
-            return bundle.name
-    return DEFAULT_DENSE
-
-
 def describe(site: Site, given: dict[str, Any]) -> Any:
     """Describe two pictures, so that places can be asked for."""
+    from covis.dense import choose_model
+
     pictures = site.access.picture(given.get("image0")), site.access.picture(given.get("image1"))
-    wanted = one_of(given, "model", [AUTO, *_models()], AUTO)
-    model = _best_for_parts() if wanted == AUTO else wanted
+    wanted = one_of(given, "model", [AUTO_DENSE, *_models()], AUTO_DENSE)
+    model = choose_model("match")[0] if wanted == AUTO_DENSE else wanted
 
     def work(job: Job) -> Any:
         images = []
@@ -140,6 +129,8 @@ def frame(site: Site, given: dict[str, Any]) -> Any:
 
 def carry(site: Site, given: dict[str, Any]) -> Any:
     """Carry a mask, an uploaded picture of labels, through the frames from one on."""
+    from covis.dense import choose_model
+
     start = whole(given, "start", 0, 10**7, 0)
     clip = clips.opened(site, given, start)
     if clip.count > FRAMES:
@@ -148,8 +139,8 @@ def carry(site: Site, given: dict[str, Any]) -> Any:
             f"through {FRAMES:,} at most: covis dense propagate takes any number."
         )
     mask = site.access.picture(given.get("mask"))
-    wanted = one_of(given, "model", [AUTO, *_models()], AUTO)
-    model = FINE_DENSE if wanted == AUTO else wanted
+    wanted = one_of(given, "model", [AUTO_DENSE, *_models()], AUTO_DENSE)
+    model = choose_model("propagate")[0] if wanted == AUTO_DENSE else wanted
 
     def work(job: Job) -> Any:
         job.report("frames", 0, clip.count or None)

@@ -239,6 +239,25 @@ def test_backbones_by_name(home, random_bundle):
         lift.load_backbone("random", layer=2)
 
 
+def test_dinov2_from_a_file_and_by_name(monkeypatch, tmp_path):
+    """What is fetched by name is removed again."""
+    from covis.nets.dinov2 import DINOv2, Sizes
+
+    torch.manual_seed(0)
+    for name in ("mine.pth", "fetched.pth"):
+        torch.save(DINOv2(Sizes(64, 3, 1, positions=4)).state_dict(), tmp_path / name)
+    found = lift.load_backbone(str(tmp_path / "mine.pth"), 1, "token")
+    assert (found.kind.backbone, found.kind.layer, found.kind.facet) == ("mine", 1, "token")
+    assert lift.recipe_for(found) == lift.PUBLISHED
+    light = lift.recipe_for(found, light=True)
+    assert (light.size, light.residual, light.blend) == (224, True, 0)
+    assert lift.recipe_for(found, light=True).size % (4 * found.multiple) == 0
+    monkeypatch.setattr(lift, "fetch_weights", lambda _: tmp_path / "fetched.pth")
+    by_name = lift.load_backbone("dinov2-small", 2, "value")
+    assert (by_name.kind.backbone, by_name.kind.layer) == ("dinov2-small", 2)
+    assert not (tmp_path / "fetched.pth").exists()
+
+
 SCRIPT = """
 import sys
 from dataclasses import replace

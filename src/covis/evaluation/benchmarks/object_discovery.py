@@ -26,7 +26,7 @@ from covis.types import Source
 
 NOTE = (
     "In percent: images in which the box that TokenCut finds overlaps an object's by half or more; "
-    "tau {:g}."
+    "tau {}."
 )
 Read = Callable[[str | Path], Iterable[LabelledImage]]
 
@@ -36,7 +36,7 @@ def score_images(
     describe: Callable[[Source], DenseFeatures],
     tick: Callable[[], None] = lambda: None,
     *,
-    tau: float = DISCOVERY_TAU,
+    tau: float | None = DISCOVERY_TAU,
 ) -> dict[str, float]:
     """CorLoc, in 0..1. tick: called after each image. tau: see `discover`."""
     right = 0
@@ -47,12 +47,14 @@ def score_images(
     return {"CorLoc": right / len(images)}
 
 
-def discovery(title: str, read: Read, tau: float = DISCOVERY_TAU) -> DenseBenchmark[LabelledImage]:
+def discovery(
+    title: str, read: Read, tau: float | None = DISCOVERY_TAU
+) -> DenseBenchmark[LabelledImage]:
     """CorLoc on the images with objects of what `read` reads. tau: see `discover`."""
     return DenseBenchmark(
         title,
         "object discovery",
-        NOTE.format(tau),
+        NOTE.format("as for the features" if tau is None else f"{tau:g}"),
         lambda data: (image for image in read(data) if len(image.boxes)),
         lambda images, describe, tick, _: score_images(images, describe, tick, tau=tau),
     )
@@ -60,7 +62,7 @@ def discovery(title: str, read: Read, tau: float = DISCOVERY_TAU) -> DenseBenchm
 
 VOC07 = discovery("VOC07, trainval", read_voc07)
 COCO20K = discovery("COCO20K", read_coco20k)
-YOLO = discovery("YOLO's layout", read_yolo_folder)
+YOLO = discovery("YOLO's layout", read_yolo_folder, None)
 
 BENCHMARKS = (
     Benchmark(

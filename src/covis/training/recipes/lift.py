@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +24,13 @@ from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.export.lift import export_lift
+from covis.export.published_weights import PUBLISHED as KNOWN_WEIGHTS
+from covis.export.published_weights import fetch_weights
 from covis.export.xfeat import xfeat_of
 from covis.files.atomic import replacing
 from covis.images.picture_files import pictures_below
-from covis.nets.dense import Backbone, Facet, XFeatMap, load_vit
+from covis.nets.dense import Backbone, Facet, VisionTransformer, XFeatMap, load_vit
+from covis.nets.dinov2 import load_official as load_dinov2
 from covis.nets.lift import LiFT, enlarge, load_lift, metadata
 from covis.runtime.bundle import find_bundle, installed_bundle
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
@@ -95,6 +98,20 @@ LIGHT = Recipe(
 """For XFeat, on one processor. What XFeat gives at twice the size is finer, but tells the parts of
 objects apart no better (PF-WILLOW); a blend of both sizes does, so a blend is learnt, the coarser
 part of it averaged with the cells around."""
+LIGHT_VIT = Recipe(
+    steps=2_000,
+    size=224,
+    batch=8,
+    versions=1,
+    halving="mean",
+    residual=True,
+    warmup=50,
+    checkpoint_every=50,
+    validate_every=200,
+    stages=(Stage(1.0, 1e-3, 2e-5),),
+)
+"""For a ViT on one processor: the published losses on small views, of which the smallest has four
+cells each way. Residual, it begins as what it has to beat, bilinear enlargement."""
 
 
 @dataclass(frozen=True)
@@ -346,11 +363,24 @@ def jittered(view: NDArray[np.uint8], jitter: float, rng: np.random.Generator) -
 
 
 def load_backbone(name: str, layer: int | None = None, facet: Facet | None = None) -> Backbone:
-    """The backbone of that name: "xfeat", a bundle for xfeat, or a ViT, see `load_vit`.
+    """The backbone of that name: "xfeat", a bundle for xfeat, or a ViT: "dinov2-small", which is
+    fetched, a file with the weights of a DINOv2, or see `load_vit`.
+
+    layer, facet: of a ViT; those that `covis weights get` takes, or the last one's keys.
 
     Raises BundleError when it cannot be had, TrainingError for a bundle of another kind or a
     layer or facet of XFeat's, ArgumentError for one that a ViT has not.
     """
+    row = KNOWN_WEIGHTS.get(name)
+    if row is not None and row.facet is not None:
+        if layer is None and facet is None:
+            layer, facet = row.layer, row.facet
+        path = fetch_weights(name)
+        backbone = VisionTransformer(load_dinov2(path), name, layer, facet or "key")
+        path.unlink()
+        return backbone
+    if Path(name).is_file():
+        return VisionTransformer(load_dinov2(name), Path(name).stem, layer, facet or "key")
     source = "xfeat-covis" if name == "xfeat" else name
     if installed_bundle(source) is None and not (Path(source) / "bundle.json").is_file():
         return load_vit(source, layer, facet or "key")
@@ -362,9 +392,11 @@ def load_backbone(name: str, layer: int | None = None, facet: Facet | None = Non
     return XFeatMap(xfeat_of(bundle), bundle.name)
 
 
-def recipe_for(backbone: Backbone) -> Recipe:
-    """The one to begin with."""
-    return LIGHT if isinstance(backbone, XFeatMap) else PUBLISHED
+def recipe_for(backbone: Backbone, light: bool = False) -> Recipe:
+    """The one to begin with. light: for one processor, of a ViT too."""
+    if isinstance(backbone, XFeatMap):
+        return LIGHT
+    return replace(LIGHT_VIT, size=16 * backbone.multiple) if light else PUBLISHED
 
 
 def train(
