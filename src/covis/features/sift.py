@@ -56,7 +56,8 @@ def extract_sift(image: Image, max_keypoints: int, threshold: float = 0.0) -> Fe
     order = sorted(strong, key=lambda i: -found[i].response)[:max_keypoints]
     if vectors is None:
         vectors = np.empty((0, 128), np.float32)
-    return _features(image, *_arrays([found[i] for i in order]), vectors[order])
+    xy, scores, sizes, angles = _arrays([found[i] for i in order])
+    return _features(image, xy, scores, sizes, angles, vectors[order])
 
 
 def _sift(count: int) -> Any:
