@@ -45,7 +45,7 @@ def test_help_is_the_docstring(script: str) -> None:
         ("duplicates", ["nope"], "no part 'nope'; there are: copies, documents, views"),
         ("dense", ["nope"], "no part 'nope'; there are: willow"),
         ("retrieval", ["--methods", "nope"], "no method 'nope'; there are: colours"),
-        ("web", ["nope"], "no part 'nope'; there are: start, match, search, clients"),
+        ("web", ["nope"], "no part 'nope'; there are: start, match, search, scroll, map, clients"),
         ("map", ["--sides", "covis; nope"], "no side 'nope'; there are: covis, covis, SIFT"),
     ],
 )

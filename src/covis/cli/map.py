@@ -193,34 +193,14 @@ def command(
     need_pycolmap()
     check_drawing(draw, photos)
     options = MapOptions(
-        features=features,
-        max_keypoints=max_keypoints,
-        max_size=max_size,
-        matcher=matcher,
-        masks=masks,
-        pairs=_pairs(pairs),
-        neighbours=neighbours,
-        overlap=overlap,
-        distance=distance,
-        sharing=camera,
-        camera_model=camera_model,
-        camera_params=_params(camera_params),
-        refine_cameras=refine_cameras,
-        refine_keypoints=refine_keypoints,
-        effort=effort,
-        mapper=mapper,
-        gps=gps,
-        video_frames=video_frames,
-        video_rate=video_rate,
-        afresh=afresh,
-        database=database,
-        model=model,
-        engine=engine,
-        address=address,
-        seed=seed,
-        threads=threads,
-        device=device,
-    )
+        features=features, max_keypoints=max_keypoints, max_size=max_size, matcher=matcher,
+        masks=masks, pairs=_pairs(pairs), neighbours=neighbours, overlap=overlap,
+        distance=distance, sharing=camera, camera_model=camera_model,
+        camera_params=_params(camera_params), refine_cameras=refine_cameras,
+        refine_keypoints=refine_keypoints, effort=effort, mapper=mapper, gps=gps,
+        video_frames=video_frames, video_rate=video_rate, afresh=afresh, database=database,
+        model=model, engine=engine, address=address, seed=seed, threads=threads, device=device,
+    )  # fmt: skip
     exports = export_kinds(export or [], camera_model)
     with StageBars() as bars:
         summary = build_map(photos, out, options=options, report=bars)

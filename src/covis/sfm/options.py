@@ -234,7 +234,8 @@ class MapSummary:
         try:
             values = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             origin = values.pop("origin", None)
-            return cls(**values, origin=tuple(origin) if origin else None)
+            tried = [PairsTried(**each) for each in values.pop("tried", [])]
+            return cls(**values, tried=tried, origin=tuple(origin) if origin else None)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -282,7 +283,7 @@ class MapSummary:
         return lines
 
     def advice(self) -> list[str]:
-        """What to try where photos have no pose; empty where all have."""
+        """What to try where photos have no pose, or are taken for what they are not; else empty."""
         lines = []
         tries = ", or ".join(self.untried)
         if self.fisheye_unknown and self.registered < self.photos:
@@ -290,7 +291,7 @@ class MapSummary:
                 "a fisheye needs to be known roughly beforehand: give its focal length and "
                 "distortion as --camera-params, with --refine-cameras to have them adjusted."
             )
-        if self.no_panoramas and self.registered < self.photos:
+        if self.no_panoramas:
             lines.append(
                 f"{counted(len(self.no_panoramas), 'photo')} of {self.photos} can be no panorama "
                 "all around, which is twice as wide as high: leave out --camera-model "
