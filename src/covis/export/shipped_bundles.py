@@ -43,7 +43,7 @@ LIGHTGLUES = {
     "lightglue-edgepoint-covis": (
         EDGEPOINT,
         EDGEPOINT,
-        "the published LightGlue for ALIKED, with ALIKED-N16 (BSD-3-Clause)",
+        "the published ALIKED-N16 (BSD-3-Clause) and its LightGlue",
     ),
 }
 """Whose features each one matches, what `accuracy.py` calls these, and who taught it."""
