@@ -228,6 +228,7 @@ def _found(site: Site, found: SearchResult) -> dict[str, Any]:
         "certain": certain,
         "perhaps": 0 if certain else len(found.worth_showing),
         "images": found.images,
+        "unchecked": found.candidates - found.checked,
         "text": words,
         "hits": [_hit(site, hit) for hit in found.hits],
     }
