@@ -5,14 +5,16 @@
 Needs the extras `web` and `browser`, and Chromium with its driver. Without a name all parts run.
 Pictures are rendered. --store opens a store that is there, such as the 100,000 images that
 `benchmarks/search.py search --folder DIR` keeps in DIR/search-100000; else one of 24 pictures is
-made. The server's memory, resident and at its highest, is printed after each part.
+made. --query is the picture that is looked for there. The server's memory, resident and at its
+highest, is printed after each part.
 
     start    seconds from the command to a page that can be used
     match    two photos: from the click to the lines, against `covis match`, targets: 1.3 times
     search   from the click to the first results, and to the last
     scroll   --thumbnails of them in one list, scrolled through: frames above 100 ms
     map      a model of 100 photos and --points points, written for it: to the first picture of it,
-             frames above 100 ms while it is turned (without a GPU those say little), memory
+             frames above 100 ms while it is turned (without a GPU those say little), memory, which
+             holds the store as well, searched once
     clients  --searches searches by 8 clients at once: answers lost or other, memory
 """
 
@@ -42,7 +44,7 @@ from covis.errors import CovisError
 PARTS = "start", "match", "search", "scroll", "map", "clients"
 CLIENTS = 8
 WAIT = 120
-SHOWN = ".hits .card img", '.hits[data-live="false"] .card'
+SHOWN = ".hits .card", '.hits[data-live="false"] .card'
 """What is on the page with the first results, and with the last."""
 STALL = 100
 """Milliseconds of a frame that is told of."""
@@ -183,7 +185,7 @@ def match(folder: Path, _: Path, browser: Browser, options: argparse.Namespace) 
 def search(folder: Path, store: Path, browser: Browser, options: argparse.Namespace) -> None:
     server = Server(store)
     browser.open(server.url, "search")
-    browser.give(0, folder / "a.jpg")
+    browser.give(0, options.query or folder / "a.jpg")
     found: list[list[float]] = [[], []]
     for _round in range(options.rounds + 1):
         browser.empty("Hits")
@@ -230,9 +232,13 @@ def scroll(folder: Path, _: Path, browser: Browser, options: argparse.Namespace)
     server.stop()
 
 
-def map_(folder: Path, _: Path, browser: Browser, options: argparse.Namespace) -> None:
+def map_(folder: Path, store: Path, browser: Browser, options: argparse.Namespace) -> None:
     write_model(folder / "map", options.points)
-    server = Server(folder / "map")
+    server = Server(folder / "map", store)
+    browser.open(server.url, "search")
+    browser.give(0, options.query or folder / "a.jpg")
+    browser.one("button.main:not(:disabled)").click()
+    browser.one(SHOWN[1])
     began = time.perf_counter()
     browser.open(server.url, "map")
     browser.one("canvas.view3d[data-points]")
@@ -278,7 +284,7 @@ def write_model(folder: Path, count: int) -> None:
 
 
 def clients(folder: Path, store: Path, _: Browser, options: argparse.Namespace) -> None:
-    server = Server(store, folder / "a.jpg")
+    server = Server(store, options.query or folder / "a.jpg")
     image = server.ask("/api/pictures?source=picture1")["pictures"][0]["id"]
 
     def ask(_number: int) -> tuple[str, ...]:
@@ -318,7 +324,7 @@ def run(options: argparse.Namespace) -> None:
             save_picture(pair.image0, folder / "a.jpg")
             save_picture(pair.image1, folder / "b.jpg")
             store = options.store
-            if store is None and {"search", "clients"} & set(parts):
+            if store is None and {"search", "map", "clients"} & set(parts):
                 photos, store = folder / "photos", folder / "photos.covis"
                 photos.mkdir()
                 for seed in range(24):
@@ -334,6 +340,7 @@ if __name__ == "__main__":
     parser = common.parser(__doc__)
     parser.add_argument("parts", nargs="*", help="all when left out")
     parser.add_argument("--store", type=Path, help="a store that is there")
+    parser.add_argument("--query", type=Path, help="a picture to look for; else a rendered one")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--searches", type=int, default=1000)
     parser.add_argument("--thumbnails", type=int, default=500)

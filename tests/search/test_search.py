@@ -23,7 +23,7 @@ from covis.images.decode import enlarged, load_image
 from covis.images.orientation import ORIENTATIONS, Orientation
 from covis.matching import Matcher
 from covis.runtime import Bundle
-from covis.search import Index
+from covis.search import Index, retrieve
 from covis.search.retrieve import FINER_KEYPOINTS, Hit, Ranker, SearchResult, doubted
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
@@ -313,6 +313,28 @@ def test_certain_hits_come_first_and_the_rest_by_similarity(large: Index, scene:
     assert labels == [True, True] + [False] * 6
     rest = [hit.similarity for hit in found.hits[2:]]
     assert rest == sorted(rest, reverse=True)
+
+
+def test_hits_are_reported_by_likeness_first_and_then_as_they_are_checked(
+    large: Index, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieve, "TOLD_EVERY", 0.0)
+    told: list[SearchResult] = []
+    found = large.search(scene(3, 240, 320), 5, budget=None, report=told.append)
+    assert told[0].checked == 0
+    similar = [hit.similarity for hit in told[0].hits]
+    assert similar == sorted(similar, reverse=True)
+    checked = [each.checked for each in told]
+    assert checked == sorted(checked)
+    assert 0 < checked[1] < checked[-1]
+    assert names(told[-1]) == names(found)
+    assert found.hits[0].certain
+
+    def stop(_: SearchResult) -> None:
+        raise ArgumentError("enough")
+
+    with pytest.raises(ArgumentError, match="enough"):
+        large.search(scene(3, 240, 320), report=stop)
 
 
 def test_the_budget_stops_the_checking(large: Index, clock: list[float]) -> None:

@@ -39,6 +39,9 @@ def test_copies_are_shown_listed_moved_and_brought_back(browser, server, album, 
     assert {line["from"] for line in journal} == {
         str(folder / name) for name in told if name != best
     }
+    browser.refresh()  # It can still be undone.
+    page.button("Undo the move")
+    assert [card.is_displayed() for card in page.all(".group .card")].count(True) == 1
     page.press("Undo the move")
     assert page.one("[data-back]").get_attribute("data-back") == "2"
     assert len(list(folder.iterdir())) == 4
@@ -58,6 +61,16 @@ def test_copies_are_shown_listed_moved_and_brought_back(browser, server, album, 
     assert status == 200
     assert "duplicates.txt" in headers["Content-Disposition"]
     assert content.decode().splitlines() == [copy["path"] for copy in group[1:]]
+
+    # Nor what is left of a group after a move.
+    server.said(f"/api/duplicates/{job}/move", {"images": ids[1:], "sure": True})
+    status, _, content = server.ask(
+        f"/api/duplicates/{job}/move", {"images": ids[:1], "sure": True}
+    )
+    assert status == 400
+    assert b"keep one of each group" in content
+    assert server.said(f"/api/duplicates/{job}/undo", {})["back"] == 2
+    assert len(list(folder.iterdir())) == 4
 
     # Nothing is written over: what came in a file's place stays, and the file, too.
     server.said(f"/api/duplicates/{job}/move", {"images": ids[1:2], "sure": True})

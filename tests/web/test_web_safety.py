@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import re
 import socket
@@ -160,6 +161,23 @@ def test_bombs_and_what_is_no_picture_are_refused_and_not_kept(server, content):
     assert b"bomb.png" in said
     assert str(server.temporary).encode() not in said
     assert set(server.temporary.rglob("*")) == before
+
+
+def test_names_of_uploads_are_no_headers_and_no_paths(server):
+    content = server.ask("/static/icon.svg")[2]
+    picture = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    )
+    assert upload(server, content, "icon.svg")[0] == 400  # What may hold code is no picture.
+    status, headers, said = upload(server, picture, "..%2f..%2fa%0d%0aSet-Cookie:%20x=1%00.png")
+    assert status == 200, said
+    assert "Set-Cookie" not in headers
+    assert json.loads(said)["name"] == "aSet-Cookie: x=1.png"
+    identity = json.loads(said)["id"]
+    assert server.ask(f"/pictures/{identity}?size=1%0d%0aX-A:%20b")[0] == 400
+    assert (
+        server.ask(f"/pictures/{identity}", Accept="text/html")[1]["Content-Type"] == "image/jpeg"
+    )
 
 
 def test_uploads_above_the_limit_are_refused_before_they_are_sent(server):

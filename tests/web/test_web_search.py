@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from helpers.browser import Page
 from helpers.server import start
@@ -21,7 +23,7 @@ from covis.web.sources import Sources
 
 @pytest.mark.slow
 def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server, photos):
-    from selenium.webdriver import ActionChains
+    from selenium.webdriver import ActionChains, Keys
 
     store = photos.parent / "street.covis"
     page = Page(browser, server.url)
@@ -37,6 +39,13 @@ def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server
     assert "link.png leads out of" in failed
 
     page.give(0, photos / "street0.png")
+    # A box by keys: made, moved to the right, made smaller, and removed.
+    frame = page.one(".drawable")
+    frame.send_keys(Keys.ENTER, Keys.ARROW_RIGHT, Keys.SHIFT + Keys.ARROW_UP, Keys.NULL)
+    style = page.one(".marked").get_attribute("style")
+    assert [round(float(part)) for part in re.findall(r": ([\d.]+)%", style)] == [27, 25, 50, 48]
+    frame.send_keys(Keys.ESCAPE)
+    assert not page.one(".marked").is_displayed()
     image = page.one(".drawable img")
     # A box from 20 % to 90 % of either side.
     width, height = image.size["width"], image.size["height"]

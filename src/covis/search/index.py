@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -214,6 +214,7 @@ class Index:
         rotate: str = "none",
         candidates: int = SEARCH_CANDIDATES,
         effort: Effort = "fast",
+        report: Callable[[SearchResult], None] | None = None,
     ) -> SearchResult:
         """The k pictures that most likely show what the query shows, best first.
 
@@ -228,6 +229,8 @@ class Index:
             `covis.match` does, the likeliest first, and where none is certain at the other hits,
             too; no attempt begins after the budget, of which a photo takes seconds. It has a say
             where the matcher is left to covis.
+        report: called with how the hits stand, first by their vectors alone and then some times a
+            second as they are checked; what it takes counts, and what it raises ends the search.
 
         Raises ImageError for a query that cannot be used, ArgumentError on a value out of range,
         or where the store was made with other weights than those at hand.
@@ -237,7 +240,9 @@ class Index:
         budget = optional(number, "budget", budget)
         candidates = whole_number("candidates", candidates, 1)
         look = self._second_look(choice("effort", effort, get_args(Effort)))
-        return self._searcher().search(query, k, region, budget, rotate, candidates, began, look)
+        return self._searcher().search(
+            query, k, region, budget, rotate, candidates, began, look, report
+        )
 
     def duplicates(self, *, report: Any = None) -> list[Group]:
         """Groups of near-copies: resized, recompressed, cropped, turned, mirrored, written over.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
@@ -67,6 +67,8 @@ FEW_INLIERS = 50
 """Of a certain hit with fewer the pictures themselves are compared."""
 LOOKED_AT = 10
 """Hits whose photos an effort may look at, where fewer are asked for."""
+TOLD_EVERY = 0.2
+"""Seconds between two accounts of how the hits stand."""
 FINER_TIMES = 6
 """So many times as long as the others a finer check may take, before one has shown it."""
 
@@ -304,6 +306,7 @@ class Ranker:
         candidates: int,
         began: float,
         look_again: SecondLook | None = None,
+        report: Callable[[SearchResult], None] | None = None,
     ) -> SearchResult:
         """See `Index.search`; the time counts from `began`."""
         if budget is not None and not budget > 0:
@@ -316,7 +319,7 @@ class Ranker:
         clock.lap("decode")
         now = self._now()
         clock.lap("open")
-        asked = _Asked(k, region, rotate, candidates, began, time_given, look_again)
+        asked = _Asked(k, region, rotate, candidates, began, time_given, look_again, report)
         return now._answer(image, corner, asked, clock)
 
     def _answer(
@@ -328,9 +331,18 @@ class Ranker:
             kept = 0.0
         looked_for = asked.region or (0.0, 0.0, float(image.width), float(image.height))
         untried_turns: tuple[int, ...] = ()
+
+        def tell(some: list[_Candidate]) -> None:
+            """Report how these stand by now."""
+            if asked.report is not None:
+                clock.seconds["total"] = time.perf_counter() - asked.began
+                best = _best_by_row(some)
+                hits = self._hits(best, asked.k, looked_for)
+                asked.report(self._result(hits, best, clock))
+
         pool = ThreadPoolExecutor(self._workers)
         try:
-            looks = _Looks(image, corner, asked.candidates, clock, pool)
+            looks = _Looks(image, corner, asked.candidates, clock, pool, tell)
             checked, untried_copies = self._as_it_is(looks, end - kept)
             if asked.rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
                 end = time.perf_counter() + asked.time_given
@@ -351,16 +363,21 @@ class Ranker:
             hits, looked, left = asked.look_again(hits, image, corner, end)
             clock.lap("look again")
         clock.seconds["total"] = time.perf_counter() - asked.began
-        return SearchResult(
-            hits=hits[: asked.k],
-            images=self._store.count(),
-            candidates=len(best),
-            checked=sum(row.matches is not None for row in best),
+        return replace(
+            self._result(hits[: asked.k], best, clock),
             untried_copies=untried_copies,
             untried_turns=untried_turns,
             looked_again=looked,
             left=left,
-            seconds=clock.seconds,
+        )
+
+    def _result(self, hits: list[Hit], best: list[_Candidate], clock: _Clock) -> SearchResult:
+        return SearchResult(
+            hits=hits,
+            images=self._store.count(),
+            candidates=len(best),
+            checked=sum(each.matches is not None for each in best),
+            seconds=dict(clock.seconds),
         )
 
     def _as_it_is(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], int]:
@@ -372,6 +389,7 @@ class Ranker:
         clock = looks.clock
         view = self._view(looks, UPRIGHT)
         near = self._candidates(view, looks)
+        looks.tell(near)
         checked: list[_Candidate] = []
         untried = 0
         known = {each.row for each in near}
@@ -391,7 +409,10 @@ class Ranker:
                 checked += some
             untried += sum(each.matches is None for each in some)
         found = any(_is_certain(each.matches) for each in checked)
-        checked += self._checked(near, deadline, clock, looks.pool, always=not found)
+        checked += self._checked(
+            near, deadline, clock, looks.pool, always=not found,
+            tell=lambda some: looks.tell(checked + some),
+        )  # fmt: skip
         return checked, untried
 
     def _turned(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], tuple[int, ...]]:
@@ -471,10 +492,12 @@ class Ranker:
         always: bool = False,
         finer: Matcher | None = None,
         expected: float = 0.0,
+        tell: Callable[[list[_Candidate]], None] = lambda _: None,
     ) -> list[_Candidate]:
         """The candidates, checked until the deadline; with `always` the first ones in any case.
 
         finer: the matcher, another than usual. expected: seconds that the first checks may take.
+        tell: is given them now and then, as they are.
         """
         candidates = list(candidates)
 
@@ -483,6 +506,7 @@ class Ranker:
             return replace(candidate, matches=matches, finer=finer is not None)
 
         done, slowest = 0, 0.0
+        told = time.perf_counter()
         waves = self._waves([each.row for each in candidates])
         while (began := time.perf_counter()) + (slowest or expected) < deadline or (
             always and done == 0
@@ -494,6 +518,9 @@ class Ranker:
                 candidates[done] = candidate
                 done += 1
             slowest = max(slowest, time.perf_counter() - began)
+            if time.perf_counter() - told > TOLD_EVERY:
+                tell(candidates)
+                told = time.perf_counter()
         clock.lap("refine" if finer else "check")
         return candidates
 
@@ -637,7 +664,7 @@ def check_pair(match: Matcher, features0: Features, features1: Features) -> Matc
 @dataclass(frozen=True)
 class _Asked:
     """What a search was asked for. began: by the performance counter; time_given: in seconds.
-    look_again: at hits that stay unsure."""
+    look_again: at hits that stay unsure. report: is told how the hits stand meanwhile."""
 
     k: int
     region: Region | None
@@ -646,17 +673,20 @@ class _Asked:
     began: float
     time_given: float
     look_again: SecondLook | None
+    report: Callable[[SearchResult], None] | None
 
 
 @dataclass(frozen=True, eq=False)
 class _Looks:
-    """What one search looks for and with. corner: where the image lies in the whole query."""
+    """What one search looks for and with. corner: where the image lies in the whole query. tell:
+    reports how candidates stand."""
 
     image: Image
     corner: tuple[float, float]
     candidates: int
     clock: _Clock
     pool: ThreadPoolExecutor
+    tell: Callable[[list[_Candidate]], None]
 
 
 @dataclass(frozen=True, eq=False)

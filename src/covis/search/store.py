@@ -48,6 +48,8 @@ KEPT, KEPT_AT_LEAST = timedelta(minutes=10), timedelta(minutes=1)
 they take more than the table itself."""
 RETRIES = 50
 """How often a commit is tried again when another process committed in between."""
+AT_ONCE = 4096
+"""Rows of all pictures that are read at a time."""
 VECTOR_INDEX_FROM = 100_000
 """With more images, Lance's vector index finds the candidates instead of a matrix product."""
 
@@ -361,17 +363,31 @@ class Store:
         if self.has_vector_index():
             none = np.empty((0, self.identity.vector), np.float32)
             return np.empty(0, np.int64), none, np.empty((0, THUMBNAIL**2), np.uint8)
-        rows, vectors = self.vectors()
-        with reported(self.uri):
-            table = self.images.to_table(columns=["thumbnail"])
-        return rows, vectors, fixed(table["thumbnail"], np.uint8)
+        return *self.vectors(), self._whole("thumbnail", THUMBNAIL**2, np.uint8)[1]
 
     def vectors(self) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids (N,) and global vectors (N, G) of all pictures."""
+        return self._whole("vector", self.identity.vector, np.float32)
+
+    def _whole(
+        self, name: str, length: int, dtype: DTypeLike
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Row ids (N,) of all pictures, and a column of lists of one length (N, length).
+
+        Read some rows at a time: at once it would take twice the memory, which is not given back.
+        """
         with reported(self.uri):
-            rows = self.images.to_table(columns=["vector"], with_row_id=True)
-        matrix = fixed(rows["vector"], np.float32)
-        return rows["_rowid"].to_numpy().astype(np.int64), matrix
+            rows = np.empty(self.images.count_rows(), np.int64)
+            values = np.empty((len(rows), length), dtype)
+            begin = 0
+            for batch in self.images.to_batches(
+                columns=[name], with_row_id=True, batch_size=AT_ONCE, batch_readahead=2
+            ):
+                part = slice(begin, begin + batch.num_rows)
+                rows[part] = batch["_rowid"].to_numpy()
+                values[part] = batch[name].flatten().to_numpy().reshape(-1, length)
+                begin += batch.num_rows
+        return rows, values
 
     def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids and similarities of the pictures most similar to a vector, by Lance's index."""

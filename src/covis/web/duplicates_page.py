@@ -40,7 +40,7 @@ def start(site: Site, given: dict[str, Any]) -> Any:
         groups = index.duplicates(report=lambda share: job.report("compared", 100 * share, 100))
         known: dict[str, Picture] = {}
         shown = [_group(site, group, known) for group in groups]
-        job.kept.update(duplicates=shown, known=known, store=store)
+        job.kept.update(duplicates=shown, known=known, store=store, moved={})
         return {"groups": shown, "left_out": len(index.stale()), "folder": str(_folder(store.uri))}
 
     return {"job": site.jobs.start(work, "long").id}
@@ -59,7 +59,8 @@ def move(site: Site, given: dict[str, Any]) -> Any:
     folder = _folder(site.done(given, "duplicates")["store"].uri)
     if given.get("sure") is not True:
         raise ArgumentError("moving files must be confirmed.")
-    moved, failed = [], []
+    moved: dict[str, tuple[str, str]] = {}
+    failed = []
     with _journal(folder) as journal:
         for picture in chosen:
             try:
@@ -74,29 +75,36 @@ def move(site: Site, given: dict[str, Any]) -> Any:
             except (CovisError, OSError) as error:
                 failed.append(f"{picture.path}: {error}")
             else:
-                moved.append((str(target), picture.path))
+                moved[picture.id] = str(target), picture.path
+    away = _away(site, given, moved)
+    return {"moved": len(moved), "failed": failed, "folder": str(folder), "away": away}
+
+
+def _away(site: Site, given: dict[str, Any], moved: dict[str, tuple[str, str]]) -> list[str]:
+    """Keep which copies lie in the folder, for the page as well, which may be loaded again."""
     job = site.job(given)
-    job.kept.setdefault("moved", []).extend(moved)
-    return {"moved": len(moved), "failed": failed, "folder": str(folder)}
+    job.kept["moved"] |= moved
+    away = list(job.kept["moved"])
+    job.answer = {**job.answer, "away": away}
+    return away
 
 
 def undo(site: Site, given: dict[str, Any]) -> Any:
     """Bring back what this page moved; nothing is written over."""
     kept = site.done(given, "duplicates")
-    back, failed, left = 0, [], []
-    for at, path in kept.get("moved", []):
+    back, failed = 0, []
+    for name, (at, path) in list(kept["moved"].items()):
         if os.path.lexists(path):
             failed.append(f"{path}: something else is there now; the file is {at}.")
-            left.append((at, path))
             continue
         try:
             shutil.move(at, path)
-            back += 1
         except OSError as error:
             failed.append(f"{at}: {error.strerror or error}")
-            left.append((at, path))
-    kept["moved"] = left
-    return {"back": back, "failed": failed}
+        else:
+            del kept["moved"][name]
+            back += 1
+    return {"back": back, "failed": failed, "away": _away(site, given, {})}
 
 
 def _journal(folder: Path) -> TextIO:
@@ -149,8 +157,10 @@ def _chosen(site: Site, given: dict[str, Any]) -> list[Picture]:
     asked = given.get("images")
     if not isinstance(asked, list) or not asked or not all(each in kept["known"] for each in asked):
         raise ArgumentError("choose some of the copies on the page.")
+    gone = {None, *kept["moved"], *asked}
     for group in kept["duplicates"]:
-        if all(copy["image"] in asked for copy in group):
+        chosen = any(copy["image"] in asked for copy in group)
+        if chosen and all(copy["image"] in gone for copy in group):
             raise ArgumentError(f"keep one of each group: all of {group[0]['path']} are chosen.")
     return [kept["known"][each] for each in dict.fromkeys(asked)]
 

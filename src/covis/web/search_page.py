@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import subprocess
-import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
 HITS = 60
 """At most."""
-FIRST = 0.03
-"""Seconds for a first answer, mostly by global vectors, which is shown while the rest is checked.
-"""
 BUDGETS = {"0.5 s": 0.5, "2 s": 2.0, "none": None}
 LISTED = 200
 """Lines of a list of files that failed, and the like."""
@@ -64,15 +60,15 @@ def search(site: Site, given: dict[str, Any]) -> Any:
 
     def work(job: Job) -> Any:
         job.report("searching", 0)
-        began = time.perf_counter()
         index = site.sources.index(source)
         index.load()
         with named(query):
             width, height = site.shrunk.size(query)
-            first = index.search(query.path, hits, region=region, budget=FIRST)
             head = {"query": _query(query, width, height, region), "uri": source.uri}
-            job.tell({**head, **_found(site, first), "first": time.perf_counter() - began})
-            found = index.search(query.path, hits, region=region, budget=budget, rotate=rotate)
+            found = index.search(
+                query.path, hits, region=region, budget=budget, rotate=rotate,
+                report=lambda some: job.tell({**head, **_found(site, some)}),
+            )  # fmt: skip
         job.kept.update(search=found, query=query, size=(width, height))
         return {**head, **_found(site, found)}
 
@@ -97,6 +93,7 @@ def info(site: Site, given: dict[str, Any]) -> Any:
     if not site.sources.made(source):
         return {"uri": source.uri, "made": False}
     index = site.sources.index(source)
+    index.load()  # For the first search, while the picture to look for is being chosen.
     found = index.info()
     return {
         "uri": source.uri,
@@ -231,6 +228,7 @@ def _found(site: Site, found: SearchResult) -> dict[str, Any]:
         "certain": certain,
         "perhaps": 0 if certain else len(found.worth_showing),
         "images": found.images,
+        "unchecked": found.candidates - found.checked,
         "text": words,
         "hits": [_hit(site, hit) for hit in found.hits],
     }

@@ -17,6 +17,8 @@ SIZES = 320, 1600
 """Longest sides in pixels: in lists, and to look at."""
 KEPT = 64_000_000
 """Bytes of shrunk pictures that are remembered."""
+MEASURED = 10_000
+"""Sizes that are."""
 AT_A_TIME = 2
 """Pictures that are decoded at a time, for all that look."""
 
@@ -30,6 +32,7 @@ class Shrunk:
         self.turns = threading.BoundedSemaphore(AT_A_TIME)
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes = 0
+        self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def jpeg(self, picture: Picture, wanted: int) -> bytes:
         """The picture as a JPEG, its longest side the smallest of `SIZES` that is enough."""
@@ -54,8 +57,15 @@ class Shrunk:
 
         Raises ImageError, which names the file as its owner does, where it cannot.
         """
+        with self._lock:
+            if picture.id in self._sizes:
+                return self._sizes[picture.id]
         with self.turns, named(picture):
             image = load_image(picture.path, max_size=SIZES[0])
+        with self._lock:
+            self._sizes[picture.id] = image.width, image.height
+            while len(self._sizes) > MEASURED:
+                self._sizes.popitem(last=False)
         return image.width, image.height
 
 

@@ -1,5 +1,5 @@
 // Dense: places of one picture found in another, and a mask carried through frames.
-import { ask, counted, failure, h, pictureUrl, Refused, save, select, tell, upload } from "./dom.js";
+import { ask, bring, counted, failure, h, pictureUrl, Refused, save, select, tell, upload } from "./dom.js";
 import { Brush, colour } from "./brush.js";
 import { show } from "./jobs.js";
 import { Slot } from "./pictures.js";
@@ -60,6 +60,7 @@ async function places(place, options, signal, job) {
       answer.images.forEach((image, n) => slots[n].set({ id: image.id, name: image.name }, true));
       ready();
       result.replaceChildren(new Places(name, answer).element);
+      bring(result);
     } }, signal);
   }
 }
@@ -163,16 +164,20 @@ async function masks(place, options, signal, job) {
   const object = h("select", { name: "object", onchange: () => { brush.label = Number(object.value); } },
     [...Array(OBJECTS).keys()].map((n) => h("option", { value: n + 1 }, `object ${n + 1}`)), h("option", { value: 0 }, "eraser"));
   const size = h("input", { type: "range", name: "size", min: "1", max: "100", value: "30", oninput: () => { brush.radius = Number(size.value) / 1000; } });
+  const tools = h("div", { class: "controls" }, h("label", {}, "Draw", object), h("label", {}, "Brush", size),
+    h("button", { onclick: () => brush.undo() }, "Undo"), go);
   place.append(h("div", { class: "controls" }, h("label", {}, "Frames", clip), h("label", {}, "From frame", start), model),
-    said, brush.element, h("div", { class: "controls" }, h("label", {}, "Draw", object), h("label", {}, "Brush", size),
-      h("button", { onclick: () => brush.undo() }, "Undo"), go), result);
+    said, brush.element, tools, result);
   await frame();
   if (job) await follow(job);
 
   async function frame() {
     said.replaceChildren();
-    brush.element.hidden = !clip.value;
-    if (!clip.value) return;
+    brush.element.hidden = tools.hidden = !clip.value;
+    if (!clip.value) {
+      said.replaceChildren(h("p", { class: "empty" }, "Choose a folder of frames or a video above; then draw on its first frame."));
+      return;
+    }
     try {
       const found = await ask(`/api/dense/frame?clip=${clip.value}&start=${encodeURIComponent(start.value)}`, undefined, signal);
       await brush.show(found);
@@ -196,6 +201,7 @@ async function masks(place, options, signal, job) {
   async function follow(name) {
     const head = h("div", {}), viewer = new Viewer(name);
     result.replaceChildren(head, viewer.element);
+    bring(result);
     await show(name, head, { partly: (answer) => viewer.show(answer, false), shown: (answer) => viewer.show(answer, true) }, signal);
   }
 }

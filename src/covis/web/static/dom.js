@@ -60,6 +60,12 @@ async function read(answer) {
   return said;
 }
 
+/** Bring what was asked for into view, where it begins near the window's bottom or below it. */
+export function bring(element) {
+  const { top } = element.getBoundingClientRect();
+  if (top > 0.6 * window.innerHeight) element.scrollIntoView({ block: "start" });
+}
+
 export const pictureUrl = (id, size) => `/pictures/${id}?size=${size}`;
 
 /** A note at the bottom, for some seconds. */
@@ -94,9 +100,10 @@ export function tell(error, place) {
   place.append(failure(error.message));
 }
 
-export function select(label, name, values, chosen, title) {
+/** A labelled choice. words: what is shown in place of a value. */
+export function select(label, name, values, chosen, title, words = {}) {
   return h("label", { title }, label, h("select", { name },
-    values.map((each) => h("option", { value: each, selected: each === chosen }, each))));
+    values.map((each) => h("option", { value: each, selected: each === chosen }, words[each] || each))));
 }
 
 export async function copied(text) {

@@ -84,18 +84,27 @@ function groups(job, answer) {
     try {
       const done = await ask(`/api/duplicates/${job}/move`, { ...images(), sure: true });
       said.replaceChildren(h("p", { "data-moved": String(done.moved) }, `${counted(done.moved, "file")} moved to ${done.folder}.`), done.failed.map(failure));
-      for (const [box, copy, , card] of boxes) if (chosen.has(copy.image)) { box.checked = false; box.disabled = true; card.hidden = true; }
-      undo.hidden = false;
-      count();
+      away(done.away);
     } catch (error) { tell(error); }
+  }
+
+  /** Hide the copies that lie in the folder; they can be brought back. */
+  function away(images) {
+    const gone = new Set(images);
+    for (const [box, copy, , card] of boxes) {
+      card.hidden = gone.has(copy.image);
+      box.disabled = !copy.image || card.hidden;
+      if (card.hidden) box.checked = false;
+    }
+    undo.hidden = !gone.size;
+    count();
   }
 
   async function back() {
     try {
       const done = await ask(`/api/duplicates/${job}/undo`, {});
       said.replaceChildren(h("p", { "data-back": String(done.back) }, `${counted(done.back, "file")} moved back.`), done.failed.map(failure));
-      for (const [box, , , card] of boxes) { box.disabled = false; card.hidden = false; }
-      undo.hidden = true;
+      away(done.away);
     } catch (error) { tell(error); }
   }
 
@@ -118,7 +127,7 @@ function groups(job, answer) {
       boxes.push([box, copy, m === 0, card]);
       return card;
     }))));
-  count();
+  away(answer.away || []);
   return h("div", {}, h("h2", {}, `${counted(answer.groups.length, "group")}; files that are copies of others: ${copies}.`), left,
     h("div", { class: "controls" }, all, none, list, move, undo, sure), said, shown);
 }

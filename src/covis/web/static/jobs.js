@@ -13,13 +13,13 @@ export async function follow(job, told, signal) {
 }
 
 /** Show a job's progress in `place`, with a button to stop it, and `shown` what it answers. */
-export async function show(job, place, { shown, partly, again }, signal) {
+export async function show(job, place, { shown, partly, again, pauses = false }, signal) {
   const bar = h("progress", {});
   const words = h("span", { class: "small soft" }, "Waiting ...");
   const stop = h("button", { class: "small", onclick: async () => {
     stop.disabled = true;
     try { await ask(`/api/jobs/${job}/cancel`, {}); } catch (error) { place.append(failure(error.message)); }
-  } }, "Stop");
+  } }, pauses ? "Pause" : "Stop");
   const line = h("div", { class: "progress" }, bar, words, stop);
   place.replaceChildren(line);
   try {
@@ -35,7 +35,7 @@ export async function show(job, place, { shown, partly, again }, signal) {
     if (last.state === "done") shown(last.answer);
     else if (last.state === "failed") place.replaceChildren(failure(last.error));
     else {
-      place.replaceChildren(h("p", { class: "soft" }, "Stopped. ",
+      place.replaceChildren(h("p", { class: "soft" }, pauses ? "Paused. " : "Stopped. ",
         again ? h("button", { class: "small", onclick: again }, "Go on") : ""));
     }
     return last;

@@ -1,5 +1,5 @@
 // Map: points and cameras in three dimensions, photos and what they share, another photo located.
-import { ask, bytes, counted, dialog, failure, h, pictureUrl, Refused, save, select, tell } from "./dom.js";
+import { ask, bring, bytes, counted, dialog, failure, h, pictureUrl, Refused, save, select, tell } from "./dom.js";
 import { show } from "./jobs.js";
 import { pair } from "./pair.js";
 import { Slot } from "./pictures.js";
@@ -188,6 +188,7 @@ class Shown {
   }
 
   async follow(job) {
+    bring(this.located);
     await show(job, this.located, { shown: (answer) => this.place(answer) }, this.signal);
   }
 

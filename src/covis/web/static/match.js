@@ -1,5 +1,5 @@
 // Match: two pictures in; lines, a verdict, and one laid onto the other out.
-import { ask, counted, failure, h, pictureUrl, Refused, select } from "./dom.js";
+import { ask, bring, counted, failure, h, pictureUrl, Refused, select } from "./dom.js";
 import { show } from "./jobs.js";
 import { pair } from "./pair.js";
 import { Slot } from "./pictures.js";
@@ -49,6 +49,7 @@ export async function page(place, job, signal) {
     try {
       const { job: started } = await ask("/api/match", { ...kept.options, image0, image1 });
       history.replaceState(null, "", `#/match/${started}`);
+      bring(result);
       await follow(started);
     } catch (error) { told(error); }
   }
@@ -61,6 +62,7 @@ export async function page(place, job, signal) {
       for (const [control, value] of Object.entries(answer.options)) controls.elements[control].value = value;
       ready();
       result.replaceChildren(shown(name, answer));
+      bring(result);
     } }, signal);
     ready();
   }

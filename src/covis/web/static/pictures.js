@@ -1,7 +1,16 @@
 // A place for a picture: dropped, chosen from a dialog, pasted, or picked from what was given.
-import { ask, dialog, failure, h, note, pictureUrl, Refused, upload } from "./dom.js";
+import { ask, dialog, failure, h, note, pictureUrl, Refused, tell, upload } from "./dom.js";
 
 const slots = new Set();
+const BY_KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const STEP = 0.02; // Of a side, by which a key moves a box.
+
+/** A box in parts of the sides, moved by a key, or its lower right corner. */
+function stepped([x, y, w, t], [across, down], resized) {
+  const within = (value, least, most) => Math.min(most, Math.max(least, value));
+  if (resized) return [x, y, within(w + across * STEP, STEP, 1 - x), within(t + down * STEP, STEP, 1 - y)];
+  return [within(x + across * STEP, 0, 1 - w), within(y + down * STEP, 0, 1 - t), w, t];
+}
 
 /** A slot. `changed` is called with {id, name} or null. `drawable`: a box can be drawn on it. */
 export class Slot {
@@ -56,7 +65,8 @@ export class Slot {
     }
     const image = h("img", { src: pictureUrl(this.picture.id, this.drawable ? 1600 : 320), alt: this.picture.name, draggable: "false" });
     image.addEventListener("error", () => this.element.append(failure(`${this.picture?.name}: cannot be shown.`)), { once: true });
-    const frame = h("div", { class: this.drawable ? "picture drawable" : "picture" }, image);
+    const frame = this.drawable ? h("div", { class: "picture drawable", tabindex: "0", role: "application", "aria-label": `${this.picture.name}: draw a box for the part that counts; with keys Enter makes one, arrows move it, with Shift they change its size, Escape removes it` }, image) :
+      h("div", { class: "picture" }, image);
     if (this.drawable) this.boxes(frame, image);
     this.element.replaceChildren(frame, h("span", { class: "name-of" }, this.picture.name),
       h("div", { class: "row" }, choose, pick,
@@ -88,6 +98,15 @@ export class Slot {
     frame.addEventListener("pointerup", () => {
       start = null;
       if (this.region && (this.region[2] < 0.02 || this.region[3] < 0.02)) this.region = null;
+      draw();
+      this.drawn?.(this.region);
+    });
+    frame.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !this.region) this.region = [0.25, 0.25, 0.5, 0.5];
+      else if (event.key === "Escape" && this.region) this.region = null;
+      else if (this.region && BY_KEYS[event.key]) this.region = stepped(this.region, BY_KEYS[event.key], event.shiftKey);
+      else return;
+      event.preventDefault();
       draw();
       this.drawn?.(this.region);
     });
@@ -125,7 +144,10 @@ async function thumbs(source, place, done) {
   const more = h("button", {}, "More");
   let start = 0;
   const next = async () => {
-    const { pictures, total } = await ask(`/api/pictures?source=${source}&start=${start}`);
+    let pictures, total;
+    try {
+      ({ pictures, total } = await ask(`/api/pictures?source=${source}&start=${start}`));
+    } catch (error) { tell(error, place); return; }
     grid.append(...pictures.map((each) => h("button", { title: each.path, onclick: () => done(each) },
       h("img", { src: pictureUrl(each.id, 320), alt: "", loading: "lazy" }), each.name)));
     start += 60;

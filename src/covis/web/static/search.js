@@ -1,5 +1,5 @@
 // Search: a picture, or a box on it, in a store; and the store's care.
-import { ask, copied, counted, dialog, failure, h, pictureUrl, Refused, select, tell } from "./dom.js";
+import { ask, bring, copied, counted, dialog, failure, h, pictureUrl, Refused, select, tell } from "./dom.js";
 import { show } from "./jobs.js";
 import { verdict } from "./match.js";
 import { pair } from "./pair.js";
@@ -35,7 +35,7 @@ export async function page(place, job, signal) {
   const store = h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { kept.store = event.target.value; tend(); } },
     stores.map((s) => h("option", { value: s.id, selected: s.id === kept.store }, s.name))));
   const controls = h("form", { class: "controls", onsubmit: (event) => event.preventDefault() }, store,
-    select("Time", "budget", budgets, "0.5 s", "How long the answer may take"),
+    select("Time", "budget", budgets, "0.5 s", "How long the answer may take; with no limit all candidates are checked", { none: "no limit" }),
     select("Turn", "rotate", ["none", "auto"], "none", "auto also looks for the picture on its side and upside down"),
     h("label", {}, "Hits", h("input", { type: "number", name: "hits", min: "1", max: "60", value: "12" })), go, whole);
   place.append(h("div", { class: "slots one" }, slot.element), hint, controls, result, care);
@@ -53,6 +53,7 @@ export async function page(place, job, signal) {
       const region = kept.region && await pixels(kept.region);
       const { job: started } = await ask("/api/search", { ...wanted, store: kept.store, image: kept.picture.id, region });
       history.replaceState(null, "", `#/search/${started}`);
+      result.dataset.asked = "true";
       await follow(started);
     } catch (error) { told(error); }
   }
@@ -68,6 +69,8 @@ export async function page(place, job, signal) {
     const head = h("div", {});
     const draw = (answer, live) => {
       list.replaceChildren(hits(answer, live, name));
+      if (result.dataset.asked) bring(result);
+      delete result.dataset.asked;
       if (kept.picture?.id !== answer.query.id) {
         kept.picture = { id: answer.query.id, name: answer.query.name };
         slot.set(kept.picture, true);
@@ -86,7 +89,8 @@ export async function page(place, job, signal) {
     const words = live ? "By likeness so far; being checked ..." :
       answer.certain ? counted(answer.certain, "photo shows", "photos show") + " the same." :
         answer.perhaps ? `Nothing in ${answer.uri} is sure to show the same; perhaps the first:` : `Nothing in ${answer.uri} is sure to show the same.`;
-    return h("div", {}, h("h2", {}, words), h("p", { class: "soft small" }, answer.text),
+    const more = !live && answer.unchecked ? " For the others there was no time: choose more." : "";
+    return h("div", {}, h("h2", {}, words), h("p", { class: "soft small" }, answer.text, more),
       h("div", { class: "hits", "data-live": String(live) }, answer.hits.map((hit, n) => card(hit, n, live ? null : name))));
   }
 
@@ -170,7 +174,7 @@ export async function page(place, job, signal) {
         const failed = h("div", {}), bar = h("div", {});
         work.replaceChildren(bar, failed);
         const list = (answer) => { if (answer.failures) failed.replaceChildren(h("p", {}, `${counted(answer.failures, "file")} failed:`), lines(answer.failed)); };
-        await show(started, bar, { partly: list, again: add(folder), shown: async (answer) => {
+        await show(started, bar, { partly: list, again: add(folder), pauses: true, shown: async (answer) => {
           list(answer);
           await tend();
           care.querySelector("details > div:last-child").append(h("p", { "data-added": "true" }, answer.text), failed);
@@ -178,9 +182,11 @@ export async function page(place, job, signal) {
       } catch (error) { if (!(error instanceof Refused)) throw error; work.replaceChildren(failure(error.message)); }
     };
     const check = async () => {
-      const { job: started } = await ask(`/api/stores/${kept.store}/verify`, {});
-      await show(started, work, { shown: (answer) => work.replaceChildren(h("p", {}, answer.text),
-        Object.entries(answer.lists).filter(([, some]) => some.length).map(([what, some]) => [h("b", {}, what), lines(some)])) }, signal);
+      try {
+        const { job: started } = await ask(`/api/stores/${kept.store}/verify`, {});
+        await show(started, work, { shown: (answer) => work.replaceChildren(h("p", {}, answer.text),
+          ...Object.entries(answer.lists).filter(([, some]) => some.length).flatMap(([what, some]) => [h("b", {}, what), lines(some)])) }, signal);
+      } catch (error) { work.replaceChildren(); tell(error, work); }
     };
     body.append(h("div", { class: "row" },
       folders.map((folder) => h("button", { class: empty ? "main" : "", onclick: add(folder.id) }, `Add the photos in ${folder.name}`)),
