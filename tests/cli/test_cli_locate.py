@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from covis.cli.locate import describe
 from covis.geometry.absolute_pose import AbsolutePose
 from covis.geometry.camera import CalibratedCamera
 from covis.geometry.pose import Pose
-from covis.sfm.localise import Localisation, Neighbour
+from covis.sfm.localisation import Localisation, Neighbour
 
 Run = Callable[..., Result]
 
@@ -44,7 +43,7 @@ def located(pose: Pose | None, note: str = "") -> Localisation:
 
 
 def test_what_is_said_of_a_place() -> None:
-    lines = describe(located(Pose(np.diag([-1.0, 1, -1]), np.array([1.0, -2, 3]))))
+    lines = located(Pose(np.diag([-1.0, 1, -1]), np.array([1.0, -2, 3]))).lines()
     assert lines == [
         "Camera at (1, 2, 3), give or take 0.03 of the map's units.",
         "cam_from_world: rotation (w x y z) 0.000000 0.000000 1.000000 0.000000, give or take "
@@ -58,7 +57,7 @@ def test_what_is_said_of_a_place() -> None:
 
 
 def test_what_is_said_where_nothing_can_be() -> None:
-    lines = describe(located(None, "cannot say: 2 of 3 points agree, 12 needed"))
+    lines = located(None, "cannot say: 2 of 3 points agree, 12 needed").lines()
     assert lines[0] == "Cannot say: 2 of 3 points agree, 12 needed."
     assert len(lines) == 3
 

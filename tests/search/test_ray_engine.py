@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.ray_workers import one_worker_killed
 
 from covis.errors import CovisError
 from covis.search import Index
@@ -36,15 +34,11 @@ def test_ray_stores_what_this_process_would(
     here = Index(tmp_path / "here", features="sift", max_keypoints=200)
     here.add([photos])
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker, args=(killed,), daemon=True)
-    killer.start()
     try:
-        added = index.add([photos], engine="ray")
+        with one_worker_killed():
+            added = index.add([photos], engine="ray")
     finally:
         ray.shutdown()
-    killer.join(60)
-    assert killed
     assert (added.added, list(added.failed)) == (6, [str(photos / "bad.jpg")])
     assert index.verify().problems == []
     expected = here.store.images.to_table().sort_by("content")
@@ -53,35 +47,3 @@ def test_ray_stores_what_this_process_would(
         assert found[name].to_pylist() == expected[name].to_pylist()
     vectors = (np.array(table["vector"].to_pylist()) for table in (found, expected))
     np.testing.assert_allclose(next(vectors), next(vectors), atol=1e-5)
-
-
-def kill_a_worker(killed: list[int]) -> None:
-    """Of the processes that this one started, the first that runs the engine's stage."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not killed:
-        for folder in Path("/proc").glob("[0-9]*"):
-            pid = int(folder.name)
-            if command(pid).startswith(b"ray::MapWorker") and os.getpid() in ancestors(pid):
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-                return
-        time.sleep(0.02)
-
-
-def command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def ancestors(pid: int) -> list[int]:
-    found: list[int] = []
-    while pid > 1:
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            break
-        pid = int(status.split("PPid:")[1].split()[0])
-        found.append(pid)
-    return found

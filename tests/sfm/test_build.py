@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from helpers.ray_workers import one_worker_killed
 from PIL import features
 
 from covis.errors import ArgumentError, CovisError
@@ -508,16 +509,23 @@ def test_advice_says_what_to_do():
 
 @pytest.mark.slow
 def test_ray_matches_what_this_process_would(mapped, scene, known, tmp_path, monkeypatch):
+    """Though a worker is killed on the way, of the features or of the pairs."""
     ray = pytest.importorskip("ray", reason="the engine needs Ray")
     pytest.importorskip("ray.data")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         options = MapOptions(max_keypoints=1000, engine="ray", **known)
-        summary = build_map(scene.folder, tmp_path / "model", options=options)
+        with one_worker_killed():
+            summary = build_map(scene.folder, tmp_path / "model", options=options)
+        shutil.rmtree(tmp_path / "model" / "sparse")
+        (tmp_path / "model" / "database.db").unlink()
+        with one_worker_killed():  # The features are there: now of the pairs.
+            again = build_map(scene.folder, tmp_path / "model", options=options)
     finally:
         ray.shutdown()
-    assert (summary.registered, summary.pairs) == (7, 21)
+    assert (summary.registered, summary.pairs) == (again.registered, again.pairs) == (7, 21)
+    assert again.new_pairs == 21
     assert inliers(tmp_path / "model") == inliers(mapped[0])
 
 

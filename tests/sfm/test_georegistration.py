@@ -10,7 +10,6 @@ import PIL.Image
 import pytest
 from PIL.TiffImagePlugin import IFDRational
 
-from covis.cli.locate import describe
 from covis.images.exif import read_photo_info
 from covis.sfm import Locator, Map, MapOptions, build_map
 from covis.sfm.database import Database
@@ -111,7 +110,7 @@ def test_places_in_it_are_in_metres(placed, mapped, tagged):
     ):
         found = Locator(folder, matcher="nearest")(tagged / "3.png", focal=420.0)
         assert (found.unit, found.to_dict()["unit"]) == (unit, unit)
-        first = describe(found)[0]
+        first = found.lines()[0]
         assert first.startswith("Camera at (")
         assert first.endswith(words)
 

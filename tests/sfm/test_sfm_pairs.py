@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from covis.errors import ArgumentError
-from covis.sfm import pairs
+from covis.sfm import MapOptions, pairs
 
 
 def as_set(found):
@@ -120,3 +120,40 @@ def test_listed_names_are_photos_or_paths(tmp_path):
     (tmp_path / "pairs.txt").write_text("a/1.jpg other.jpg\n")
     with pytest.raises(ArgumentError, match=r"'other.jpg' is no photo"):
         pairs.listed(tmp_path / "pairs.txt", root, places)
+
+
+class Proposed:
+    """Photos of which only names and global vectors are known."""
+
+    def __init__(self, count):
+        self.names, self.vectors = [f"{at:03}.jpg" for at in range(count)], vectors(count)
+
+    def __len__(self):
+        return len(self.names)
+
+
+def test_of_many_photos_the_nearer_half_is_matched_first():
+    photos = Proposed(pairs.EXHAUSTIVE_UP_TO + 1)
+    options = MapOptions(neighbours=8)
+    wanted = pairs.choose_pairs(photos, [], None, options)
+    first = pairs.matched_first(photos, wanted, options)
+    at = {name: place for place, name in enumerate(photos.names)}
+    assert {(at[a], at[b]) for a, b in first} == as_set(pairs.similar(photos.vectors, 4))
+    assert set(first) < set(wanted)
+
+
+@pytest.mark.parametrize(
+    ("count", "given"),
+    [(61, {"pairs": "retrieval"}), (61, {"effort": "thorough"}), (12, {})],
+)
+def test_all_pairs_are_matched_where_they_were_asked_for(count, given):
+    photos, options = Proposed(count), MapOptions(neighbours=8, **given)
+    wanted = pairs.choose_pairs(photos, [], None, options)
+    assert pairs.matched_first(photos, wanted, options) == wanted
+
+
+def test_pairs_with_enough_partners_in_common_are_left_out():
+    tied = [(name, third) for name in ("a", "b") for third in ("p", "q", "r")]
+    wanted = [("a", "b"), ("a", "c"), ("p", "q")]
+    assert pairs.untied(wanted, tied) == [("a", "c"), ("p", "q")]
+    assert pairs.untied(wanted, tied[1:]) == wanted

@@ -18,7 +18,6 @@ from covis.options import Effort as EffortKind
 
 if TYPE_CHECKING:
     from covis.geometry.camera import CalibratedCamera
-    from covis.sfm.localise import Localisation
 
 
 Queries = Annotated[
@@ -68,17 +67,6 @@ Effort = Annotated[
 ]
 Neighbours = Annotated[int, options.number("Photos of the map to match with at most.")]
 Output = Annotated[Path | None, options.drawing("the place of one query")]
-
-
-_SOURCES = {
-    "given": "given",
-    "map": "as photos of the map have it",
-    "EXIF": "EXIF's, adjusted",
-    "panorama": "of a panorama all around",
-    "fisheye": "of a fisheye, estimated",
-    "cropped": "of a cropped photo, estimated",
-    "estimated": "estimated",
-}
 
 
 def command(
@@ -144,7 +132,7 @@ def command(
             continue
         if len(listed) > 1:
             typer.echo(f"{query}:")
-        for line in describe(found):
+        for line in found.lines():
             typer.echo(line)
     if output is not None and not as_json:
         typer.echo(f"Drawn in {output}.")
@@ -166,42 +154,3 @@ def _parsed(camera: str, query: Path) -> CalibratedCamera:
     image = load_image(query, max_size=64)
     size = map_from_upright(image.orientation).of_size((image.width, image.height))
     return CalibratedCamera.parse(camera, size)
-
-
-def describe(found: Localisation) -> list[str]:
-    """What people want to know of a place, a line each."""
-    estimate = found.estimate
-    inliers, points = int(estimate.inliers.sum()), len(estimate.inliers)
-    if estimate.pose is None:
-        lines = [f"{estimate.note[0].upper()}{estimate.note[1:]}."]
-    else:
-        turn, place = estimate.rotation_deviation, estimate.position_deviation
-        quaternion = " ".join(f"{value:.6f}" for value in estimate.pose.quaternion)
-        shift = " ".join(f"{value:.5g}" for value in estimate.pose.translation)
-        position = ", ".join(f"{value:.5g}" for value in estimate.pose.position)
-        unit = "metres" if found.unit == "metres" else "of the map's units"
-        lines = [
-            f"Camera at ({position}), give or take {max(place):.2g} {unit}.",
-            f"cam_from_world: rotation (w x y z) {quaternion}, give or take {max(turn):.2g} "
-            f"degrees; translation {shift}.",
-            f"{inliers} of {points} points agree, confidence {estimate.confidence:.3f}.",
-        ]
-        focal = f"Focal length {estimate.camera.focal:.1f} px, {_SOURCES[found.focal_source]}"
-        if estimate.focal_deviation:
-            focal += f", give or take {100 * estimate.focal_deviation:.1g} %"
-        if estimate.camera.model == "SIMPLE_RADIAL":
-            focal += f"; distortion {estimate.camera.distortion:.3f}"
-        lines.append(f"{focal}.")
-    lines += [f"{note[0].upper()}{note[1:]}." for note in found.notes]
-    seen = [neighbour for neighbour in found.neighbours if neighbour.inliers]
-    seen.sort(key=lambda neighbour: -neighbour.inliers)
-    if seen and estimate.pose is not None:
-        names = ", ".join(f"{neighbour.name} ({neighbour.inliers})" for neighbour in seen[:3])
-        lines.append(f"Sees what these photos of the map see: {names}.")
-    if len(found.tried) > 1:
-        ways = "; ".join(f"{each.method}, {each.view}: {each.inliers}" for each in found.tried)
-        lines.append(f"Tried, with points that agree: {ways}.")
-    stages = ", ".join(f"{stage} {1000 * spent:.0f} ms" for stage, spent in found.seconds.items())
-    lines.append(f"Time: {sum(found.seconds.values()):.2f} s ({stages}).")
-    lines.append(f"Model: {found.model}; licence: {found.licence}.")
-    return lines

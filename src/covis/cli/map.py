@@ -41,7 +41,8 @@ Pairs = Annotated[
         metavar="HOW",
         help="Which photos are matched: exhaustive; sequential, neighbours by name and loop "
         "closures; retrieval, the most similar ones; gps, the nearest ones; or a text file, "
-        "two names a line. auto: exhaustive up to 60 photos, then retrieval.",
+        "two names a line. auto: exhaustive up to 60 photos, then retrieval, without pairs that "
+        "others tie together.",
     ),
 ]
 Neighbours = Annotated[int, shared.number("Of each photo, with retrieval and gps.")]

@@ -14,7 +14,7 @@ from covis.sfm.exports import coloured_points
 from covis.types import Image, Matrix
 
 if TYPE_CHECKING:
-    from covis.sfm.localise import Localisation
+    from covis.sfm.localisation import Localisation
     from covis.sfm.map import Map
 
 _RIGHT: Colour = (88, 214, 141)

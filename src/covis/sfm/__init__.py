@@ -1,7 +1,8 @@
 """Maps from photos: pairs, matches, tracks, COLMAP databases and models, places in them."""
 
 from covis.sfm.build import build_map
-from covis.sfm.localise import Localisation, Locator, locate
+from covis.sfm.localisation import Localisation
+from covis.sfm.localise import Locator, locate
 from covis.sfm.map import Map
 from covis.sfm.options import MapOptions, MapSummary
 

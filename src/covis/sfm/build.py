@@ -64,8 +64,8 @@ from covis.sfm.matching import (
     match_here,
     match_on_ray,
 )
-from covis.sfm.options import MapOptions, MapSummary, PairsTried
-from covis.sfm.pairs import choose_pairs
+from covis.sfm.options import MapOptions, MapSummary
+from covis.sfm.pairs import choose_pairs, matched_first, untied
 from covis.sfm.photo_cameras import as_in_map, check_camera, make_camera, share_cameras
 from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secretly_changed
 from covis.sfm.refine_keypoints import refine_keypoints
@@ -159,7 +159,7 @@ class _Build:
                     photos, infos, self._root, self._options, self._failed_names()
                 )
             with self._timed("matches"):
-                self._match(database, photos, wanted)
+                self._match_all(database, photos, wanted)
             effort = self._options.effort
             if effort == "thorough" or (effort == "auto" and self._unmapped.exists()):
                 with self._timed("joins"):
@@ -500,6 +500,14 @@ class _Build:
             device=self._options.device,
         )
 
+    def _match_all(self, database: Database, photos: Photos, wanted: Sequence[Pair]) -> None:
+        """The chosen pairs, but those that others make needless, see `matched_first`."""
+        if self._settings.semi_dense:
+            self._match(database, photos, wanted)
+            return
+        self._match(database, photos, matched_first(photos, wanted, self._options))
+        self._match(database, photos, untied(wanted, _verified_pairs(database)))
+
     def _match(self, database: Database, photos: Photos, wanted: Sequence[Pair]) -> None:
         known = set(database.inliers())
         ids = database.images
@@ -533,8 +541,7 @@ class _Build:
                 verified_pairs += verified.matrix is not None
         finally:
             database.write_pairs(waiting)
-        view, matcher = "as they are", self._settings.matcher
-        self._summary.tried.append(PairsTried(matcher, view, len(new), verified_pairs))
+        self._summary.count_tried(self._settings.matcher, "as they are", len(new), verified_pairs)
 
     def _join(
         self, database: Database, photos: Photos, infos: Sequence[PhotoInfo], wanted: Sequence[Pair]
@@ -544,12 +551,7 @@ class _Build:
             return photos
 
         def joining() -> Joining:
-            names = {number: name for name, number in database.images.items()}
-            verified = [
-                (names[first], names[second])
-                for (first, second), count in database.inliers().items()
-                if count >= MIN_INLIERS
-            ]
+            verified = _verified_pairs(database)
             options, tried = self._options, self._summary.tried
             task = self._task(database)
             return Joining(task, photos, verified, tried, options.effort, options.threads)
@@ -559,7 +561,7 @@ class _Build:
         if turns:
             photos = self._turn(database, photos, more, turns)
             wanted = choose_pairs(photos, infos, self._root, self._options, self._failed_names())
-            self._match(database, photos, wanted)
+            self._match_all(database, photos, wanted)
             more = joining()
         for pair, found in more.by_lightglue(wanted):
             self._unmapped.touch()
@@ -759,3 +761,12 @@ class _Build:
         began = time.perf_counter()
         yield
         self._summary.seconds[stage] = time.perf_counter() - began
+
+
+def _verified_pairs(database: Database) -> list[Pair]:
+    names = {number: name for name, number in database.images.items()}
+    return [
+        (names[first], names[second])
+        for (first, second), count in database.inliers().items()
+        if count >= MIN_INLIERS
+    ]

@@ -16,9 +16,9 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,11 @@ from covis.options import (
 )
 from covis.search.pooling import global_vector
 from covis.sfm.georegistration import Origin
+from covis.sfm.localisation import ARBITRARY, METRES, Localisation, Neighbour, PlaceTried
 from covis.sfm.map import Map
 from covis.sfm.photo_cameras import map_from_upright
 from covis.sfm.query_cameras import camera_in_map, given_or_guessed
-from covis.types import DRAWN_SIZE, BoolArray, Features, FloatArray, Image, Matrix, Source
+from covis.types import BoolArray, Features, FloatArray, Image, Matrix, Source
 
 SECOND_TRY = 5
 """Of those, the most similar ones that "auto" matches by LightGlue, a second each."""
@@ -55,128 +56,6 @@ MORE = 3
 """So many times as many photos of the map are tried by a thorough effort."""
 KEPT_IN_MEMORY = 128
 """Photos of the map whose features stay in memory."""
-METRES, ARBITRARY = "metres", "arbitrary"
-"""What a map's lengths are in."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A photo of the map, and what the query shares with it.
-
-    matches: of the features. points: of these, how many show a 3D point. inliers: of the query's
-    keypoints that agree with the pose, how many this photo named the point of.
-    """
-
-    name: str
-    matches: int
-    points: int
-    inliers: int
-
-
-@dataclass(frozen=True)
-class PlaceTried:
-    """One attempt at a query's place.
-
-    method: features and matcher. view: how the query was seen, in words. neighbours: photos of the
-    map that it was matched with. points, inliers: that were recognised, and that agree with a pose.
-    confidence: that this pose is right, by this attempt alone.
-    """
-
-    method: str
-    view: str
-    neighbours: int
-    points: int
-    inliers: int
-    confidence: float
-
-
-@dataclass(frozen=True, eq=False)
-class Localisation:
-    """Where a query was taken.
-
-    name: of the query. estimate: the pose, as COLMAP has it for the file's pixels; see there for
-        when it has none. found: whether it has.
-    neighbours: the photos of the map it was matched with, the most similar first.
-    keypoints: (N, 2), upright pixels, of the query's features that show a 3D point; point_ids (N,)
-        which, places (N, 3) where those lie. `estimate.inliers` belongs to them.
-    focal_source: where the camera came from: "given"; "map", a camera of the map; "EXIF", its focal
-        length; or it was estimated from the points: "estimated", a lens with one radial term;
-        "fisheye"; "cropped", with the principal point somewhere else; "panorama", all around.
-    notes: what else is to be known of it, a sentence each. tried: the attempts; the last one is the
-        answer where it has a pose, else the one that comes closest to one.
-    unit: of all lengths: "metres" in a map that GPS laid out, else "arbitrary".
-    seconds: wall time by stage. model, licence: what made the matches, and under which terms.
-    """
-
-    name: str
-    estimate: AbsolutePose
-    neighbours: tuple[Neighbour, ...]
-    keypoints: FloatArray
-    point_ids: NDArray[np.int64]
-    places: Matrix
-    focal_source: str
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    model: str = ""
-    licence: str = ""
-    notes: tuple[str, ...] = ()
-    unit: str = ARBITRARY
-    tried: tuple[PlaceTried, ...] = ()
-
-    @property
-    def found(self) -> bool:
-        return self.estimate.pose is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, lists and words, ready for JSON; without a pose, null."""
-        estimate = self.estimate
-        pose, camera = estimate.pose, estimate.camera
-        return {
-            "query": self.name,
-            "located": self.found,
-            "note": estimate.note,
-            "notes": list(self.notes),
-            "cam_from_world": None
-            if pose is None
-            else {"quaternion_wxyz": pose.quaternion, "translation": pose.translation.tolist()},
-            "position": None if pose is None else pose.position.tolist(),
-            "rotation_deviation_degrees": None
-            if pose is None
-            else estimate.rotation_deviation.tolist(),
-            "position_deviation": None if pose is None else estimate.position_deviation.tolist(),
-            "unit": self.unit,
-            "covariance": None if estimate.covariance is None else estimate.covariance.tolist(),
-            "confidence": estimate.confidence,
-            "camera": {
-                "model": camera.model,
-                "width": camera.width,
-                "height": camera.height,
-                "params": list(camera.params),
-                "focal": self.focal_source,
-                "focal_deviation": estimate.focal_deviation,
-            },
-            "points": len(estimate.inliers),
-            "inliers": int(estimate.inliers.sum()),
-            "neighbours": [vars(neighbour) for neighbour in self.neighbours],
-            "tried": [vars(attempt) for attempt in self.tried],
-            "seconds": dict(self.seconds),
-            "model": self.model,
-            "licence": self.licence,
-        }
-
-    def draw(
-        self, query: Source, model: Map, path: str | os.PathLike[str] | None = None
-    ) -> NDArray[np.uint8]:
-        """The query's points beside the map from above, (h, w, 3) RGB; see `draw_localisation`.
-
-        query: what `load_image` takes. path: where to write the picture as well.
-        """
-        from covis.draw.canvas import save_picture
-        from covis.draw.localisation import draw_localisation
-
-        picture = draw_localisation(load_image(query, max_size=DRAWN_SIZE), model, self)
-        if path is not None:
-            save_picture(picture, path)
-        return picture
 
 
 class Locator:

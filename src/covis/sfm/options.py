@@ -48,7 +48,8 @@ class MapOptions(Options):
     pairs: "exhaustive"; "sequential", each photo with the `overlap` next ones by name, and loop
         closures by retrieval; "retrieval", each with its `neighbours` most similar ones; "gps",
         each with its `neighbours` nearest ones within `distance` metres; "auto", exhaustive for
-        few photos and retrieval for many; or a file that lists them.
+        few photos and retrieval for many, where of the less similar half of the neighbours only
+        those are matched that other photos do not tie together; or a file that lists them.
     sharing: which photos have a camera in common: "shared", all of one size; "per-folder", those
         of one folder and size; "per-image", none; "auto", those of one body, size and focal
         length, without EXIF of one folder and size.
@@ -222,6 +223,15 @@ class MapSummary:
     gps_error: float = 0.0
     gps_note: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def count_tried(self, method: str, view: str, pairs: int, verified: int) -> None:
+        """Add pairs to those that were tried in a way."""
+        for at, each in enumerate(self.tried):
+            if (each.method, each.view) == (method, view):
+                sums = each.pairs + pairs, each.verified + verified
+                self.tried[at] = PairsTried(method, view, *sums)
+                return
+        self.tried.append(PairsTried(method, view, pairs, verified))
 
     def save(self, folder: Path) -> None:
         """Write it to a map's folder. Raises CovisError when that cannot be."""

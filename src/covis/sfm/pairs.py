@@ -6,6 +6,7 @@ int64, the smaller place first, each pair once, in order.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,9 @@ Pairs = NDArray[np.int64]
 
 EXHAUSTIVE_UP_TO = 60
 """Photos; with more, only those that retrieval proposes are matched."""
+
+TIES = 3
+"""Photos that verified pairs tie to both of a pair: with so many it need not be matched itself."""
 
 BLOCK_BYTES = 32 * 2**20
 """Similarities or distances that are held at a time."""
@@ -67,6 +71,33 @@ def choose_pairs(
                 "--pairs retrieval."
             )
     return [(photos.names[first], photos.names[second]) for first, second in found]
+
+
+def matched_first(
+    photos: Photos, pairs: Sequence[tuple[str, str]], options: MapOptions
+) -> list[tuple[str, str]]:
+    """Those of the chosen pairs that are matched whatever comes of them.
+
+    Where "auto" lets retrieval propose pairs, the more similar half of each photo's neighbours;
+    of the others those follow that are `untied` then. Else, and with a thorough effort, all.
+    """
+    several = options.pairs == "auto" and len(photos) > EXHAUSTIVE_UP_TO
+    if not several or options.effort == "thorough":
+        return list(pairs)
+    names = photos.names
+    near = similar(photos.vectors, max(1, options.neighbours // 2))
+    return [(names[first], names[second]) for first, second in near]
+
+
+def untied(
+    pairs: Sequence[tuple[str, str]], verified: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Those pairs whose photos have fewer than TIES partners in common among verified pairs."""
+    partners: dict[str, set[str]] = defaultdict(set)
+    for first, second in verified:
+        partners[first].add(second)
+        partners[second].add(first)
+    return [pair for pair in pairs if len(partners[pair[0]] & partners[pair[1]]) < TIES]
 
 
 def unique(pairs: ArrayLike) -> Pairs:

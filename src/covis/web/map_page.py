@@ -20,7 +20,7 @@ from covis.web.maps import OpenMap, models, rounded
 from covis.web.site import Site, one_of, whole
 
 if TYPE_CHECKING:
-    from covis.sfm.localise import Localisation
+    from covis.sfm.localisation import Localisation
 
 LISTED = 500
 """Photos without a place that are named at most."""
@@ -201,13 +201,12 @@ def locate(site: Site, given: dict[str, Any]) -> Any:
 
 def _placed(found: OpenMap, path: str, placed: Localisation) -> dict[str, Any]:
     """The camera of a located picture in the scene, and in words."""
-    from covis.cli.locate import describe
     from covis.images.exif import read_photo_info
 
     numbers = {str(image.name): number for number, image in found.images.items()}
     seen = [each for each in placed.neighbours if each.inliers]
     told: dict[str, Any] = {
-        "lines": describe(placed),
+        "lines": placed.lines(),
         "confidence": placed.estimate.confidence,
         "partners": [
             {"photo": numbers[each.name], "name": each.name, "points": each.inliers}
