@@ -51,8 +51,15 @@ RETRIES = 50
 VECTOR_INDEX_FROM = 100_000
 """With more images, Lance's vector index finds the candidates instead of a matrix product."""
 
-LEAST_PROBES = 256
+LEAST_PROBES = 1024
 """See `probes`."""
+CODE_BITS = 4
+"""Bits of a number in the vector index."""
+CHECKED_EXACTLY = 2
+"""So many times the vectors asked for are read to be compared exactly."""
+
+BLOCK = 8192
+"""Rows that are read at a time."""
 
 CHECKSUM = "checksum"
 
@@ -366,6 +373,14 @@ class Store:
             table = self.images.to_table(columns=["thumbnail"])
         return rows, vectors, fixed(table["thumbnail"], np.uint8)
 
+    def blocks(self, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Columns of all pictures, some thousand at a time, and at which place these begin."""
+        begin = 0
+        with reported(self.uri):
+            for batch in self.images.to_batches(columns=columns, batch_size=BLOCK):
+                yield begin, pa.table(batch)
+                begin += batch.num_rows
+
     def vectors(self) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids (N,) and global vectors (N, G) of all pictures."""
         with reported(self.uri):
@@ -378,9 +393,8 @@ class Store:
         query = {"column": "vector", "q": vector, "k": count, "metric": "dot"}
         with reported(self.uri):
             query["nprobes"] = probes(self.images.count_rows())
-            rows = self.images.to_table(
-                columns=["_distance"], nearest={**query, "refine_factor": 4}, with_row_id=True
-            )
+            query["refine_factor"] = CHECKED_EXACTLY
+            rows = self.images.to_table(columns=["_distance"], nearest=query, with_row_id=True)
         similarity = 1 - rows["_distance"].to_numpy()
         return rows["_rowid"].to_numpy().astype(np.int64), similarity.astype(np.float32)
 
@@ -488,7 +502,7 @@ def probes(rows: int) -> int:
     """Partitions of the vector index that a search looks into.
 
     LEAST_PROBES, and half of them if that is more: global vectors lie in one cloud, and the nearest
-    ones of many are spread over most partitions.
+    ones of many are spread over most partitions. To a million rows it is all.
     """
     return max(LEAST_PROBES, _partitions(rows) // 2)
 
@@ -505,8 +519,9 @@ def _index_column(table: Any, column: str) -> None:
     elif column == "vector":
         table.create_index(
             column,
-            "IVF_SQ",
+            "IVF_RQ",
             metric="dot",
+            num_bits=CODE_BITS,
             num_partitions=_partitions(table.count_rows()),
             name=name,
         )
