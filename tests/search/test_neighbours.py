@@ -28,14 +28,17 @@ def vectors() -> Vectors:
 def later_than(vectors: Vectors, place: int, least: float, most: int) -> list[tuple[int, int]]:
     values = vectors @ vectors[place]
     near = [other for other in range(place + 1, len(vectors)) if values[other] >= least]
-    return [(place, other) for other in sorted(sorted(near, key=lambda i: -values[i])[:most])]
+    return [(place, other) for other in sorted(near, key=lambda i: -values[i])[:most]]
 
 
 def test_all_are_compared_with_all(vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "MEMBERS", 64)
-    found = Neighbours(vectors.__getitem__, len(vectors)).above(vectors[40:90], 40, 0.3, 5)
+    near = Neighbours(vectors.__getitem__, len(vectors))
+    found, products = near.above(vectors[40:90], np.arange(40, 90), 0.3, 5)
+    found[:, 0] += 40
     expected = [pair for place in range(40, 90) for pair in later_than(vectors, place, 0.3, 5)]
     assert [tuple(pair) for pair in found.tolist()] == expected
+    np.testing.assert_allclose(products, (vectors @ vectors.T)[tuple(found.T)], rtol=1e-5)
 
 
 def test_parts_have_all_that_is_very_near(
@@ -46,7 +49,7 @@ def test_parts_have_all_that_is_very_near(
     sizes = [len(members) for members in near._members]
     assert len(sizes) == 30
     assert sum(sizes) == 600
-    found = near.above(vectors[:100], 0, 0.9, 5)
+    found, _ = near.above(vectors[:100], np.arange(100), 0.9, 5)
     expected = [pair for place in range(100) for pair in later_than(vectors, place, 0.9, 5)]
     assert {(n, 500 + n) for n in range(100)} <= set(expected)
     assert [tuple(pair) for pair in found.tolist()] == expected
@@ -54,7 +57,8 @@ def test_parts_have_all_that_is_very_near(
 
 def test_nothing_is_near_in_an_empty_collection() -> None:
     none = np.empty((0, 16), np.float32)
-    assert Neighbours(none.__getitem__, 0, probes=4).above(none, 0, 0.5, 5).shape == (0, 2)
+    near = Neighbours(none.__getitem__, 0, probes=4)
+    assert near.above(none, np.arange(0), 0.5, 5)[0].shape == (0, 2)
 
 
 def test_so_many_are_as_near_by_chance() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from covis.search.neighbours import Neighbours, Pairs, by_chance
-from covis.search.store import THUMBNAIL, Store, fixed
+from covis.search.store import THUMBNAIL, Store, fixed, quantised
 from covis.types import FloatArray
 
 NEIGHBOURS = 10
@@ -40,7 +40,7 @@ MIN_FLATNESS = 4.0
 """Thumbnails with a smaller standard deviation, of 255, look alike without being so."""
 SAME_LEVEL = 8.0
 """Rows at an edge that differ by less from it belong to a bar."""
-BLOCK, LARGE_BLOCK = 1024, 32768
+BLOCK, LARGE_BLOCK = 1024, 16384
 """Pictures that are looked at together, in a store whose pictures are all compared and in others.
 """
 ALL_PAIRS_UP_TO = 100_000
@@ -84,7 +84,7 @@ class _Near:
 
     def __init__(self, store: Store, places: NDArray[np.int64], large: bool) -> None:
         pooled = store.identity.pooled
-        self._vectors, self._thumbnails = _described(store, places, large)
+        self._vectors, self._thumbnails, self._scales = _described(store, places, large)
         count = len(places)
         self._by_vector = Neighbours(self._vector, count, PROBES if large else 0)
         self._by_thumbnail = Neighbours(self._view, count, PROBES_OF_THUMBNAILS if large else 0)
@@ -106,27 +106,28 @@ class _Near:
         """Of `count` pictures from `begin` on, the later ones that may be copies, in order; and
         whether they may be copies of the whole, or only parts of each other."""
         block = np.arange(begin, begin + count)
-        vectors, thumbnails = self._vector(block), self._thumbnails[block].astype(np.float32)
-        pairs = [self._by_vector.above(vectors, begin, self._least, NEIGHBOURS)]
-        for way, least in self._alike.items():
-            views = standardised(turned(thumbnails, way.inverse))
-            pairs.append(self._by_thumbnail.above(views, begin, least, NEIGHBOURS))
-        whole = np.unique(np.concatenate(pairs), axis=0)
-        if self._cropped is None:
-            return whole, np.ones(len(whole), bool)
-        parts = self._by_vector.above(vectors, begin, self._cropped, NEIGHBOURS)
-        both, first = np.unique(np.concatenate([whole, parts]), axis=0, return_index=True)
+        least = self._least if self._cropped is None else min(self._cropped, self._least)
+        near, similar = self._by_vector.above(self._vector(block), block, least, NEIGHBOURS)
+        near[:, 0] += begin
+        views = self._view(block)
+        views = np.concatenate([turned(views, way.inverse) for way in self._alike])
+        places = np.tile(block, len(self._alike))
+        alike = np.repeat(np.array([*self._alike.values()], np.float32), count)
+        look, values = self._by_thumbnail.above(views, places, float(alike.min()), NEIGHBOURS)
+        look = look[values >= alike[look[:, 0]]]
+        look[:, 0] = places[look[:, 0]]
+        whole = np.unique(np.concatenate([near[similar >= self._least], look]), axis=0)
+        both, first = np.unique(np.concatenate([whole, near]), axis=0, return_index=True)
         return both, first < len(whole)
 
     def ways(self, pairs: Pairs, whole: NDArray[np.bool_]) -> Iterator[Pair]:
         """Pairs (N, 2), and how the second picture of each may stand to the first."""
-        thumbnails = [self._thumbnails[places].astype(np.float32) for places in pairs.T]
-        first, second = (standardised(each) for each in thumbnails)
+        first, second = (self._view(places) for places in pairs.T)
         alike = np.stack(
             [np.einsum("nd,nd->n", first, turned(second, way)) for way in ORIENTATIONS], axis=1
         )
         parts = {
-            way: inside_each_other(thumbnails[0], turned(thumbnails[1], way))
+            way: inside_each_other(first, turned(second, way))
             for way in (UPRIGHT, Orientation(mirrored=True))
         }
         for number, (one, other) in enumerate(pairs.tolist()):
@@ -139,23 +140,30 @@ class _Near:
         return self._vectors[places].astype(np.float32)
 
     def _view(self, places: NDArray[np.int64]) -> FloatArray:
-        return standardised(self._thumbnails[places].astype(np.float32))
+        views = self._thumbnails[places].astype(np.float32)
+        views *= self._scales[places, None]
+        return views
 
 
 def _described(
     store: Store, places: NDArray[np.int64], large: bool
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Vectors (N, G) and thumbnails without bars (N, 256) at these places in the table, of a large
-    store in fewer bits."""
+) -> tuple[NDArray[Any], NDArray[Any], FloatArray]:
+    """Of the pictures at these places in the table, in fewer bits where the store is large: vectors
+    (N, G), standardised thumbnails without bars (N, 256), and what these are to be multiplied by,
+    (N,)."""
     vectors = np.empty((len(places), store.identity.vector), np.float16 if large else np.float32)
-    thumbnails = np.empty((len(places), THUMBNAIL**2), np.uint8 if large else np.float32)
+    thumbnails = np.empty((len(places), THUMBNAIL**2), np.int8 if large else np.float32)
+    scales = np.ones(len(places), np.float32)
     for begin, rows in store.blocks(["vector", "thumbnail"]):
         at, end = np.searchsorted(places, (begin, begin + len(rows)))
         some = places[at:end] - begin
         vectors[at:end] = fixed(rows["vector"], np.float32)[some]
-        trimmed = without_bars(fixed(rows["thumbnail"], np.float32)[some])[0]
-        thumbnails[at:end] = np.rint(trimmed) if large else trimmed
-    return vectors, thumbnails
+        views = standardised(without_bars(fixed(rows["thumbnail"], np.float32)[some])[0])
+        if large:
+            views = quantised(views).astype(np.float32)
+            scales[at:end] = 1 / np.maximum(np.linalg.norm(views, axis=1), 1e-6)
+        thumbnails[at:end] = views
+    return vectors, thumbnails, scales
 
 
 def _ways(alike: FloatArray) -> list[Orientation]:
@@ -171,8 +179,8 @@ def _ways(alike: FloatArray) -> list[Orientation]:
 
 
 def inside_each_other(thumbnails0: FloatArray, thumbnails1: FloatArray) -> FloatArray:
-    """Of pairs of thumbnails (N, 256), the best correlation of either with a part of the other,
-    -1..1: (N,)."""
+    """Of pairs of standardised thumbnails (N, 256), the best correlation of either with a part of
+    the other, -1..1: (N,); -1 where one is flat."""
     best = np.full(len(thumbnails0), -1, np.float32)
     for whole, part in ((thumbnails0, thumbnails1), (thumbnails1, thumbnails0)):
         square = whole.reshape(-1, THUMBNAIL, THUMBNAIL)
@@ -182,10 +190,10 @@ def inside_each_other(thumbnails0: FloatArray, thumbnails1: FloatArray) -> Float
             small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
             windows = sliding_window_view(square, (side, side), axis=(1, 2))
             products = np.einsum("npqij,nij->npq", windows, small.reshape(-1, side, side))
-            lengths = np.maximum(side * windows.std(axis=(3, 4)), 1e-3)
+            lengths = np.maximum(side * windows.std(axis=(3, 4)), 1e-4)
             best = np.maximum(best, (products / lengths).max(axis=(1, 2)))
-    flat = np.minimum(thumbnails0.std(axis=1), thumbnails1.std(axis=1)) < MIN_FLATNESS
-    return np.where(flat, -1, best).astype(np.float32)
+    there = thumbnails0.any(axis=1) & thumbnails1.any(axis=1)
+    return np.where(there, best, -1).astype(np.float32)
 
 
 @cache

@@ -30,7 +30,7 @@ SHARES = 1e-1, 1e-3
 Rows = Callable[[NDArray[np.int64]], FloatArray]
 """Places (N,) -> the vectors there, (N, D) float32 of unit length or zero."""
 Pairs = NDArray[np.int64]
-"""(N, 2): places of a vector and of a later one, in order."""
+"""(N, 2): two vectors each, by number."""
 
 
 class Neighbours:
@@ -50,30 +50,30 @@ class Neighbours:
         order = np.argsort(own, kind="stable")
         self._members = np.split(order, np.searchsorted(own[order], np.arange(1, parts)))
 
-    def above(self, queries: FloatArray, begin: int, least: float, most: int) -> Pairs:
+    def above(
+        self, queries: FloatArray, places: NDArray[np.int64], least: float, most: int
+    ) -> tuple[Pairs, FloatArray]:
         """Of each query (Q, D) the `most` nearest ones with a product of `least` or more, among
-        those later than it: the first query is at the place `begin`."""
+        those later than its place, (Q,): pairs of a query's number and a place, in the order of
+        the queries, best first, and the products."""
         scores = self._scores(queries)
         visited = np.argpartition(-scores, self._probes - 1, axis=1)[:, : self._probes]
         order = np.argsort(visited, axis=None, kind="stable")
         parts = np.arange(len(self._members) + 1)
         bounds = np.searchsorted(visited.ravel()[order], parts)
-        found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+        first = places.min(initial=self._count)
+        found = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
         for part, members in enumerate(self._members):
             which = order[bounds[part] : bounds[part + 1]] // self._probes
-            later = members[np.searchsorted(members, begin, "right") :]
+            later = members[np.searchsorted(members, first, "right") :]
             for at in range(0, len(later) if len(which) else 0, MEMBERS):
                 some = later[at : at + MEMBERS]
                 values = queries[which] @ self._rows(some).T
-                values[some <= begin + which[:, None]] = -2
-                row, column = _best(values, least, most)
-                found.append((which[row], some[column], values[row, column]))
-        query, place, value = (np.concatenate(each) for each in zip(*found, strict=True))
-        order = np.lexsort((place, -value, query))
-        query, place = query[order], place[order]
-        rank = np.arange(len(query)) - np.searchsorted(query, query)
-        pairs = np.stack([begin + query, place], axis=1)[rank < most]
-        return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+                near = np.flatnonzero(values >= least)
+                pairs = np.stack([which[near // len(some)], some[near % len(some)]], axis=1)
+                after = pairs[:, 1] > places[pairs[:, 0]]
+                found.append(_best(pairs[after], values.ravel()[near[after]], most))
+        return _best(*(np.concatenate(each) for each in zip(*found, strict=True)), most)
 
     def _scores(self, vectors: FloatArray) -> FloatArray:
         """(N, D) -> (N, parts): the larger the nearer the centre."""
@@ -99,15 +99,12 @@ def _centres(rows: Rows, count: int, parts: int) -> FloatArray:
     return centres
 
 
-def _best(values: FloatArray, least: float, most: int) -> tuple[NDArray[np.intp], ...]:
-    """Where the values (N, M) are at least that, of each row the largest ones at most."""
-    near = values >= least
-    for row in np.flatnonzero(near.sum(axis=1) > most):
-        kept = np.argsort(-values[row], kind="stable")[:most]
-        near[row] = False
-        near[row, kept] = True
-    found: tuple[NDArray[np.intp], ...] = np.nonzero(near)
-    return found
+def _best(pairs: Pairs, values: FloatArray, most: int) -> tuple[Pairs, FloatArray]:
+    """Of each first one of the pairs those with the largest values."""
+    order = np.lexsort((pairs[:, 1], -values, pairs[:, 0]))
+    pairs, values = pairs[order], values[order]
+    kept = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0]) < most
+    return pairs[kept], values[kept]
 
 
 def by_chance(rows: Rows, count: int, pairs: float) -> float:

@@ -23,11 +23,14 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
+
+os.environ.setdefault("LANCE_LOG", "error")
+# It would warn of each partition of an index to which a new row adds nothing.
+import lance
 
 from covis.errors import ArgumentError, CovisError
 from covis.files.run_folder import differences
@@ -255,7 +258,10 @@ class Store:
     def unnamed(self) -> set[str]:
         """The pictures that no file names."""
         self.refresh()
-        return set(self.column(self.images, "content")) - self._named()
+        contents = self._contents("images")
+        return set(
+            contents.filter(pc.invert(pc.is_in(contents, self._contents("files")))).to_pylist()
+        )
 
     def drop_unnamed(self, contents: Iterable[str] | None = None) -> int:
         """Remove those of the pictures (of all by default) that no file names; how many.
@@ -306,11 +312,15 @@ class Store:
         removed."""
         with reported(self.uri):
             self.refresh()
-            missing = self._named() - set(self.column(self.images, "content"))
-            return [row["path"] for row in self.named(sorted(missing), ["path"])]
+            named = self._contents("files")
+            missing = named.filter(pc.invert(pc.is_in(named, self._contents("images"))))
+            contents = sorted(set(missing.drop_null().to_pylist()))
+            return [row["path"] for row in self.named(contents, ["path"])]
 
-    def _named(self) -> set[str]:
-        return set(self.column(self.files, "content")) - {None}
+    def _contents(self, name: str) -> pa.ChunkedArray:
+        """Those of a table, nulls where it has none."""
+        with reported(self.uri):
+            return getattr(self, name).to_table(columns=["content"])["content"]
 
     def remove(self, paths: Sequence[str]) -> None:
         """Remove files by path, and the pictures that no other file names."""
@@ -340,11 +350,14 @@ class Store:
     def stored_files(self) -> Iterator[tuple[list[str], list[int], list[int]]]:
         """Paths, sizes and times of the files whose pictures are stored, in blocks."""
         with reported(self.uri):
-            contents = self.images.to_table(columns=["content"])["content"].combine_chunks()
-            columns = ["path", "size", "modified", "content"]
+            # In one go: the set of contents is made anew by each call of `is_in`.
+            stored = pc.is_in(self._contents("files"), self._contents("images"))
+            columns = ["path", "size", "modified"]
+            begin = 0
             for batch in self.files.to_batches(columns=columns):
-                kept = batch.filter(pc.is_in(batch["content"], contents))
-                yield tuple(kept[name].to_pylist() for name in columns[:3])
+                kept = batch.filter(stored[begin : begin + len(batch)].combine_chunks())
+                begin += len(batch)
+                yield tuple(kept[name].to_pylist() for name in columns)
 
     def column(self, table: Any, name: str) -> list[Any]:
         """One column as a list."""
@@ -377,7 +390,10 @@ class Store:
         """Columns of all pictures, some thousand at a time, and at which place these begin."""
         begin = 0
         with reported(self.uri):
-            for batch in self.images.to_batches(columns=columns, batch_size=BLOCK):
+            batches = self.images.to_batches(
+                columns=columns, batch_size=BLOCK, batch_readahead=1, fragment_readahead=1
+            )
+            for batch in batches:
                 yield begin, pa.table(batch)
                 begin += batch.num_rows
 
