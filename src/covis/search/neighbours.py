@@ -73,7 +73,8 @@ class Neighbours:
                 pairs = np.stack([which[near // len(some)], some[near % len(some)]], axis=1)
                 after = pairs[:, 1] > places[pairs[:, 0]]
                 found.append(_best(pairs[after], values.ravel()[near[after]], most))
-        return _best(*(np.concatenate(each) for each in zip(*found, strict=True)), most)
+        pairs, products = (np.concatenate(each) for each in zip(*found, strict=True))
+        return _best(pairs, products, most)
 
     def _scores(self, vectors: FloatArray) -> FloatArray:
         """(N, D) -> (N, parts): the larger the nearer the centre."""
