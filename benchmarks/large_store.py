@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import copied_pictures
+import cv2
 import numpy as np
 
 from covis import Index
-from covis.search.copy_candidates import fixed
-from covis.search.store import THUMBNAIL, File, ImageRecord
+from covis.images.decode import load_image
+from covis.options import SEARCH_CANDIDATES
+from covis.search.shards import most_similar
+from covis.search.store import THUMBNAIL, File, ImageRecord, fixed
 from covis.types import Features
 
 KEYPOINTS = 100
@@ -20,6 +29,87 @@ POOL = 20_000
 COMMIT = 8192
 LINKS = 50_000
 """Names that one file is given at most."""
+COPIED = 2
+"""Photos of which a copy of each kind is in the store."""
+
+
+def apart(function: Callable[..., Any], *arguments: object) -> Any:
+    """What a function gives in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(function, *arguments).result()
+
+
+def peak() -> int:
+    """Megabytes that this process held at most."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) // 1024 if found else 0
+
+
+def make(home: Path, photos: Sequence[Path], rows: int) -> None:
+    """A store with the photos, copies of some, and synthetic pictures, so many in all."""
+    index = Index(home / "store", max_keypoints=KEYPOINTS)
+    index.add(photos)
+    fill_up(index, rows, home / "files", lambda stored: print(f"  {stored} of {rows}", flush=True))
+    copies = home / "copies"
+    copies.mkdir(exist_ok=True)
+    for number, (kind, change) in enumerate(COPIED * [*copied_pictures.COPIES.items()]):
+        photo = photos[number * 13 % len(photos)]
+        copied = change(load_image(photo, max_size=1280).pixels)
+        cv2.imwrite(str(copies / f"{number:02} {kind}.jpg"), copied[:, :, ::-1])
+    began = time.perf_counter()
+    added = index.add([copies]).added
+    print(f"{added} more were added in {time.perf_counter() - began:.0f} s")
+    print(f"{len(index)} images, {index.info().stored / 1e9:.2f} GB")
+
+
+def vectors_like_photos(home: Path, queries: int) -> np.ndarray:
+    """(queries, G): spread as those of the photos, which are the first rows."""
+    table = Index(home / "store").store.images.to_table(columns=["vector"], limit=COMMIT // 16)
+    return unit(spread(fixed(table["vector"], np.float32), queries, np.random.default_rng(1)))
+
+
+def search(home: Path, vectors: np.ndarray, photos: Sequence[Path]) -> dict[str, Any]:
+    """Seconds and row ids of the global stage, seconds of whole answers, and the peak memory."""
+    index = Index(home / "store")
+    index.load()
+    ranker = index._searcher()._now()
+    ranker.nearest(vectors[0], SEARCH_CANDIDATES)  # The first one reads the index.
+    stage, found = [], []
+    for vector in vectors:
+        began = time.perf_counter()
+        found.append(ranker.nearest(vector, SEARCH_CANDIDATES)[0])
+        stage.append(time.perf_counter() - began)
+    answers, certain = [], 0
+    index.search(photos[0])
+    for photo in photos:
+        began = time.perf_counter()
+        certain += bool(index.search(photo, budget=0.5).certain)
+        answers.append(time.perf_counter() - began)
+    return {"stage": stage, "found": found, "answers": answers, "certain": certain, "peak": peak()}
+
+
+def nearest_exactly(home: Path, vectors: np.ndarray) -> list[np.ndarray]:
+    """Row ids of the nearest ones of each vector, by products with all."""
+    best = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(vectors)
+    columns = Index(home / "store").store.images.to_batches(columns=["vector"], with_row_id=True)
+    for batch in columns:
+        rows = batch["_rowid"].to_numpy().astype(np.int64)
+        products = batch["vector"].flatten().to_numpy().reshape(len(rows), -1) @ vectors.T
+        for number, (known, values) in enumerate(best):
+            both = np.concatenate([known, rows]), np.concatenate([values, products[:, number]])
+            best[number] = most_similar(*both, SEARCH_CANDIDATES)
+    return [rows for rows, _ in best]
+
+
+def find_copies(home: Path) -> tuple[int, int, float, int]:
+    """How many of the copies are in a group, of how many; processor seconds, and peak memory."""
+    began = time.process_time()
+    groups = Index(home / "store").duplicates()
+    grouped = {Path(copy.path) for group in groups for copy in group}
+    copies = [path for path in (home / "copies").iterdir() if path in grouped]
+    everything = len(list((home / "copies").iterdir()))
+    return len(copies), everything, time.process_time() - began, peak()
 
 
 def spread(real: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
