@@ -1,6 +1,7 @@
 """Measure image search: adding, memory, search over 100,000 images, the budget, threads.
 
-    python benchmarks/search.py [adding memory search index threads quantised] [--folder DIR]
+    python benchmarks/search.py [adding memory search index large copies threads quantised]
+                                [--folder DIR]
 
 Without a name all parts run. What they store goes into a temporary folder, or into --folder,
 which is kept: a second run of `search` takes its 100,000 images from there. Photos come from
@@ -10,6 +11,9 @@ which is kept: a second run of `search` takes its 100,000 images from there. Pho
     memory      of the process while it adds many synthetic images
     search      the global stage and whole answers over --images images (100,000), budget 500 ms
     index       Lance's index over --index-images (300,000): its time and recall
+    large       a store of --rows rows (1,000,000) of 100 keypoints: time and recall of the global
+                stage, answers within 500 ms, memory; takes some 10 GB of --folder
+    copies      near-copies in that store, planted ones among them
     threads     --searches searches (1,000) in 8 threads on one index that changes meanwhile
     quantised   what 8-bit descriptors cost in matches
 """
@@ -30,8 +34,10 @@ from pathlib import Path
 
 import common
 import cv2
+import large_store
 import numpy as np
 from common import DATA
+from large_store import spread, unit
 
 from covis import Extractor, Index
 from covis.matching.nearest import mutual_nearest
@@ -130,7 +136,7 @@ def indexed(folder: Path, options: argparse.Namespace) -> None:
         return
     rows, matrix = store.vectors()
     seconds, shares = [], []
-    for vector in spread(matrix, options.queries, np.random.default_rng(1)):
+    for vector in unit(spread(matrix, options.queries, np.random.default_rng(1))):
         exact = rows[np.argsort(-(matrix @ vector))[:SEARCH_CANDIDATES]]
         began = time.perf_counter()
         found, _ = store.nearest(vector, SEARCH_CANDIDATES)
@@ -139,6 +145,39 @@ def indexed(folder: Path, options: argparse.Namespace) -> None:
     print(f"{len(rows)} images: median {1000 * statistics.median(seconds):.0f} ms, at most")
     share = f"of the {SEARCH_CANDIDATES} nearest it has {np.mean(shares):.2%}"
     print(f"{1000 * max(seconds):.0f} ms; {share}")
+
+
+def large(folder: Path, options: argparse.Namespace) -> None:
+    """Each step in a process of its own, so that the memory told is that of searching."""
+    home = large_home(folder, options)
+    queries = (sorted(PHOTOS.glob("museum/queries/*/*.jpg")) or photos_in(folder))[:100]
+    vectors = large_store.apart(large_store.vectors_like_photos, home, options.queries)
+    result = large_store.apart(large_store.search, home, vectors, queries)
+    exact = large_store.apart(large_store.nearest_exactly, home, vectors)
+    shares = [np.isin(*pair).mean() for pair in zip(exact, result["found"], strict=True)]
+    stage, answers = (1000 * np.sort(result[name]) for name in ("stage", "answers"))
+    print(f"global stage: median {np.median(stage):.0f} ms, at most {stage[-1]:.0f} ms; of the")
+    print(f"{SEARCH_CANDIDATES} nearest {np.mean(shares):.2%}, at least {min(shares):.0%}")
+    print(f"{len(answers)} answers, budget 500 ms: median {np.median(answers):.0f} ms, 99 of 100")
+    print(f"within {np.quantile(answers, 0.99):.0f} ms, {result['certain']} with a certain hit")
+    print(f"memory: {result['peak']} MB at most; load {os.getloadavg()[0]:.0f}")
+
+
+def copies(folder: Path, options: argparse.Namespace) -> None:
+    home = large_home(folder, options)
+    began = time.perf_counter()
+    found, planted, seconds, megabytes = large_store.apart(large_store.find_copies, home)
+    took = time.perf_counter() - began
+    print(f"{found} of {planted} copies found in {took / 60:.0f} minutes, {seconds / 60:.0f} of")
+    print(f"processor time, {megabytes} MB at most")
+
+
+def large_home(folder: Path, options: argparse.Namespace) -> Path:
+    """Where the large store is, made if it is not there."""
+    home = folder / f"large-{options.rows}"
+    if not (home / "copies").exists():
+        large_store.apart(large_store.make, fresh(home), photos_in(folder), options.rows)
+    return home
 
 
 def threads(folder: Path, options: argparse.Namespace) -> None:
@@ -231,14 +270,6 @@ def described(
     return ImageRecord(content, 1, None, np.zeros((16, 16), np.uint8), vector, features)
 
 
-def spread(real: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, G) vectors of unit length with the mean and the covariance of the photos' (N, G)."""
-    scatter = np.cov(real.T) + 1e-9 * np.eye(real.shape[1])
-    drawn = rng.standard_normal((count, real.shape[1])) @ np.linalg.cholesky(scatter).T
-    moved = (real.mean(axis=0) + drawn).astype(np.float32)
-    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
-
-
 def fill(index: Index, count: int, keypoints: int = KEYPOINTS) -> None:
     """Add synthetic images: vectors spread as the real ones', and made-up local features."""
     if count <= 0:
@@ -251,7 +282,7 @@ def fill(index: Index, count: int, keypoints: int = KEYPOINTS) -> None:
     while named < count:
         size = min(COMMIT, count - named)
         rows = []
-        for number, vector in enumerate(spread(real, size, rng)):
+        for number, vector in enumerate(unit(spread(real, size, rng))):
             content = f"{rng.integers(2**63):032x}"
             rows.append(replace(templates[number % 16], content=content, vector=vector))
         store.commit(rows, [File(f"/made/{row.content}", 1, 1, row.content) for row in rows])
@@ -310,6 +341,8 @@ PARTS = {
     "memory": memory,
     "search": search,
     "index": indexed,
+    "large": large,
+    "copies": copies,
     "threads": threads,
     "quantised": quantising,
 }
@@ -330,6 +363,7 @@ def main() -> int:
     options.add_argument("parts", nargs="*", metavar="PART", help="all when left out")
     options.add_argument("--images", type=int, default=100_000, help="for search")
     options.add_argument("--index-images", type=int, default=300_000, help="for index")
+    options.add_argument("--rows", type=int, default=1_000_000, help="for large and copies")
     options.add_argument("--memory-images", type=int, default=20_000, help="for memory")
     options.add_argument("--queries", type=int, default=50)
     options.add_argument("--searches", type=int, default=1000, help="for threads")

@@ -118,6 +118,26 @@ def test_copies_of_every_kind_are_grouped(
         assert way == ways[name].inverse.then(ways[first]), name
 
 
+def test_candidates_of_a_large_store_give_the_same_groups(
+    index: Index, tmp_path: Path, write: Write, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "p"
+    for number in range(8):
+        write(folder / f"other{number}.png", scene(number))
+    ways = ORIENTATIONS[2::2]
+    for number, way in enumerate(ways):
+        write(folder / f"turned{number}.png", way.of_image(scene(number)))
+    write(folder / "small.png", np.asarray(cv2.resize(scene(6), (100, 75)), np.uint8))
+    write(folder / "cropped.png", scene(7)[10:140, 20:180])
+    index.add([folder])
+    pairs = index.duplicates()
+    assert [len(group) for group in pairs] == [2] * (len(ways) + 2)
+    monkeypatch.setattr("covis.search.copy_candidates.ALL_PAIRS_UP_TO", 0)
+    monkeypatch.setattr("covis.search.copy_candidates.LARGE_BLOCK", 5)
+    monkeypatch.setattr("covis.search.neighbours.PART", 2)
+    assert index.duplicates() == pairs
+
+
 def test_different_pictures_make_no_group(filled: Index) -> None:
     assert filled.duplicates() == []
 

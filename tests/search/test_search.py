@@ -352,6 +352,27 @@ def test_the_budget_stops_the_checking(large: Index, clock: list[float]) -> None
     assert found.enough == pytest.approx(1.2 * 8)
 
 
+def test_a_busy_machine_leaves_less_of_the_budget_for_checking(
+    large: Index, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What decoding the query took is kept for decoding the hits, a fifth of the budget at most."""
+    decode = retrieve._region_of
+    waits = [0.0, 0.6, 3.0]
+
+    def slowly(*arguments: object) -> object:
+        clock[0] = waits.pop(0)
+        return decode(*arguments)
+
+    monkeypatch.setattr(retrieve, "_region_of", slowly)
+    index = Index(large.uri)
+    query = Path(large.uri).parent / "photos" / "4.png"
+    checked = []
+    while waits:
+        clock[0] = 0.0
+        checked.append(index.search(query, 8, budget=6.5).checked)
+    assert checked == [6, 5, 2]
+
+
 def scripted(
     index: Index, monkeypatch: pytest.MonkeyPatch, nearest: Told, lightglue: Told
 ) -> tuple[Index, list[str]]:

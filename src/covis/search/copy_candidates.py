@@ -8,13 +8,17 @@ same in many pictures and no evidence: they are taken off the thumbnails first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
-from covis.search.store import THUMBNAIL, Store, fixed, reported
+from covis.search.neighbours import Neighbours, Pairs, by_chance
+from covis.search.store import THUMBNAIL, Store, fixed, quantised
 from covis.types import FloatArray
 
 NEIGHBOURS = 10
@@ -36,7 +40,19 @@ MIN_FLATNESS = 4.0
 """Thumbnails with a smaller standard deviation, of 255, look alike without being so."""
 SAME_LEVEL = 8.0
 """Rows at an edge that differ by less from it belong to a bar."""
-BLOCK, UNSHARED = 1024, 128
+BLOCK, LARGE_BLOCK = 1024, 16384
+"""Pictures that are looked at together, in a store whose pictures are all compared and in others.
+"""
+UNSHARED = 128
+"""Rows of a product of thumbnails, see `_products`."""
+ALL_PAIRS_UP_TO = 100_000
+"""With more pictures those that are near by chance are too many, and not all pairs are compared."""
+PROBES, PROBES_OF_THUMBNAILS = 16, 4
+"""Of the parts of a large store, see `Neighbours`: where copies of a picture are looked for. Those
+whose thumbnails are alike lie close together."""
+CHANCES, CHANCES_TURNED = 1.0, 0.02
+"""So many other pictures may be as near to one by chance, in a large store, on average; mirrored
+and turned ones are read from their files to be checked."""
 
 Pair = tuple[int, int, Orientation]
 
@@ -48,33 +64,108 @@ def find_candidates(
 
     usable: (N,), which pictures count. report: called with the share that is done, 0..1.
     """
-    with reported(store.uri):
-        rows = store.images.to_table(columns=["vector", "thumbnail"])
-    places = np.flatnonzero(usable[: len(rows)])
-    vectors = fixed(rows["vector"], np.float32)[places]
-    thumbnails = without_bars(fixed(rows["thumbnail"], np.float32)[places])[0]
-    views = [standardised(turned(thumbnails, way)) for way in ORIENTATIONS]
-    pooled = store.identity.pooled
-    least = MIN_SIMILARITY_POOLED if pooled else MIN_SIMILARITY
-    for begin in range(0, len(places), BLOCK):
-        block = slice(begin, begin + BLOCK)
-        pairs = dict.fromkeys(_above(vectors[block], vectors, begin, least))
-        for view in views:
-            pairs |= dict.fromkeys(_above(views[0][block], view, begin, MIN_CORRELATION))
-        rest = [] if pooled else _above(vectors[block], vectors, begin, MIN_SIMILARITY_CROPPED)
-        pairs |= {pair: False for pair in rest if pair not in pairs}
-        for number, ((one, other), whole) in enumerate(sorted(pairs.items())):
-            ways = _ways_of_part(thumbnails[one], thumbnails[other])
-            if whole is None:
-                alike = np.array([float(views[0][one] @ view[other]) for view in views])
-                ways = list(dict.fromkeys(_ways(alike) + ways))
-            for way in ways:
+    places = np.flatnonzero(usable)
+    large = len(places) > ALL_PAIRS_UP_TO
+    near = _Near(store, places, large)
+    step = LARGE_BLOCK if large else BLOCK
+    for begin in range(0, len(places), step):
+        count = min(step, len(places) - begin)
+        pairs, whole = near.later(begin, count)
+        for at in range(0, len(pairs), BLOCK):
+            some = slice(at, at + BLOCK)
+            for one, other, way in near.ways(pairs[some], whole[some]):
                 yield int(places[one]), int(places[other]), way
             if report is not None:
-                done = min(BLOCK, len(places) - begin) * (number + 1) / len(pairs)
-                report((begin + done) / len(places))
+                report((begin + count * min(1.0, (at + BLOCK) / len(pairs))) / len(places))
     if report is not None:
         report(1.0)
+
+
+class _Near:
+    """What tells which pictures are near to each other."""
+
+    def __init__(self, store: Store, places: NDArray[np.int64], large: bool) -> None:
+        pooled = store.identity.pooled
+        self._vectors, self._thumbnails, self._scales = _described(store, places, large)
+        count = len(places)
+        self._by_vector = Neighbours(self._vector, count, PROBES if large else 0)
+        self._by_thumbnail = Neighbours(self._view, count, PROBES_OF_THUMBNAILS if large else 0)
+        self._least = MIN_SIMILARITY_POOLED if pooled else MIN_SIMILARITY
+        self._cropped = None if pooled else MIN_SIMILARITY_CROPPED
+        self._alike = dict.fromkeys(ORIENTATIONS, MIN_CORRELATION)
+        if not large:
+            return
+        chance = by_chance(self._vector, count, CHANCES)
+        self._least = max(self._least, chance)
+        if self._cropped is not None:
+            self._cropped = max(self._cropped, by_chance(self._vector, count, NEIGHBOURS))
+        for way in ORIENTATIONS:
+            chances = CHANCES if way == UPRIGHT else CHANCES_TURNED
+            chance = by_chance(self._view, count, chances / len(ORIENTATIONS))
+            self._alike[way] = max(MIN_CORRELATION, chance)
+
+    def later(self, begin: int, count: int) -> tuple[Pairs, NDArray[np.bool_]]:
+        """Of `count` pictures from `begin` on, the later ones that may be copies, in order; and
+        whether they may be copies of the whole, or only parts of each other."""
+        block = np.arange(begin, begin + count)
+        least = self._least if self._cropped is None else min(self._cropped, self._least)
+        near, similar = self._by_vector.above(self._vector(block), block, least, NEIGHBOURS)
+        near[:, 0] += begin
+        views = self._view(block)
+        views = np.concatenate([turned(views, way.inverse) for way in self._alike])
+        places = np.tile(block, len(self._alike))
+        alike = np.repeat(np.array([*self._alike.values()], np.float32), count)
+        look, values = self._by_thumbnail.above(views, places, float(alike.min()), NEIGHBOURS)
+        look = look[values >= alike[look[:, 0]]]
+        look[:, 0] = places[look[:, 0]]
+        whole = np.unique(np.concatenate([near[similar >= self._least], look]), axis=0)
+        both, first = np.unique(np.concatenate([whole, near]), axis=0, return_index=True)
+        return both, first < len(whole)
+
+    def ways(self, pairs: Pairs, whole: NDArray[np.bool_]) -> Iterator[Pair]:
+        """Pairs (N, 2), and how the second picture of each may stand to the first."""
+        first, second = (self._view(places) for places in pairs.T)
+        alike = np.stack(
+            [np.einsum("nd,nd->n", first, turned(second, way)) for way in ORIENTATIONS], axis=1
+        )
+        parts = {
+            way: inside_each_other(first, turned(second, way))
+            for way in (UPRIGHT, Orientation(mirrored=True))
+        }
+        for number, (one, other) in enumerate(pairs.tolist()):
+            ways = _ways(alike[number]) if whole[number] else []
+            ways += [way for way, best in parts.items() if best[number] >= MIN_CORRELATION_INSIDE]
+            for way in dict.fromkeys(ways):
+                yield one, other, way
+
+    def _vector(self, places: NDArray[np.int64]) -> FloatArray:
+        return self._vectors[places].astype(np.float32)
+
+    def _view(self, places: NDArray[np.int64]) -> FloatArray:
+        views = self._thumbnails[places].astype(np.float32)
+        views *= self._scales[places, None]
+        return views
+
+
+def _described(
+    store: Store, places: NDArray[np.int64], large: bool
+) -> tuple[NDArray[Any], NDArray[Any], FloatArray]:
+    """Of the pictures at these places in the table, in fewer bits where the store is large: vectors
+    (N, G), standardised thumbnails without bars (N, 256), and what these are to be multiplied by,
+    (N,)."""
+    vectors = np.empty((len(places), store.identity.vector), np.float16 if large else np.float32)
+    thumbnails = np.empty((len(places), THUMBNAIL**2), np.int8 if large else np.float32)
+    scales = np.ones(len(places), np.float32)
+    for begin, rows in store.blocks(["vector", "thumbnail"]):
+        at, end = np.searchsorted(places, (begin, begin + len(rows)))
+        some = places[at:end] - begin
+        vectors[at:end] = fixed(rows["vector"], np.float32)[some]
+        views = standardised(without_bars(fixed(rows["thumbnail"], np.float32)[some])[0])
+        if large:
+            views = quantised(views).astype(np.float32)
+            scales[at:end] = 1 / np.maximum(np.linalg.norm(views, axis=1), 1e-6)
+        thumbnails[at:end] = views
+    return vectors, thumbnails, scales
 
 
 def _ways(alike: FloatArray) -> list[Orientation]:
@@ -89,26 +180,30 @@ def _ways(alike: FloatArray) -> list[Orientation]:
     return [other, UPRIGHT] if alike[best] > alike[0] else [UPRIGHT, other]
 
 
-def _ways_of_part(thumbnail0: FloatArray, thumbnail1: FloatArray) -> list[Orientation]:
-    """As `_ways`, where one picture is a part of the other: upright, mirrored or neither."""
-    return [
-        way
-        for way in (UPRIGHT, Orientation(mirrored=True))
-        if _inside_other(thumbnail0, turned(thumbnail1[None], way)[0]) >= MIN_CORRELATION_INSIDE
-    ]
-
-
-def _inside_other(thumbnail0: FloatArray, thumbnail1: FloatArray) -> float:
-    """The best correlation of one of two thumbnails (256,) with a part of the other, -1..1."""
-    square = [each.reshape(THUMBNAIL, THUMBNAIL) for each in (thumbnail0, thumbnail1)]
-    if min(each.std() for each in square) < MIN_FLATNESS:
-        return -1.0
-    best = -1.0
-    for whole, part in (square, square[::-1]):
+def inside_each_other(thumbnails0: FloatArray, thumbnails1: FloatArray) -> FloatArray:
+    """Of pairs of standardised thumbnails (N, 256), the best correlation of either with a part of
+    the other, -1..1: (N,); -1 where one is flat."""
+    best = np.full(len(thumbnails0), -1, np.float32)
+    for whole, part in ((thumbnails0, thumbnails1), (thumbnails1, thumbnails0)):
+        square = whole.reshape(-1, THUMBNAIL, THUMBNAIL)
         for side in PARTS:
-            small = cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA)
-            best = max(best, float(cv2.matchTemplate(whole, small, cv2.TM_CCOEFF_NORMED).max()))
-    return best
+            small = part @ _shrinking(side)
+            small -= small.mean(axis=1, keepdims=True)
+            small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
+            windows = sliding_window_view(square, (side, side), axis=(1, 2))
+            products = np.einsum("npqij,nij->npq", windows, small.reshape(-1, side, side))
+            lengths = np.maximum(side * windows.std(axis=(3, 4)), 1e-4)
+            best = np.maximum(best, (products / lengths).max(axis=(1, 2)))
+    there = thumbnails0.any(axis=1) & thumbnails1.any(axis=1)
+    return np.where(there, best, -1).astype(np.float32)
+
+
+@cache
+def _shrinking(side: int) -> FloatArray:
+    """(256, side * side): what a thumbnail is multiplied by to have that side."""
+    one_each = np.eye(THUMBNAIL**2, dtype=np.float32).reshape(-1, THUMBNAIL, THUMBNAIL)
+    small = [cv2.resize(each, (side, side), interpolation=cv2.INTER_AREA) for each in one_each]
+    return np.stack(small).reshape(len(small), side * side).astype(np.float32)
 
 
 def most_alike(
@@ -198,15 +293,3 @@ def _inside(picture: FloatArray) -> tuple[int, int]:
         bar = int(differs.argmax()) if differs.any() else len(rows)
         ends.append(bar + 1 if bar else 0)
     return ends[0], len(picture) - ends[1]
-
-
-def _above(
-    block: FloatArray, others: FloatArray, begin: int, least: float
-) -> Iterator[tuple[int, int]]:
-    """Of each row, the later ones that are most alike, and enough so."""
-    similarity = block @ others[begin:].T
-    for row, values in enumerate(similarity):
-        values[: row + 1] = -1
-        near = np.flatnonzero(values >= least)
-        for column in near[np.argsort(-values[near], kind="stable")][:NEIGHBOURS]:
-            yield begin + row, begin + int(column)

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,8 @@ MIN_OVERLAP = 0.5
 MIN_PART, MIN_INSIDE = 0.2, 0.95
 """A part of a picture is a copy where it shows so much of the picture, and little else."""
 KEPT_IN_MEMORY = 256
+TOGETHER = 128
+"""Pairs whose stored features are read together."""
 KEPT_VIEWS = 64
 
 
@@ -66,14 +69,19 @@ def find_groups(
 ) -> list[Group]:
     """All groups of a store, the largest first; see `Index.duplicates`."""
     store.refresh()
+    store = store.snapshot()
     pictures = _Pictures(store, extract)
     links = _Links(len(pictures.files))
-    for one, other, way in find_candidates(store, pictures.usable, report):
-        if links.connected(one, other):
-            continue
-        matrix = pictures.checked(one, other, way)
-        if matrix is not None:
-            links.add(one, other, matrix)
+    candidates = find_candidates(store, pictures.usable, report)
+    while some := list(islice(candidates, TOGETHER)):
+        some = [(one, other, way) for one, other, way in some if not links.connected(one, other)]
+        pictures.fetch({place for one, other, _ in some for place in (one, other)})
+        for one, other, way in some:
+            if links.connected(one, other):
+                continue
+            matrix = pictures.checked(one, other, way)
+            if matrix is not None:
+                links.add(one, other, matrix)
     groups = pictures.groups(links)
     return sorted(groups, key=lambda group: (-len(group), group[0].path))
 
@@ -122,18 +130,30 @@ class _Pictures:
         self._store, self._extract = store, extract
         self._match = Matcher("nearest")
         with reported(store.uri):
-            columns = ["content", "width", "height", "thumbnail"]
+            columns = ["content", "width", "height"]
             rows = store.images.to_table(columns=columns, with_row_id=True)
-        self._rows = rows["_rowid"].to_pylist()
-        self._sizes = list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
-        self._shares = without_bars(fixed(rows["thumbnail"], np.float32))[1]
+        self._rows = rows["_rowid"].to_numpy()
+        self._sizes = np.stack([rows["width"].to_numpy(), rows["height"].to_numpy()], axis=1)
+        self._shares = np.empty(len(self._rows), np.float32)
+        for begin, block in store.blocks(["thumbnail"]):
+            shares = without_bars(fixed(block["thumbnail"], np.float32))[1]
+            self._shares[begin : begin + len(shares)] = shares
         by_content: dict[str, list[StoredFile]] = {}
         for row in stored_rows(store):
             by_content.setdefault(row["content"], []).append(state_now(row))
-        self.files = [one_each(by_content.get(key, [])) for key in rows["content"].to_pylist()]
+        self.files = [one_each(by_content.pop(str(key), [])) for key in rows["content"]]
         self.usable: NDArray[np.bool_] = np.array([bool(each) for each in self.files], bool)
+        self._stored: dict[int, Features] = {}
         self._features = lru_cache(KEPT_IN_MEMORY)(self._extracted)
         self._view = lru_cache(KEPT_VIEWS)(self._read)
+
+    def fetch(self, places: set[int]) -> None:
+        """Have the stored features of these pictures at hand, and no others."""
+        missing = sorted(places - set(self._stored))
+        found = self._store.features(self._rows[missing].tolist()) if missing else []
+        fetched = {place: features for place, (_, features) in zip(missing, found, strict=True)}
+        kept = {place: each for place, each in self._stored.items() if place in places}
+        self._stored = kept | fetched
 
     def checked(self, one: int, other: int, way: Orientation) -> Matrix | None:
         """The homography from a picture to its copy; None where that is none.
@@ -155,7 +175,7 @@ class _Pictures:
 
     def agree(self, one: int, other: int, other_from_one: Matrix) -> bool:
         """Whether two pictures are copies under a homography."""
-        sizes = self._sizes[one], self._sizes[other]
+        sizes = self._size(one), self._size(other)
         # Beyond a part of a picture the homography is not exact: seen from there it may be.
         one_from_other = np.asarray(np.linalg.inv(other_from_one), np.float64)
         near = is_near_similar(other_from_one, sizes[0])
@@ -191,30 +211,36 @@ class _Pictures:
         if self.agree(first, place, chained):
             return chained
         # What was found by way of a small copy is not exact.
-        middle = self._sizes[first][0] / 2, self._sizes[first][1] / 2
+        width, height = self._size(first)
+        middle = width / 2, height / 2
         return self.checked(first, place, Orientation.from_homography(chained, middle))
 
     def _originality(self, place: int) -> tuple[float, int, int, str]:
-        width, height = self._sizes[place]
+        width, height = self._size(place)
         file = self.files[place][0]
         return -width * height * float(self._shares[place]), -file.size, file.modified, file.path
 
     def _group(self, first: int, members: dict[int, Matrix]) -> Group:
-        middle = self._sizes[first][0] / 2, self._sizes[first][1] / 2
+        width, height = self._size(first)
+        middle = width / 2, height / 2
         copies: list[Copy] = []
         for place in sorted(members, key=lambda place: (place != first, self._originality(place))):
             way = Orientation.from_homography(members[place], middle)
-            size = self._sizes[place]
+            size = self._size(place)
             for file in self.files[place]:
                 same = place == first and bool(copies)
                 copies.append(Copy(file.path, *size, way.turn, way.mirrored, identical=same))
         return tuple(copies)
 
+    def _size(self, place: int) -> tuple[int, int]:
+        width, height = self._sizes[place].tolist()
+        return width, height
+
     def _longest(self, one: int, other: int) -> Iterator[tuple[int | None, int | None]]:
         """The longer sides that two pictures are matched at, None for what is stored."""
         yield None, None
         largest = self._extract.max_size or math.inf
-        mine, theirs = (min(max(SMALL, *self._sizes[each]), largest) for each in (one, other))
+        mine, theirs = (min(max(SMALL, *self._size(each)), largest) for each in (one, other))
         if mine >= LARGER * theirs:
             yield round(theirs), None
         elif theirs >= LARGER * mine:
@@ -224,7 +250,9 @@ class _Pictures:
         """Those of a picture mirrored and turned, and shrunk to a longer side; None where the file
         cannot be read any more."""
         if (way, longest) == (UPRIGHT, None):
-            return self._store.features([self._rows[place]])[0][1]
+            if place in self._stored:
+                return self._stored[place]
+            return self._store.features([int(self._rows[place])])[0][1]
         try:
             path = self.files[place][0].path
             image = load_image(path, max_size=longest or self._extract.max_size)

@@ -13,7 +13,7 @@ from covis.search.store import Store, reported
 State = Literal["there", "changed", "gone"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredFile:
     """A path of a store as it is now.
 

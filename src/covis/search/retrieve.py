@@ -56,7 +56,9 @@ FETCHED = 16
 NOTHING_SHARED = 0.25
 """Without any geometry, and some 200 keypoints in each picture, they are called different."""
 RESERVE = 0.02
-"""Seconds of the budget left for the answer itself."""
+"""Seconds of the budget left for the answer itself, beside as many as decoding the query took."""
+DECODING = 0.2
+"""The share of the budget that these may take."""
 RIVAL = 0.5
 """A certain candidate with this share of the first one's inliers may belong in its place."""
 FINER_KEYPOINTS = 512
@@ -276,8 +278,10 @@ class Ranker:
         self._lengths: FloatArray = np.empty(0, np.float32)
 
     def load(self) -> None:
-        """Take up the store as it is now."""
-        self._now()
+        """Take up the store as it is now, and the vectors' index where there is one."""
+        now = self._now()
+        if now._store.has_vector_index():
+            now.nearest(np.full(now._store.identity.vector, 1, np.float32), 1)
 
     def _now(self) -> Ranker:
         """The same, as a searcher of its own: what other threads take up later changes it no
@@ -317,6 +321,9 @@ class Ranker:
         clock = _Clock()
         image, corner = _region_of(query, region, self._extract.max_size)
         clock.lap("decode")
+        if budget is not None:
+            # The answer decodes pictures, too, on the same machine, however busy that is.
+            time_given -= min(clock.seconds["decode"], DECODING * budget)
         now = self._now()
         clock.lap("open")
         asked = _Asked(k, region, rotate, candidates, began, time_given, look_again, report)

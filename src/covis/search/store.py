@@ -23,11 +23,14 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
+
+os.environ.setdefault("LANCE_LOG", "error")
+# It would warn of each partition of an index to which a new row adds nothing.
+import lance
 
 from covis.errors import ArgumentError, CovisError
 from covis.files.run_folder import differences
@@ -53,8 +56,15 @@ AT_ONCE = 4096
 VECTOR_INDEX_FROM = 100_000
 """With more images, Lance's vector index finds the candidates instead of a matrix product."""
 
-LEAST_PROBES = 256
+LEAST_PROBES = 1024
 """See `probes`."""
+CODE_BITS = 4
+"""Bits of a number in the vector index."""
+CHECKED_EXACTLY = 2
+"""So many times the vectors asked for are read to be compared exactly."""
+
+BLOCK = 8192
+"""Rows that are read at a time."""
 
 CHECKSUM = "checksum"
 
@@ -250,7 +260,10 @@ class Store:
     def unnamed(self) -> set[str]:
         """The pictures that no file names."""
         self.refresh()
-        return set(self.column(self.images, "content")) - self._named()
+        contents = self._contents("images")
+        return set(
+            contents.filter(pc.invert(pc.is_in(contents, self._contents("files")))).to_pylist()
+        )
 
     def drop_unnamed(self, contents: Iterable[str] | None = None) -> int:
         """Remove those of the pictures (of all by default) that no file names; how many.
@@ -301,11 +314,15 @@ class Store:
         removed."""
         with reported(self.uri):
             self.refresh()
-            missing = self._named() - set(self.column(self.images, "content"))
-            return [row["path"] for row in self.named(sorted(missing), ["path"])]
+            named = self._contents("files")
+            missing = named.filter(pc.invert(pc.is_in(named, self._contents("images"))))
+            contents = sorted(set(missing.drop_null().to_pylist()))
+            return [row["path"] for row in self.named(contents, ["path"])]
 
-    def _named(self) -> set[str]:
-        return set(self.column(self.files, "content")) - {None}
+    def _contents(self, name: str) -> pa.ChunkedArray:
+        """Those of a table, nulls where it has none."""
+        with reported(self.uri):
+            return getattr(self, name).to_table(columns=["content"])["content"]
 
     def remove(self, paths: Sequence[str]) -> None:
         """Remove files by path, and the pictures that no other file names."""
@@ -335,11 +352,14 @@ class Store:
     def stored_files(self) -> Iterator[tuple[list[str], list[int], list[int]]]:
         """Paths, sizes and times of the files whose pictures are stored, in blocks."""
         with reported(self.uri):
-            contents = self.images.to_table(columns=["content"])["content"].combine_chunks()
-            columns = ["path", "size", "modified", "content"]
+            # In one go: the set of contents is made anew by each call of `is_in`.
+            stored = pc.is_in(self._contents("files"), self._contents("images"))
+            columns = ["path", "size", "modified"]
+            begin = 0
             for batch in self.files.to_batches(columns=columns):
-                kept = batch.filter(pc.is_in(batch["content"], contents))
-                yield tuple(kept[name].to_pylist() for name in columns[:3])
+                kept = batch.filter(stored[begin : begin + len(batch)].combine_chunks())
+                begin += len(batch)
+                yield tuple(kept[name].to_pylist() for name in columns)
 
     def column(self, table: Any, name: str) -> list[Any]:
         """One column as a list."""
@@ -364,6 +384,17 @@ class Store:
             none = np.empty((0, self.identity.vector), np.float32)
             return np.empty(0, np.int64), none, np.empty((0, THUMBNAIL**2), np.uint8)
         return *self.vectors(), self._whole("thumbnail", THUMBNAIL**2, np.uint8)[1]
+
+    def blocks(self, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Columns of all pictures, some thousand at a time, and at which place these begin."""
+        begin = 0
+        with reported(self.uri):
+            batches = self.images.to_batches(
+                columns=columns, batch_size=BLOCK, batch_readahead=1, fragment_readahead=1
+            )
+            for batch in batches:
+                yield begin, pa.table(batch)
+                begin += batch.num_rows
 
     def vectors(self) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids (N,) and global vectors (N, G) of all pictures."""
@@ -394,9 +425,8 @@ class Store:
         query = {"column": "vector", "q": vector, "k": count, "metric": "dot"}
         with reported(self.uri):
             query["nprobes"] = probes(self.images.count_rows())
-            rows = self.images.to_table(
-                columns=["_distance"], nearest={**query, "refine_factor": 4}, with_row_id=True
-            )
+            query["refine_factor"] = CHECKED_EXACTLY
+            rows = self.images.to_table(columns=["_distance"], nearest=query, with_row_id=True)
         similarity = 1 - rows["_distance"].to_numpy()
         return rows["_rowid"].to_numpy().astype(np.int64), similarity.astype(np.float32)
 
@@ -504,7 +534,7 @@ def probes(rows: int) -> int:
     """Partitions of the vector index that a search looks into.
 
     LEAST_PROBES, and half of them if that is more: global vectors lie in one cloud, and the nearest
-    ones of many are spread over most partitions.
+    ones of many are spread over most partitions. To a million rows it is all.
     """
     return max(LEAST_PROBES, _partitions(rows) // 2)
 
@@ -521,8 +551,9 @@ def _index_column(table: Any, column: str) -> None:
     elif column == "vector":
         table.create_index(
             column,
-            "IVF_SQ",
+            "IVF_RQ",
             metric="dot",
+            num_bits=CODE_BITS,
             num_partitions=_partitions(table.count_rows()),
             name=name,
         )
