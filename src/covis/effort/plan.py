@@ -14,7 +14,7 @@ from covis.runtime.bundle import Bundle, find_bundle, list_bundles, user_models
 
 PACKAGE = ("edgepoint-covis", "xfeat-covis")
 """Features of the package, those whose nearest neighbours are best first; LightGlue matches each
-that it has weights for: of 100 hard rendered pairs the second solves three that the first misses."""
+that it has weights for: of 100 hard rendered pairs the second solves three more."""
 WITNESS = "sift"
 """Of another kind than all networks, and at home at any turn and scale."""
 NETWORK_KEYPOINTS = 2048
