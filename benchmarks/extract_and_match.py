@@ -23,7 +23,7 @@ from common import DATA, XFEAT, Contest, race
 from covis.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from covis.types import Image
+    from covis.types import Image, Matches
 
 NETWORK_GFLOP = 2.62
 """XFeat at 640x480, all heads."""
@@ -101,6 +101,7 @@ def photo_contests(model: str, images: list[Image], threads: int) -> list[Contes
     from kornia.feature import XFeat
     from safetensors.torch import load_file
 
+    import covis
     from covis import Extractor, Matcher
     from covis.matching.nearest import mutual_nearest
 
@@ -113,7 +114,12 @@ def photo_contests(model: str, images: list[Image], threads: int) -> list[Contes
     sparse = Extractor(model, max_keypoints=4096, threads=threads)
     dense = Extractor(model, max_keypoints=10_000, semi_dense=True, threads=threads)
     nearest = Matcher("nearest", threads=threads)
+    arrays = [image.pixels for image in images]
+    shipped = Extractor(max_keypoints=4096, threads=threads)
+    first = Extractor("edgepoint-covis", max_keypoints=4096, threads=threads)
     refined = Matcher("semi-dense", features=model, threads=threads)
+    shipped_dense = Extractor(max_keypoints=10_000, semi_dense=True, threads=threads)
+    shipped_refined = Matcher("semi-dense", threads=threads)
     peer_sparse = torch.inference_mode()(kornia.match_xfeat)
     peer_dense = torch.inference_mode()(kornia.match_xfeat_star)
 
@@ -121,32 +127,72 @@ def photo_contests(model: str, images: list[Image], threads: int) -> list[Contes
     cells = [len(dense(image)) for image in images]
     refinements = len(mutual_nearest(*(dense(image).descriptors for image in images))[0])
     print(f"sparse features: {found}; semi-dense: {cells}, {refinements} matches refined")
+
+    def peer_extract() -> object:
+        return kornia.detectAndCompute(tensors[0], top_k=4096)
+
+    def peer_match() -> object:
+        return peer_sparse(*tensors, top_k=4096)
+
+    def by_one_call(features: str) -> Matches:
+        return covis.match(
+            *arrays, features=features, matcher="nearest", geometry="none", threads=threads
+        )
+
+    match_gflop = 2 * NETWORK_GFLOP + PRODUCT_GFLOP * found[0] * found[1]
+    task, peer = "extract, 640x480, 4096 keypoints", "kornia XFeat"
     return [
         Contest(
-            "extract, 640x480, 4096 keypoints",
-            "kornia XFeat",
+            f"{task}: published weights",
+            peer,
             lambda: sparse(images[0]),
-            lambda: kornia.detectAndCompute(tensors[0], top_k=4096),
+            peer_extract,
             NETWORK_GFLOP,
-            2.3,
+            1.6,
         ),
+        Contest(f"{task}: xfeat-covis", peer, lambda: shipped(images[0]), peer_extract, 0, 2.5),
+        Contest(f"{task}: edgepoint-covis", peer, lambda: first(images[0]), peer_extract, 0, 2.5),
         Contest(
-            "two photos, sparse",
+            "two photos, sparse, published weights",
             "kornia match_xfeat",
             lambda: nearest(*sparse.batch(images)),
-            lambda: peer_sparse(*tensors, top_k=4096),
-            2 * NETWORK_GFLOP + PRODUCT_GFLOP * found[0] * found[1],
+            peer_match,
+            match_gflop,
             2.5,
         ),
         Contest(
-            "two photos, semi-dense, 10,000 points",
+            "the same by covis.match on arrays",
+            "kornia match_xfeat",
+            lambda: by_one_call(model),
+            peer_match,
+            match_gflop,
+            2.5,
+        ),
+        Contest(
+            "covis.match on arrays, xfeat-covis",
+            "kornia match_xfeat",
+            lambda: by_one_call("xfeat"),
+            peer_match,
+            0,
+            2.5,
+        ),
+        Contest(
+            "two photos, semi-dense, 10,000 points, published weights",
             "kornia match_xfeat_star",
             lambda: refined(*dense.batch(images)),
             lambda: peer_dense(*tensors, top_k=10_000),
             DENSE_NETWORKS_GFLOP
             + PRODUCT_GFLOP * cells[0] * cells[1]
             + REFINEMENT_GFLOP * refinements,
-            2.8,
+            4.0,
+        ),
+        Contest(
+            "the same with xfeat-covis",
+            "kornia match_xfeat_star",
+            lambda: shipped_refined(*shipped_dense.batch(images)),
+            lambda: peer_dense(*tensors, top_k=10_000),
+            0,
+            4.0,
         ),
     ]
 
