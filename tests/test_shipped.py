@@ -7,6 +7,7 @@ import covis
 from covis.demo import render_demo
 from covis.runtime import find_bundle, onnx
 from covis.runtime.bundle import SHIPPED
+from covis.runtime.devices import fast_int8
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,7 @@ def test_demo_pair_is_matched(pair, matcher, least):
     assert found.licence == "Apache-2.0"
 
 
+@pytest.mark.skipif(not fast_int8(), reason="nobody takes them here")
 def test_8_bit_integers_keep_the_matches(pair, monkeypatch):
     """Also where only one picture's features were found so, as in a store of another machine."""
 

@@ -13,6 +13,7 @@ onnx = pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
 from covis.export import xfeat  # noqa: E402
 from covis.options import RuntimeOptions  # noqa: E402
 from covis.runtime import find_bundle  # noqa: E402
+from covis.runtime.devices import fast_int8  # noqa: E402
 from covis.runtime.onnx import OnnxGraph  # noqa: E402
 
 
@@ -28,6 +29,7 @@ def likeness(maps0, maps1):
     return float(((maps0 * maps1).sum(axis=3) / lengths).mean())
 
 
+@pytest.mark.skipif(not fast_int8(), reason="sums may not fit into 16 bits here")
 def test_the_shipped_graphs_agree(texture):
     image = texture[None, None, :192, :256, 1].astype(np.float32) / 255
     outputs = ["keypoints", "features", "reliability", "global"]
@@ -49,13 +51,11 @@ def test_an_export_with_pictures_has_both(random_net, tmp_path):
         random_net, tmp_path / "b", name="b", licence="-", source="-", pictures=list(pictures)
     )
     assert sorted(bundle.graphs) == ["detect", "detect-int8", "refine"]
-    one, two = (graph(["features"], image=pictures[:1, None])[0] for graph in both(bundle))
-    assert likeness(one, two) > 0.98
+    if fast_int8():
+        one, two = (graph(["features"], image=pictures[:1, None])[0] for graph in both(bundle))
+        assert likeness(one, two) > 0.98
     model = onnx.load(bundle.graph("detect-int8"))
     stored = Counter(t.data_type for t in model.graph.initializer if len(t.dims) == 4)
     # Two layers of block2, three of block3, three of block4, four of block5, two of the fusion and
     # of the reliability.
     assert stored[onnx.TensorProto.INT8] == 16
-    weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    integers = [each for each in weights.values() if each.dtype == np.int8 and each.ndim == 4]
-    assert max(abs(each.astype(int)).max() for each in integers) <= 64

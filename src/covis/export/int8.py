@@ -1,8 +1,8 @@
 """A graph whose convolutions compute with 8-bit integers, made of its float graph.
 
-Weights have 7 bits, per channel, and activations 8 bits without a sign: on processors without
-instructions for such products two of them then still fit into 16 bits. The ranges of activations
-are what pictures give.
+Weights have a scale per channel, activations no sign. Their ranges are what pictures give, the mean
+over these: one outlier would make all steps coarser. On processors without instructions for such
+products, where nobody takes it, sums of two may not fit into 16 bits.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def write_int8(
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=left_out,
             per_channel=True,
-            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={"CalibMovingAverage": True},
         )
     finally:
         logging.disable(logging.NOTSET)
