@@ -15,7 +15,7 @@ import functools
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import common
 from common import DATA, XFEAT, Contest, race
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         images = load_pictures()
         contests = [
             *photo_contests(model, images, options.threads),
+            *semi_dense_contests(model, images, options.threads),
             nearest_contest(),
         ]
         race(contests, options.rounds, options.threads)
@@ -98,35 +99,20 @@ def load_pictures() -> list[Image]:
 def photo_contests(model: str, images: list[Image], threads: int) -> list[Contest]:
     """Photos described, and two of them matched, beside kornia with the same weights."""
     import torch
-    from kornia.feature import XFeat
-    from safetensors.torch import load_file
 
     import covis
     from covis import Extractor, Matcher
-    from covis.matching.nearest import mutual_nearest
 
-    kornia = XFeat().eval()
-    kornia.load_state_dict({f"net.{k}": v for k, v in load_file(XFEAT).items()}, strict=True)
-    tensors = [
-        torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None].float() / 255
-        for image in images
-    ]
+    kornia, tensors = peer_of(images)
     sparse = Extractor(model, max_keypoints=4096, threads=threads)
-    dense = Extractor(model, max_keypoints=10_000, semi_dense=True, threads=threads)
     nearest = Matcher("nearest", threads=threads)
     arrays = [image.pixels for image in images]
     shipped = Extractor(max_keypoints=4096, threads=threads)
     first = Extractor("edgepoint-covis", max_keypoints=4096, threads=threads)
-    refined = Matcher("semi-dense", features=model, threads=threads)
-    shipped_dense = Extractor(max_keypoints=10_000, semi_dense=True, threads=threads)
-    shipped_refined = Matcher("semi-dense", threads=threads)
     peer_sparse = torch.inference_mode()(kornia.match_xfeat)
-    peer_dense = torch.inference_mode()(kornia.match_xfeat_star)
 
     found = [len(sparse(image)) for image in images]
-    cells = [len(dense(image)) for image in images]
-    refinements = len(mutual_nearest(*(dense(image).descriptors for image in images))[0])
-    print(f"sparse features: {found}; semi-dense: {cells}, {refinements} matches refined")
+    print(f"sparse features: {found}")
 
     def peer_extract() -> object:
         return kornia.detectAndCompute(tensors[0], top_k=4096)
@@ -176,6 +162,41 @@ def photo_contests(model: str, images: list[Image], threads: int) -> list[Contes
             0,
             2.5,
         ),
+    ]
+
+
+def peer_of(images: list[Image]) -> tuple[Any, list[Any]]:
+    """kornia's XFeat with the official weights, and the images as it takes them."""
+    import torch
+    from kornia.feature import XFeat
+    from safetensors.torch import load_file
+
+    kornia = XFeat().eval()
+    kornia.load_state_dict({f"net.{k}": v for k, v in load_file(XFEAT).items()}, strict=True)
+    tensors = [
+        torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None].float() / 255
+        for image in images
+    ]
+    return kornia, tensors
+
+
+def semi_dense_contests(model: str, images: list[Image], threads: int) -> list[Contest]:
+    """Two photos matched by XFeat*, beside kornia."""
+    import torch
+
+    from covis import Extractor, Matcher
+    from covis.matching.nearest import mutual_nearest
+
+    kornia, tensors = peer_of(images)
+    dense = Extractor(model, max_keypoints=10_000, semi_dense=True, threads=threads)
+    refined = Matcher("semi-dense", features=model, threads=threads)
+    shipped_dense = Extractor(max_keypoints=10_000, semi_dense=True, threads=threads)
+    shipped_refined = Matcher("semi-dense", threads=threads)
+    peer_dense = torch.inference_mode()(kornia.match_xfeat_star)
+    cells = [len(dense(image)) for image in images]
+    refinements = len(mutual_nearest(*(dense(image).descriptors for image in images))[0])
+    print(f"semi-dense features: {cells}, {refinements} matches refined")
+    return [
         Contest(
             "two photos, semi-dense, 10,000 points, published weights",
             "kornia match_xfeat_star",
