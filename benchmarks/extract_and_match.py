@@ -15,7 +15,7 @@ import functools
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import common
 from common import DATA, XFEAT, Contest, race
@@ -23,7 +23,7 @@ from common import DATA, XFEAT, Contest, race
 from covis.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from covis.types import Image
+    from covis.types import Image, Matches
 
 NETWORK_GFLOP = 2.62
 """XFeat at 640x480, all heads."""
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         images = load_pictures()
         contests = [
             *photo_contests(model, images, options.threads),
+            *semi_dense_contests(model, images, options.threads),
             nearest_contest(),
         ]
         race(contests, options.rounds, options.threads)
@@ -98,11 +99,77 @@ def load_pictures() -> list[Image]:
 def photo_contests(model: str, images: list[Image], threads: int) -> list[Contest]:
     """Photos described, and two of them matched, beside kornia with the same weights."""
     import torch
+
+    import covis
+    from covis import Extractor, Matcher
+
+    kornia, tensors = peer_of(images)
+    sparse = Extractor(model, max_keypoints=4096, threads=threads)
+    nearest = Matcher("nearest", threads=threads)
+    arrays = [image.pixels for image in images]
+    shipped = Extractor(max_keypoints=4096, threads=threads)
+    first = Extractor("edgepoint-covis", max_keypoints=4096, threads=threads)
+    peer_sparse = torch.inference_mode()(kornia.match_xfeat)
+
+    found = [len(sparse(image)) for image in images]
+    print(f"sparse features: {found}")
+
+    def peer_extract() -> object:
+        return kornia.detectAndCompute(tensors[0], top_k=4096)
+
+    def peer_match() -> object:
+        return peer_sparse(*tensors, top_k=4096)
+
+    def by_one_call(features: str) -> Matches:
+        return covis.match(
+            *arrays, features=features, matcher="nearest", geometry="none", threads=threads
+        )
+
+    match_gflop = 2 * NETWORK_GFLOP + PRODUCT_GFLOP * found[0] * found[1]
+    task, peer = "extract, 640x480, 4096 keypoints", "kornia XFeat"
+    return [
+        Contest(
+            f"{task}: published weights",
+            peer,
+            lambda: sparse(images[0]),
+            peer_extract,
+            NETWORK_GFLOP,
+            1.6,
+        ),
+        Contest(f"{task}: xfeat-covis", peer, lambda: shipped(images[0]), peer_extract, 0, 2.5),
+        Contest(f"{task}: edgepoint-covis", peer, lambda: first(images[0]), peer_extract, 0, 2.5),
+        Contest(
+            "two photos, sparse, published weights",
+            "kornia match_xfeat",
+            lambda: nearest(*sparse.batch(images)),
+            peer_match,
+            match_gflop,
+            2.5,
+        ),
+        Contest(
+            "the same by covis.match on arrays",
+            "kornia match_xfeat",
+            lambda: by_one_call(model),
+            peer_match,
+            match_gflop,
+            2.5,
+        ),
+        Contest(
+            "covis.match on arrays, xfeat-covis",
+            "kornia match_xfeat",
+            lambda: by_one_call("xfeat"),
+            peer_match,
+            0,
+            2.5,
+        ),
+    ]
+
+
+def peer_of(images: list[Image]) -> tuple[Any, list[Any]]:
+    """kornia's XFeat with the official weights, and the images as it takes them."""
+    import torch
     from kornia.feature import XFeat
     from safetensors.torch import load_file
-
-    from covis import Extractor, Matcher
-    from covis.matching.nearest import mutual_nearest
 
     kornia = XFeat().eval()
     kornia.load_state_dict({f"net.{k}": v for k, v in load_file(XFEAT).items()}, strict=True)
@@ -110,43 +177,43 @@ def photo_contests(model: str, images: list[Image], threads: int) -> list[Contes
         torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None].float() / 255
         for image in images
     ]
-    sparse = Extractor(model, max_keypoints=4096, threads=threads)
-    dense = Extractor(model, max_keypoints=10_000, semi_dense=True, threads=threads)
-    nearest = Matcher("nearest", threads=threads)
-    refined = Matcher("semi-dense", features=model, threads=threads)
-    peer_sparse = torch.inference_mode()(kornia.match_xfeat)
-    peer_dense = torch.inference_mode()(kornia.match_xfeat_star)
+    return kornia, tensors
 
-    found = [len(sparse(image)) for image in images]
+
+def semi_dense_contests(model: str, images: list[Image], threads: int) -> list[Contest]:
+    """Two photos matched by XFeat*, beside kornia."""
+    import torch
+
+    from covis import Extractor, Matcher
+    from covis.matching.nearest import mutual_nearest
+
+    kornia, tensors = peer_of(images)
+    dense = Extractor(model, max_keypoints=10_000, semi_dense=True, threads=threads)
+    refined = Matcher("semi-dense", features=model, threads=threads)
+    shipped_dense = Extractor(max_keypoints=10_000, semi_dense=True, threads=threads)
+    shipped_refined = Matcher("semi-dense", threads=threads)
+    peer_dense = torch.inference_mode()(kornia.match_xfeat_star)
     cells = [len(dense(image)) for image in images]
     refinements = len(mutual_nearest(*(dense(image).descriptors for image in images))[0])
-    print(f"sparse features: {found}; semi-dense: {cells}, {refinements} matches refined")
+    print(f"semi-dense features: {cells}, {refinements} matches refined")
     return [
         Contest(
-            "extract, 640x480, 4096 keypoints",
-            "kornia XFeat",
-            lambda: sparse(images[0]),
-            lambda: kornia.detectAndCompute(tensors[0], top_k=4096),
-            NETWORK_GFLOP,
-            2.3,
-        ),
-        Contest(
-            "two photos, sparse",
-            "kornia match_xfeat",
-            lambda: nearest(*sparse.batch(images)),
-            lambda: peer_sparse(*tensors, top_k=4096),
-            2 * NETWORK_GFLOP + PRODUCT_GFLOP * found[0] * found[1],
-            2.5,
-        ),
-        Contest(
-            "two photos, semi-dense, 10,000 points",
+            "two photos, semi-dense, 10,000 points, published weights",
             "kornia match_xfeat_star",
             lambda: refined(*dense.batch(images)),
             lambda: peer_dense(*tensors, top_k=10_000),
             DENSE_NETWORKS_GFLOP
             + PRODUCT_GFLOP * cells[0] * cells[1]
             + REFINEMENT_GFLOP * refinements,
-            2.8,
+            4.0,
+        ),
+        Contest(
+            "the same with xfeat-covis",
+            "kornia match_xfeat_star",
+            lambda: shipped_refined(*shipped_dense.batch(images)),
+            lambda: peer_dense(*tensors, top_k=10_000),
+            0,
+            4.0,
         ),
     ]
 

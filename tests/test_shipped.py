@@ -5,8 +5,9 @@ import pytest
 
 import covis
 from covis.demo import render_demo
-from covis.runtime import find_bundle
+from covis.runtime import find_bundle, onnx
 from covis.runtime.bundle import SHIPPED
+from covis.runtime.devices import fast_int8
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,26 @@ def test_demo_pair_is_matched(pair, matcher, least):
     assert right[found.inliers].mean() > 0.6
     assert found.model == "xfeat-covis"
     assert found.licence == "Apache-2.0"
+
+
+@pytest.mark.skipif(not fast_int8(), reason="nobody takes them here")
+def test_8_bit_integers_keep_the_matches(pair, monkeypatch):
+    """Also where only one picture's features were found so, as in a store of another machine."""
+
+    def right(found):
+        truth, visible = pair.to_view1(found.points0)
+        return (visible & (np.linalg.norm(truth - found.points1, axis=1) < 3)).sum()
+
+    features, match = [], covis.Matcher("nearest")
+    for fast in (False, True):
+        monkeypatch.setattr(onnx, "fast_int8", lambda fast=fast: fast)
+        extract = covis.Extractor()
+        features.append(extract.batch([pair.image0, pair.image1]))
+    assert not np.array_equal(features[0][0].descriptors, features[1][0].descriptors)
+    assert extract.weights == "4aefb2336b3421ce"
+    in_float = right(match(*features[0]))
+    assert right(match(*features[1])) >= 0.97 * in_float
+    assert right(match(features[0][0], features[1][1])) >= 0.97 * in_float
 
 
 def test_semi_dense_points_are_refined_without_bias(pair):

@@ -397,8 +397,8 @@ def test_views_of_arrays(random_bundle):
 def test_fit_is_opencv_linear():
     grey = np.random.default_rng(0).random((75, 100), np.float32)
     expected = cv2.resize(grey, (96, 64), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_array_equal(xfeat._fit(grey), expected)
-    assert xfeat._fit(np.zeros((5, 1000), np.float32)).shape == (32, 992)
+    np.testing.assert_array_equal(xfeat.fit(grey), expected)
+    assert xfeat.fit(np.zeros((5, 1000), np.float32)).shape == (32, 992)
 
 
 def test_masks_of_an_image_reach_the_network():

@@ -19,7 +19,7 @@ from covis.matching.lightglue import LightGlue
 from covis.options import RuntimeOptions
 from covis.runtime import devices, onnx
 from covis.runtime.bundle import find_bundle
-from covis.runtime.devices import CPU, DEVICES, chosen, trouble
+from covis.runtime.devices import CPU, DEVICES, chosen, fast_int8, trouble
 
 OPENVINO = DEVICES["openvino"].provider
 NAMED = sorted(DEVICES)
@@ -137,6 +137,29 @@ def test_graphs_are_kept_by_device(on_cuda):
     assert one is not other
     assert other is again
     assert (one.device, other.device) == ("cpu", "cuda")
+
+
+@pytest.mark.parametrize(("able", "role"), [(True, "detect-int8"), (False, "detect")])
+def test_8_bit_integers_where_the_processor_is_faster_so(monkeypatch, on_cuda, able, role):
+    bundle = find_bundle("xfeat-covis")
+    opened = []
+    monkeypatch.setattr(onnx, "fast_int8", lambda: able)
+    monkeypatch.setattr(onnx, "_opened", lambda path, *_: opened.append(path.name))
+    for device in ("cpu", "cuda"):
+        onnx.open_graphs(bundle, ["detect", "refine"], RuntimeOptions(device=device))
+    assert opened == [f"{role}.onnx", "refine.onnx", "detect.onnx", "refine.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "fast"),
+    [("AVX512VNNI", True, True), ("AVX512VNNI", False, False), ("AVX2", True, False)],
+)
+def test_what_a_processor_needs_for_8_bit_integers(monkeypatch, name, there, fast):
+    monkeypatch.setattr(cv2, "getHardwareFeatureName", lambda feature: name * (feature == 23))
+    monkeypatch.setattr(cv2, "checkHardwareSupport", lambda feature: there and feature == 23)
+    fast_int8.cache_clear()
+    assert fast_int8() is fast
+    fast_int8.cache_clear()
 
 
 def test_every_network_of_a_match_gets_the_device(on_cuda, texture):
@@ -261,6 +284,11 @@ def test_doctor_takes_any_one_build(monkeypatch, there, problem, hint):
 )
 class TestOpenVino:
     """The one build for another device that any processor can run."""
+
+    @pytest.fixture(autouse=True)
+    def in_float(self, monkeypatch):
+        """As the device computes."""
+        monkeypatch.setattr(onnx, "fast_int8", lambda: False)
 
     def test_features_are_the_same(self, known_pair):
         here, there = (

@@ -62,16 +62,16 @@ def write_graph(
     for name, values in (defaults or {}).items():
         model.graph.initializer.append(numpy_helper.from_array(values, name))
     if half:
-        _store_half(model)
+        store_half(model)
     onnx.save(model, path)
 
 
-def _store_half(model: onnx.ModelProto) -> None:
-    """Keep large float32 weights as float16, with a cast behind each."""
+def store_half(model: onnx.ModelProto, least_rank: int = 1) -> None:
+    """Keep large float32 weights as float16, with a cast behind each; those of `least_rank`."""
     casts = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size > 64:
+        if values.dtype == np.float32 and values.size > 64 and values.ndim >= least_rank:
             name = tensor.name
             stored = numpy_helper.from_array(values.astype(np.float16), f"{name}.half")
             tensor.CopyFrom(stored)

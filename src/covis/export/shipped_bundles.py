@@ -12,15 +12,17 @@ bundle, as it is stored, measures; its rows over all sets go into `bundle.json` 
 best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
 lift-xfeat-covis, lift-xfeat-covis-fine and lift-dinov2-small take weights and notes only.
 
-    python -m covis.export.shipped_bundles xfeat-covis
+    python -m covis.export.shipped_bundles xfeat-covis --photos FOLDER ...
 
-writes it anew from its own weights, where the export has changed and they have not.
+writes it anew from its own weights, where the export has changed and they have not. By 32 of the
+photos the graph in 8-bit integers is made.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,15 @@ from covis.export.lift import export_lift, export_lift_alone
 from covis.export.lightglue import default_settings, export_lightglue
 from covis.export.onnx_graph import read_weights
 from covis.export.xfeat import export_xfeat, search_of, xfeat_of
+from covis.features.xfeat import fit
+from covis.images.decode import load_image, to_grey
 from covis.nets import edgepoint, lightglue, xfeat
 from covis.nets.delg import light_delg
 from covis.nets.dense import XFeatMap
 from covis.nets.lift import load_lift
-from covis.runtime.bundle import SHIPPED, Bundle, find_bundle
+from covis.runtime.bundle import INT8, SHIPPED, Bundle, find_bundle
+from covis.training.data.photos import photos_below
+from covis.types import FloatArray
 
 XFEAT = "xfeat-covis"
 EDGEPOINT = "edgepoint-covis"
@@ -55,6 +61,14 @@ CONFIDENCES: dict[str, Any] = {"depth_confidence": 0.8, "width_confidence": 0.9}
 """When it stops and what it prunes: on easy pairs rendered from photos twice as fast as at full
 depth, with 98 % of the right matches; the published 0.95 and 0.99 are 1.7 times as fast."""
 
+PICTURES, PICTURE_SIZE = 32, 640
+"""By how many photos the ranges of 8-bit integers are found, and their longest side."""
+INT8_NOTES = {
+    "command": "python -m covis.export.shipped_bundles xfeat-covis --photos ...",
+    "ranges": f"of {PICTURES} photographs of shared/photos, without the drone's, at "
+    f"{PICTURE_SIZE} pixels; no training",
+}
+
 
 def measured(table: Path, method: str) -> dict[str, Any]:
     """What a method reaches over all sets of a protocol, from an accuracy table."""
@@ -66,16 +80,26 @@ def measured(table: Path, method: str) -> dict[str, Any]:
     }
 
 
-def xfeat_anew(bundle: Bundle, folder: Path) -> Bundle:
+def grey_pictures(folders: Sequence[Path]) -> list[FloatArray]:
+    """`PICTURES` of the photos below folders, grey (h, w), as XFeat's network takes them."""
+    paths = [path for folder in folders for path in photos_below(folder)]
+    chosen = paths[:: max(len(paths) // PICTURES, 1)][:PICTURES]
+    return [fit(to_grey(load_image(path, max_size=PICTURE_SIZE))) for path in chosen]
+
+
+def xfeat_anew(bundle: Bundle, folder: Path, pictures: Sequence[FloatArray]) -> Bundle:
     """Export XFeat's bundle again, in half precision, to `folder`: the same weights to the bit,
-    and a digest that stays, for the features do."""
+    and a digest that stays, for the features do. pictures: see `export_xfeat`."""
     net = xfeat_of(bundle)
     about: dict[str, Any] = {
-        key: getattr(bundle, key) for key in ("name", "licence", "source", "training", "metrics")
+        key: getattr(bundle, key) for key in ("name", "licence", "source", "metrics")
     }
-    before = {role: read_weights(bundle.graph(role)) for role in bundle.graphs}
+    about["training"] = {**bundle.training, "int8": INT8_NOTES}
+    before = {
+        role: read_weights(bundle.graph(role)) for role in bundle.graphs if not role.endswith(INT8)
+    }
     then = bundle.digest()
-    new = export_xfeat(net, folder, search=search_of(bundle), half=True, **about)
+    new = export_xfeat(net, folder, search=search_of(bundle), half=True, pictures=pictures, **about)
     for role, weights in before.items():
         now = read_weights(new.graph(role))
         changed = [key for key in weights if weights[key].tobytes() != now[key].tobytes()]
@@ -95,9 +119,13 @@ def main() -> None:
     parser.add_argument("--notes", type=Path)
     parser.add_argument("--accuracy", type=Path)
     parser.add_argument("--search", type=Path)
+    parser.add_argument("--photos", type=Path, nargs="+", default=[])
     options = parser.parse_args()
+    if options.name == XFEAT and not options.photos:
+        parser.error("--photos are needed")
+    pictures = grey_pictures(options.photos)
     if options.name == XFEAT and options.weights is None:
-        xfeat_anew(find_bundle(XFEAT), SHIPPED / XFEAT)
+        xfeat_anew(find_bundle(XFEAT), SHIPPED / XFEAT, pictures)
         return
     if options.weights is None or options.notes is None:
         parser.error("the weights and --notes are needed")
@@ -140,7 +168,9 @@ def main() -> None:
         if options.search:
             search = light_delg(net)
             search.load_learnt(options.search)
-        bundle = export_xfeat(net, folder, source=XFEAT_SOURCE, search=search, **about)
+        bundle = export_xfeat(
+            net, folder, source=XFEAT_SOURCE, search=search, pictures=pictures, **about
+        )
     print(f"{bundle.folder}: {sum(p.stat().st_size for p in bundle.folder.iterdir()) >> 10} KiB")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -12,15 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covis.export.bundle import About, writing_bundle
+from covis.export.int8 import write_int8
 from covis.export.onnx_graph import read_weights, write_graph
 from covis.features.xfeat import GLOBAL, GLOBAL_DIMENSION, STATISTICS
 from covis.nets.delg import Delg, XFeatBackbone, light_delg
 from covis.nets.xfeat import SIZE_MULTIPLE, STRIDE, BasicLayer, XFeat
-from covis.runtime.bundle import Bundle
+from covis.runtime.bundle import INT8, Bundle
+from covis.types import FloatArray
 
 DETECT_OUTPUTS = ["keypoints", "features", "reliability", "keypoint_logits"]
 OFFSET_TEMPERATURE = 3.0
 NORM_EPSILON = 1e-5
+IN_INTEGERS = tuple(
+    f"net.{part}"
+    for part in ("block2", "block3", "block4", "block5", "block_fusion", "heatmap_head")
+)
+IN_FLOAT = ("net.block_fusion.2", "net.heatmap_head.2")
+"""Convolutions that can be computed in 8-bit integers, and of these the last, whose outputs are the
+descriptors and reliabilities. The first layers take as long so, and lose matches; keypoints would
+lose their places.
+"""
 
 
 def fold_norms(net: XFeat) -> XFeat:
@@ -176,12 +188,15 @@ def export_xfeat(
     *,
     search: Delg | None = None,
     half: bool = False,
+    pictures: Sequence[FloatArray] = (),
     **about: Unpack[About],
 ) -> Bundle:
     """Write `net` as a bundle to `folder`, whole or not at all; what was there is replaced.
 
     search: what makes global descriptors of the network's maps, too.
     half: store the weights as float16, half the size.
+    pictures: grey (h, w), sides multiples of 32, by which the graph in 8-bit integers is made;
+        without any there is none.
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
@@ -190,7 +205,7 @@ def export_xfeat(
     with writing_bundle(
         folder,
         "xfeat",
-        ["detect", "refine"],
+        ["detect", "refine", *([f"detect{INT8}"] if pictures else [])],
         {STATISTICS: True} | ({} if search is None else {GLOBAL_DIMENSION: search.dimension}),
         **about,
     ) as new:
@@ -221,6 +236,13 @@ def export_xfeat(
             new / "refine.onnx",
             half,
         )
+        if pictures:
+            write_int8(
+                new / "detect.onnx",
+                ({"image": picture[None, None]} for picture in pictures),
+                lambda weight: not weight.startswith(IN_INTEGERS) or weight.startswith(IN_FLOAT),
+                new / f"detect{INT8}.onnx",
+            )
     return Bundle.read(folder)
 
 

@@ -61,7 +61,7 @@ class XFeat(Network):
         if GLOBAL_DIMENSION in self.bundle.settings:
             outputs.append(GLOBAL)
         results: dict[int, Features] = {}
-        for members, batch in batches([_fit(to_grey(images[index])) for index in small]):
+        for members, batch in batches([fit(to_grey(images[index])) for index in small]):
             made = self.graphs["detect"](outputs, image=batch)
             for member, heat, maps, reliability, *overall in zip(members, *made, strict=True):
                 image = images[small[member]]
@@ -89,7 +89,7 @@ class XFeat(Network):
             best.add(xy, scores, sample_descriptors(maps, xy, tile.whole, tile))
         overall = []
         if GLOBAL_DIMENSION in self.bundle.settings:
-            grey = _fit(to_grey(_shrunk(image)))
+            grey = fit(to_grey(_shrunk(image)))
             overall = [each[0] for each in self.graphs["detect"]([GLOBAL], image=grey[None, None])]
         return self.features(image, seen.shape, best.xy, best.scores, *best.more, *overall)
 
@@ -154,7 +154,7 @@ class XFeat(Network):
         scaled = cv2.resize(
             to_grey(image), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
         )
-        fitted = _fit(np.asarray(scaled[: inner[0], : inner[1]], np.float32))
+        fitted = fit(np.asarray(scaled[: inner[0], : inner[1]], np.float32))
         made = self.graphs["detect"](outputs, image=fitted[None, None])
         return fitted.shape, [(whole(fitted.shape), *(each[0] for each in made))]
 
@@ -186,7 +186,7 @@ def _shape(shape: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _fit(grey: FloatArray) -> FloatArray:
+def fit(grey: FloatArray) -> FloatArray:
     """Resize (h, w) down to multiples of 32, up only where a side is shorter than that."""
     shape = _shape(grey.shape)
     if grey.shape == shape:

@@ -16,6 +16,9 @@ SHIPPED = Path(__file__).parent.parent / "models"
 KIND = "features"
 """The setting of a model for dense features that says which features these are, or, of a LiFT
 without its backbone, which ones it lifts: the fields of `covis.nets.lift.FeatureKind`."""
+INT8 = "-int8"
+"""Ends the role of a graph that gives nearly the same as another in 8-bit integers, for processors
+that are faster so."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any
 # tries to send them; its own function to stop that comes too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+import cv2
 import onnxruntime
 
 from covis.errors import DeviceWarning
@@ -87,6 +88,11 @@ AUTO: tuple[Device, ...] = ("cuda", "directml")
 somebody chose to install. Every build for macOS has CoreML, and OpenVINO compiles anew for every
 size of picture and number of keypoints."""
 
+INT8_INSTRUCTIONS = ("AVX512VNNI", "AVX_VNNI")
+"""OpenCV's names of the instructions that make products of 8-bit integers faster than float32."""
+HARDWARE_FEATURES = 512
+"""Numbers that OpenCV has for what a processor can do."""
+
 PROBE = Path(__file__).parent / "rows.onnx"
 """A graph that any device can run."""
 
@@ -125,6 +131,20 @@ def trouble(device: str) -> str | None:
             f"and all that {install} brings."
         )
     return None
+
+
+@cache
+def fast_int8() -> bool:
+    """Whether the processor is faster with 8-bit integers than with float32.
+
+    ONNX Runtime does not tell. By what the processor is, not by a timing, which other work would
+    change, and with it the answers.
+    """
+    return any(
+        cv2.checkHardwareSupport(feature)
+        for feature in range(HARDWARE_FEATURES)
+        if cv2.getHardwareFeatureName(feature) in INT8_INSTRUCTIONS
+    )
 
 
 def usable() -> list[str]:

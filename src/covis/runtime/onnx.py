@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from covis.errors import BundleError
 from covis.options import RuntimeOptions, thread_count
-from covis.runtime.bundle import Bundle
-from covis.runtime.devices import DEVICES, PROBE, chosen, prepared, providers
+from covis.runtime.bundle import INT8, Bundle
+from covis.runtime.devices import DEVICES, PROBE, chosen, fast_int8, prepared, providers
 from covis.runtime.graph import Graph
 
 # After the devices, which see to it that it sends nothing.
@@ -129,10 +129,17 @@ def open_graphs(
     """Graphs of a bundle by role. Raises BundleError when one is missing or cannot be loaded.
 
     Those that were opened last in this process are kept: each call of `covis.match` asks for them.
+    One in 8-bit integers takes a graph's place on a processor that is faster so.
     """
     runtime = runtime or RuntimeOptions()
-    how = thread_count(runtime.threads), chosen(runtime.device), os.getpid()
-    return {role: _opened(*_identity(bundle.graph(role)), *how) for role in roles}
+    device = chosen(runtime.device)
+    how = thread_count(runtime.threads), device, os.getpid()
+    found: dict[str, Graph] = {}
+    for role in roles:
+        whole = device == "cpu" and fast_int8() and f"{role}{INT8}" in bundle.graphs
+        path = bundle.graph(f"{role}{INT8}" if whole else role)
+        found[role] = _opened(*_identity(path), *how)
+    return found
 
 
 def _identity(path: Path) -> tuple[Path, tuple[int, int, int]]:
