@@ -170,7 +170,7 @@ def with_share(lift: LiFT, share: float) -> LiFT:
     lesser = deepcopy(lift)
     with torch.no_grad():
         for values in lesser.outc.parameters():
-            values *= share
+            values.mul_(share)
     return lesser
 
 

@@ -139,8 +139,8 @@ def main() -> None:
         lift = load_lift(options.weights, backbone.kind)
         bundle = export_lift(lift, backbone, folder, source="trained by covis", **about)
     elif options.name == UPSAMPLER:
-        net = load_upsampler(options.weights)
-        bundle = export_upsampler(net, folder, source="trained by covis", **about)
+        upsampler = load_upsampler(options.weights)
+        bundle = export_upsampler(upsampler, folder, source="trained by covis", **about)
     elif options.name in LIFTS_ALONE:
         lift = with_share(load_lift(options.weights), options.share)
         under = load_upsampler(options.upsampler) if options.upsampler else None

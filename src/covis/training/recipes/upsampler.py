@@ -248,7 +248,7 @@ def changed_views(photo: NDArray[Any], size: int, rng: np.random.Generator) -> V
 
 
 def _relit(view: NDArray[Any], rng: np.random.Generator) -> NDArray[np.uint8]:
-    seen = view.astype(np.float32)
+    seen: NDArray[Any] = view.astype(np.float32)
     kind = rng.integers(0, 4)
     if kind == 0:
         seen = np.repeat(seen.mean(axis=2, keepdims=True), 3, axis=2)
