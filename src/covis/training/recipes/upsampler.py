@@ -31,7 +31,7 @@ from covis.training.data.held_out import hold_out
 from covis.training.data.photos import photos_below, read_photo
 from covis.training.data.tensors import as_input
 from covis.training.distributed import Workers, join
-from covis.training.loop import Candidate, NetRun, fit
+from covis.training.loop import Candidate, NetRun, fit, rendered
 from covis.training.reporting import Report
 from covis.training.schedule import Stage, StagedRecipe
 
@@ -127,7 +127,7 @@ class Run(NetRun[list[Pair]]):
         raise AssertionError("photos_below has found photos")
 
     def batches(self) -> Iterator[list[Pair]]:
-        for views in super().batches():
+        for views in rendered(self.batch, range(self.step, self.recipe.steps)):
             yield [self._pair(each) for each in views]
 
     @torch.no_grad()
