@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from covis import load_image
-from covis.dense import DenseExtractor, DenseFeatures, choose_model
+from covis.dense import DenseExtractor, DenseFeatures, choose_model, enlarge
 from covis.errors import ArgumentError, BundleError
 from covis.options import DEFAULT_DENSE, FINE_DENSE
 
@@ -91,10 +91,29 @@ def test_auto_takes_the_best_that_is_installed(nets, tmp_path, monkeypatch):
     assert DenseExtractor("auto").model == DEFAULT_DENSE
     where = tmp_path / "models" / "dinov2-small"
     export_lift(None, nets[0], where, name="dinov2-small", licence="-", source="-")
-    chosen, better = choose_model("match")
-    assert chosen in ("dinov2-small", "lift-dinov2-small")
-    assert better == ""
+    assert choose_model("match") == choose_model("show") == ("lift-dinov2-small", "")
+    assert choose_model("discover") == ("dinov2-small", "")
+    assert DenseExtractor("upsampler-covis").model == "dinov2-small+upsampler-covis"
     assert choose_model("propagate") == (FINE_DENSE, "")
+
+
+def test_any_backbone_is_enlarged_by_the_upsampler(bundle, texture):
+    """Means of its features, of twice as many cells, each near the cells around it."""
+    plain = DenseExtractor(str(bundle.folder), lifts=0)(texture[:64, :96])
+    finer = DenseExtractor(f"{bundle.folder}+upsampler-covis")(texture[:64, :96])
+    assert finer.model == f"{bundle.name}+upsampler-covis"
+    assert finer.step == (plain.step[0] / 2, plain.step[1] / 2)
+    np.testing.assert_allclose(np.linalg.norm(finer.descriptors, axis=2), 1, atol=1e-5)
+    cosines = (finer.descriptors * enlarge(plain, 1).descriptors).sum(axis=2)
+    assert cosines.mean() > 0.9
+    assert cosines.mean() < 0.9999
+
+
+def test_an_upsampler_needs_dense_features():
+    with pytest.raises(ArgumentError, match="makes no dense features"):
+        DenseExtractor("xfeat-covis+upsampler-covis")
+    with pytest.raises(ArgumentError, match="features of its own backbone"):
+        DenseExtractor("xfeat-covis+lift-xfeat-covis")
 
 
 def test_lengths_are_one(bundle, texture):

@@ -164,3 +164,39 @@ def test_what_files_of_before_say_is_believed():
     assert kind.same_as(before)
     assert not replace(before, fingerprint="another").same_as(kind)
     assert not replace(before, layer=0).same_as(kind)
+
+
+@torch.inference_mode()
+def test_a_share_of_a_residual_lift():
+    """Half of it lies half way between bilinear enlargement and the whole."""
+    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+    from covis.export.lift import with_share
+
+    torch.manual_seed(2)
+    net = LiFT(KIND, residual=True).eval()
+    torch.nn.init.normal_(net.outc.weight)
+    image, features = torch.rand(1, 3, 48, 64), torch.rand(1, 12, 3, 4)
+    bilinear = torch.nn.functional.interpolate(features, scale_factor=2, mode="bilinear")
+    half = with_share(net, 0.5)(image, features)
+    torch.testing.assert_close(half, (bilinear + net(image, features)) / 2)
+    with pytest.raises(BundleError, match="not residual"):
+        with_share(LiFT(KIND), 0.5)
+
+
+@torch.inference_mode()
+def test_a_lift_on_an_upsampler():
+    """What is added is the same on either."""
+    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+    from covis.export.lift import OnUpsampled
+    from covis.nets.upsampler import Upsampler
+
+    torch.manual_seed(2)
+    lift, upsampler = LiFT(KIND, residual=True).eval(), Upsampler().eval()
+    image, features = torch.rand(1, 3, 48, 64), torch.rand(1, 12, 3, 4)
+    small = torch.nn.functional.avg_pool2d(image, 2)
+    joined = OnUpsampled(lift, upsampler)
+    torch.testing.assert_close(joined(image, features), upsampler(small, features))
+    torch.nn.init.normal_(lift.outc.weight)
+    bilinear = torch.nn.functional.interpolate(features, scale_factor=2, mode="bilinear")
+    added = joined(image, features) - upsampler(small, features)
+    torch.testing.assert_close(added, lift(image, features) - bilinear)

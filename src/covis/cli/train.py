@@ -348,6 +348,52 @@ def train_lift(
     typer.echo(f"'covis weights import {backbone}{words} --name NAME' makes a model of both.")
 
 
+@app.command("upsampler")
+def train_upsampler(
+    photos: Photos,
+    output: Output,
+    backbone: Annotated[
+        str, options.name("Whose features to learn on: as for 'train lift'.")
+    ] = "dinov2-small",
+    layer: options.Layer = None,
+    facet: options.Facet = None,
+    batch: Batch = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    resume: Resume = False,
+) -> None:
+    """Train what doubles the resolution of any backbone's features, on photos alone.
+
+    'torchrun -m covis train upsampler' uses several GPUs.
+    """
+    with _loading():
+        from covis.export.lift import export_upsampler
+        from covis.nets.upsampler import load_upsampler
+        from covis.training.checkpoint import planned_steps
+        from covis.training.recipes.lift import load_backbone
+        from covis.training.recipes.upsampler import Recipe, train
+    best = train(
+        photos,
+        output,
+        backbone=load_backbone(backbone, layer, facet),
+        recipe=Recipe(seed=seed).with_given(
+            steps=planned_steps(output, steps, resume), batch=batch
+        ),
+        resume=resume,
+        device=device,
+        report=typer.echo,
+    )
+    bundle = export_upsampler(
+        load_upsampler(best),
+        output / "bundle",
+        name=output.resolve().name,
+        licence="yours",
+        source="covis train upsampler",
+    ).folder
+    typer.echo(f"The best weights are in {bundle}, a model: use it with --model BACKBONE+{bundle}.")
+
+
 @app.command("detector")
 def train_detector(
     photos: Annotated[Path, _photos(16)],

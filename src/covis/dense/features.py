@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -37,6 +38,7 @@ from covis.types import FloatArray, Source
 Task = Literal["match", "propagate", "discover", "show"]
 VIT = "dinov2-small"
 VIT_LIFT = "lift-dinov2-small"
+UPSAMPLER = "upsampler-covis"
 MOST_CHANNELS = 128
 """Of a picture, in OpenCV 5."""
 SMALL_STRIDE = 8
@@ -128,7 +130,7 @@ def dense_bundle(model: str) -> Bundle:
 
     Raises BundleError when there is none, ArgumentError when it is for something else.
     """
-    bundle = find_bundle(model, ("lift",))
+    bundle = find_bundle(_parts(model)[1], ("lift",))
     if bundle.architecture != "lift":
         raise ArgumentError(
             f"'{bundle.name}' is a bundle for {bundle.architecture}, not for dense features."
@@ -136,9 +138,23 @@ def dense_bundle(model: str) -> Bundle:
     return bundle
 
 
+def _parts(model: str) -> tuple[str, str]:
+    """The backbone that "BACKBONE+LIFT" names, "" where `model` is a single name or a folder, and
+    what is left."""
+    if "+" not in model or Path(model).is_dir():
+        return "", model
+    backbone, _, lift = model.rpartition("+")
+    return backbone, lift
+
+
 def has_lift(bundle: Bundle) -> bool:
     """Whether its features can be lifted."""
     return "lift" in bundle.graphs
+
+
+def serves_any(bundle: Bundle) -> bool:
+    """Whether it lifts the features of any backbone."""
+    return has_lift(bundle) and "backbone" not in bundle.graphs and KIND not in bundle.settings
 
 
 def choose_model(task: Task = "match") -> tuple[str, str]:
@@ -151,17 +167,29 @@ def choose_model(task: Task = "match") -> tuple[str, str]:
     if task == "propagate":
         return FINE_DENSE, ""
     if installed_bundle(VIT) is not None:
-        return (VIT if installed_bundle(VIT_LIFT) is None else VIT_LIFT), ""
+        return (VIT if task == "discover" else VIT_LIFT), ""
     better = f"'covis weights get {VIT}' brings a model that tells things apart better."
     return (FINE_DENSE if task == "show" else DEFAULT_DENSE), better
 
 
-def with_backbone(bundle: Bundle) -> Bundle:
+def with_backbone(bundle: Bundle, named: str = "") -> Bundle:
     """The bundle that makes the features, which is the same one unless it holds a LiFT alone.
 
+    named: the one that was asked for, "" for none. An upsampler that serves any takes that, else
+    the best that is installed.
+
     Raises BundleError when there is no such bundle, or it makes other features than those that the
-    LiFT was trained on.
+    LiFT was trained on; ArgumentError when another one was asked for.
     """
+    if serves_any(bundle):
+        found = find_bundle(named or (DEFAULT_DENSE if installed_bundle(VIT) is None else VIT))
+        if found.architecture != "lift" or "backbone" not in found.graphs:
+            raise ArgumentError(f"'{found.name}' makes no dense features that could be enlarged.")
+        return found
+    if named and named != bundle.settings.get(KIND, {}).get("backbone"):
+        raise ArgumentError(
+            f"'{bundle.name}' lifts features of its own backbone, not of '{named}'."
+        )
     if "backbone" in bundle.graphs:
         return bundle
     wanted = bundle.settings.get(KIND, {})
@@ -204,7 +232,7 @@ class DenseExtractor:
         """Load the model.
 
         model: the name or the folder of a bundle for dense features; "auto" for that of
-            `choose_model`.
+            `choose_model`; "BACKBONE+upsampler-covis" for the features of any other one, enlarged.
         lifts: how often the resolution is doubled: a descriptor every 8, 4 or 2 pixels for 0, 1
             or 2, of XFeat. By default 1, or 0 where the model has no LiFT.
         max_size: larger images are shrunk to this longest side, in pixels, 960 by default, 448
@@ -219,7 +247,8 @@ class DenseExtractor:
             raise ArgumentError(f"lifts must be 0 or more, not {lifts}.")
         size_limit(max_size)
         runtime = RuntimeOptions(threads=threads, device=device)
-        bundle = dense_bundle(choose_model()[0] if model == AUTO_DENSE else model)
+        model = choose_model()[0] if model == AUTO_DENSE else model
+        bundle = dense_bundle(model)
         if lifts and not has_lift(bundle):
             raise ArgumentError(
                 f"'{bundle.name}' has no LiFT, so its features cannot be lifted: take 0 lifts, or "
@@ -227,8 +256,10 @@ class DenseExtractor:
                 "lift' trains one."
             )
         self.lifts = int(has_lift(bundle)) if lifts is None else lifts
-        base = with_backbone(bundle)
+        base = with_backbone(bundle, _parts(model)[0])
         self.model, self.licence = bundle.name, bundle.licence
+        if serves_any(bundle):
+            self.model = f"{base.name}+{bundle.name}" if self.lifts else base.name
         if base is not bundle:
             self.licence += f" (LiFT); {base.licence} (backbone)"
         self.stride: int = base.settings["stride"]
@@ -236,7 +267,8 @@ class DenseExtractor:
         self.max_size = size_limit(max_size, usual)
         self._multiple: int = base.settings["multiple"]
         self._cell: int = bundle.settings.get("cell", self.stride)
-        self._unit: bool = base.settings.get("unit", True)
+        self._common = not base.settings.get("unit", True)
+        self._unit = not (self._common or serves_any(bundle))
         self._backbone = open_graphs(base, ("backbone",), runtime)["backbone"]
         self._lift = open_graphs(bundle, ("lift",), runtime)["lift"] if self.lifts else None
 
@@ -266,7 +298,7 @@ class DenseExtractor:
             height=loaded.height,
             model=self.model,
             doublings=self.lifts,
-            common=not self._unit,
+            common=self._common,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Unpack
@@ -16,7 +17,8 @@ from covis.export.onnx_graph import read_weights, write_graph
 from covis.export.vit import exportable
 from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
 from covis.nets.dense import Backbone, XFeatMap
-from covis.nets.lift import LiFT
+from covis.nets.lift import LiFT, enlarge
+from covis.nets.upsampler import Upsampler
 from covis.options import RuntimeOptions
 from covis.runtime.bundle import KIND, Bundle
 from covis.runtime.onnx import OnnxGraph
@@ -93,24 +95,90 @@ def export_lift(
     return Bundle.read(folder)
 
 
+class OnUpsampled(nn.Module):
+    """What a residual LiFT adds to bilinear enlargement, added to what an upsampler gives instead.
+    For features that have no unit length."""
+
+    def __init__(self, lift: LiFT, upsampler: Upsampler) -> None:
+        super().__init__()
+        self.lift, self.upsampler = lift, upsampler
+        self.smaller = lift.cell // upsampler.cell
+
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        """As `LiFT.forward`."""
+        added = self.lift(image, features) - enlarge(features)
+        seen = nn.functional.avg_pool2d(image, self.smaller)
+        return self.upsampler(seen, features) + added
+
+
 def export_lift_alone(
-    lift: LiFT, folder: Path, *, half: bool = False, **about: Unpack[About]
+    lift: LiFT,
+    folder: Path,
+    *,
+    upsampler: Upsampler | None = None,
+    half: bool = False,
+    **about: Unpack[About],
 ) -> Bundle:
     """The same without the backbone, which is to be installed beside it: the model of the name that
     `lift.kind` has for it, with the same weights, layer and facet.
+
+    upsampler: takes the place of bilinear enlargement in a residual LiFT, see `OnUpsampled`.
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
     settings = {"cell": lift.cell, "channels": lift.kind.channels, KIND: asdict(lift.kind)}
     with writing_bundle(folder, "lift", ["lift"], settings, **about) as new:
-        _write_lift(lift, new / "lift.onnx", half)
+        net = lift if upsampler is None else OnUpsampled(lift, upsampler)
+        _write_lift(lift, new / "lift.onnx", half, net)
     return Bundle.read(folder)
 
 
-def _write_lift(lift: LiFT, path: Path, half: bool) -> None:
+def export_upsampler(
+    net: Upsampler, folder: Path, *, half: bool = False, **about: Unpack[About]
+) -> Bundle:
+    """Write an upsampler, which serves any backbone, as a bundle without one to `folder`.
+
+    Raises BundleError when `folder` holds something else than a bundle.
+    """
+    rows, columns, channels = (torch.export.Dim(name) for name in ("rows", "columns", "channels"))
+    with writing_bundle(folder, "lift", ["lift"], {"cell": net.cell}, **about) as new:
+        write_graph(
+            net.eval(),
+            {
+                "image": torch.rand(1, 3, 4 * net.cell, 5 * net.cell),
+                "features": torch.rand(1, 6, 4, 5),
+            },
+            ["lifted"],
+            {
+                "image": {2: net.cell * rows, 3: net.cell * columns},
+                "features": {1: channels, 2: rows, 3: columns},
+            },
+            new / "lift.onnx",
+            half,
+        )
+    return Bundle.read(folder)
+
+
+def with_share(lift: LiFT, share: float) -> LiFT:
+    """A copy of a residual LiFT that adds this share of what the network gives to the features
+    enlarged bilinearly.
+
+    Raises BundleError for one that is not residual.
+    """
+    if not lift.residual:
+        raise BundleError("this LiFT is not residual: there is no share of it to take.")
+    lesser = deepcopy(lift)
+    with torch.no_grad():
+        for values in lesser.outc.parameters():
+            values.mul_(share)
+    return lesser
+
+
+def _write_lift(lift: LiFT, path: Path, half: bool, net: nn.Module | None = None) -> None:
+    """net: what does the lift's work, in its place."""
     rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
     write_graph(
-        lift.eval(),
+        (net or lift).eval(),
         {
             "image": torch.rand(1, 3, 2 * lift.cell, 3 * lift.cell),
             "features": torch.rand(1, lift.kind.channels, 2, 3),

@@ -10,7 +10,8 @@ lightglue-xfeat-covis and lightglue-edgepoint-covis, with `accuracy.py --matcher
 notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what the
 bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too. With `--search
 best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
-lift-xfeat-covis, lift-xfeat-covis-fine and lift-dinov2-small take weights and notes only.
+lift-xfeat-covis, lift-xfeat-covis-fine, lift-dinov2-small and upsampler-covis take weights and
+notes only.
 
     python -m covis.export.shipped_bundles xfeat-covis --photos FOLDER ...
 
@@ -27,8 +28,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from covis.dense.features import UPSAMPLER
 from covis.export.edgepoint import export_edgepoint
-from covis.export.lift import export_lift, export_lift_alone
+from covis.export.lift import export_lift, export_lift_alone, export_upsampler, with_share
 from covis.export.lightglue import default_settings, export_lightglue
 from covis.export.onnx_graph import read_weights
 from covis.export.xfeat import export_xfeat, search_of, xfeat_of
@@ -38,6 +40,7 @@ from covis.nets import edgepoint, lightglue, xfeat
 from covis.nets.delg import light_delg
 from covis.nets.dense import XFeatMap
 from covis.nets.lift import load_lift
+from covis.nets.upsampler import load_upsampler
 from covis.runtime.bundle import INT8, SHIPPED, Bundle, find_bundle
 from covis.training.data.photos import photos_below
 from covis.types import FloatArray
@@ -114,12 +117,15 @@ def xfeat_anew(bundle: Bundle, folder: Path, pictures: Sequence[FloatArray]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
-    parser.add_argument("name", choices=[XFEAT, EDGEPOINT, *LIGHTGLUES, *LIFTS, *LIFTS_ALONE])
+    names = [XFEAT, EDGEPOINT, *LIGHTGLUES, *LIFTS, *LIFTS_ALONE, UPSAMPLER]
+    parser.add_argument("name", choices=names)
     parser.add_argument("weights", type=Path, nargs="?")
     parser.add_argument("--notes", type=Path)
     parser.add_argument("--accuracy", type=Path)
     parser.add_argument("--search", type=Path)
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
+    parser.add_argument("--share", type=float, default=1.0, help="of a LiFT alone, see with_share")
+    parser.add_argument("--upsampler", type=Path, help="under a LiFT alone, see OnUpsampled")
     options = parser.parse_args()
     if options.name == XFEAT and not options.photos:
         parser.error("--photos are needed")
@@ -160,8 +166,13 @@ def main() -> None:
         backbone = XFeatMap(xfeat_of(find_bundle(XFEAT)), XFEAT)
         lift = load_lift(options.weights, backbone.kind)
         bundle = export_lift(lift, backbone, folder, source="trained by covis", **about)
+    elif options.name == UPSAMPLER:
+        upsampler = load_upsampler(options.weights)
+        bundle = export_upsampler(upsampler, folder, source="trained by covis", **about)
     elif options.name in LIFTS_ALONE:
-        lift = load_lift(options.weights)
+        lift = with_share(load_lift(options.weights), options.share)
+        under = load_upsampler(options.upsampler) if options.upsampler else None
+        about["upsampler"] = under
         bundle = export_lift_alone(lift, folder, source="trained by covis", **about)
     else:
         net, search = xfeat.load_official(options.weights), None

@@ -181,10 +181,12 @@ class NetRun(Run[B]):
     ) -> dict[str, float]:
         """Update the network at a learning rate, by the sum of losses. Returns them as numbers.
 
+        Parameters whose group says "faster" have so many times the rate.
+
         clip: the largest norm of the gradients.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("faster", 1.0)
         total = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
