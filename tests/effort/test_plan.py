@@ -66,10 +66,11 @@ def test_thorough_prefers_features_with_lightglue(imports, tmp_path):
     assert second == Way("edgepoint-e64")
 
 
-def test_the_packages_lightglue_is_left_out_beside_a_stronger_one(imports, tmp_path):
+def test_each_lightglue_of_the_package_is_tried(imports, tmp_path):
     imports("aliked-n16", "BSD-3-Clause", of="xfeat-covis")
     imports("lightglue-aliked", "Apache-2.0", of="lightglue-xfeat-covis", features="aliked-n16")
-    path = str(tmp_path / "models" / "lightglue-aliked")
-    assert Plan.of("thorough", None).others == (Way("aliked-n16", path, 2048), Way("sift"))
-    matchers = [way.features for way in Plan.of("auto", None).others if way.matcher != "nearest"]
-    assert matchers == ["edgepoint-covis", "xfeat-covis"]
+    auto, thorough = Plan.of("auto", None), Plan.of("thorough", None)
+    strong = Way("aliked-n16", str(tmp_path / "models" / "lightglue-aliked"), 2048)
+    assert thorough.others == (strong, *auto.others)
+    matched = [way.features for way in auto.others if way.matcher != "nearest"]
+    assert matched == ["edgepoint-covis", "xfeat-covis"]

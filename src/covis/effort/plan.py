@@ -21,9 +21,6 @@ NETWORK_KEYPOINTS = 2048
 """That LightGlue takes at most: its time grows with their square."""
 STRONG = ("aliked-n16", "aliked-n32", "aliked-n16rot", "edgepoint-e64", "disk", "xfeat-official")
 """Published weights by the names that `covis weights get` gives them, the best first."""
-STRONGER = ("aliked-n16", "aliked-n32", "aliked-n16rot")
-"""Where LightGlue matches these, that of the package is left out: it solves nothing more of the
-100 hard rendered pairs."""
 STRONG_WAYS = 2
 """How many of these are tried, at most."""
 
@@ -67,8 +64,6 @@ class Plan:
         careful = [way for source in sources if (way := _lightglue(source))]
         witness = [] if cheap.features == WITNESS else [Way(WITNESS)]
         best = _installed() if effort == "thorough" else []
-        if any(way.features in STRONGER and way.matcher != "nearest" for way in best):
-            careful = []
         # The strongest first: it leaves least to do for the others.
         return cls(cheap, tuple(dict.fromkeys([*best, *witness, *careful])))
 
