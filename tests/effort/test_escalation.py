@@ -304,3 +304,13 @@ def test_small_and_blank_pictures_are_no_trouble():
     blank = np.full((7, 9, 3), 200, np.uint8)
     found = covis.match(blank, cv2.resize(blank, (3, 40)), threads=1)
     assert (len(found), found.verdict.label != "same") == (0, True)
+
+
+def test_a_symmetric_front_seen_from_both_sides_is_not_mirrored(shared):
+    """From its right it looks more like the mirror image of itself from its left."""
+    photos = sorted((shared / "data/pose/fountain-P11").glob("*.jpg"))
+    left, right = (load_image(photos[number], max_size=768).pixels for number in (1, 9))
+    found = covis.match(left, np.rot90(right, -1).copy(), threads=1)
+    assert (found.verdict.label in ("same", "unsure"), found.mirrored) == (True, False)
+    assert found.turn == 270
+    assert found.inliers.sum() > 100

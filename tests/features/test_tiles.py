@@ -18,7 +18,7 @@ from covis.errors import ImageError
 from covis.features import aliked, disk, edgepoint, sift, superpoint, tiles, xfeat
 from covis.features.tiles import Best, Grey, Resized, whole
 from covis.images.decode import to_grey
-from covis.runtime import find_bundle
+from covis.runtime import find_bundle, onnx
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -137,6 +137,7 @@ def assert_same(found, expected, atol, missing=0):
 
 @pytest.mark.parametrize(("model", "module"), [("xfeat", xfeat), ("edgepoint-covis", edgepoint)])
 def test_shipped_features(monkeypatch, picture, mask, model, module):
+    monkeypatch.setattr(onnx, "fast_int8", lambda: False)
     extract = Extractor(model, max_keypoints=1500, threads=1)
     found, expected = seen_both_ways(monkeypatch, module, 544, lambda: extract(picture, mask))
     assert_same(found, expected, 1e-4, missing=2)
@@ -145,9 +146,24 @@ def test_shipped_features(monkeypatch, picture, mask, model, module):
 
 
 def test_semi_dense(monkeypatch, picture, mask):
+    monkeypatch.setattr(onnx, "fast_int8", lambda: False)
     extract = Extractor("xfeat", max_keypoints=2000, semi_dense=True, threads=1)
     found, expected = seen_both_ways(monkeypatch, xfeat, 640, lambda: extract(picture, mask))
     assert_same(found, expected, 2e-3, missing=4)  # Not of unit length, but of 5 to 10.
+
+
+@pytest.mark.parametrize("semi_dense", [False, True])
+def test_8_bit_integers_see_nearly_the_same(monkeypatch, picture, mask, semi_dense):
+    """What a tile rounds otherwise than the whole moves or trades a few of the weakest points."""
+    monkeypatch.setattr(onnx, "fast_int8", lambda: True)
+    extract = Extractor("xfeat", max_keypoints=1500, semi_dense=semi_dense, threads=1)
+    found, expected = seen_both_ways(monkeypatch, xfeat, 544, lambda: extract(picture, mask))
+    gaps = np.linalg.norm(found.keypoints[:, None] - expected.keypoints, axis=2)
+    there = gaps.argmin(axis=1)[gaps.min(axis=1) < 0.5]
+    assert len(there) > 0.96 * 1500
+    likeness = (found.descriptors[gaps.min(axis=1) < 0.5] * expected.descriptors[there]).sum(axis=1)
+    lengths = np.linalg.norm(expected.descriptors[there], axis=1) ** 2
+    assert np.median(likeness / lengths) > 0.99
 
 
 def test_the_global_descriptor_is_that_of_the_picture_at_the_default_size(monkeypatch, picture):

@@ -130,14 +130,13 @@ class Escalation:
             for views in self._untried(self._by_likeness(*TURNED, *ZOOMED))[:LIKELY]:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again()
-        # Nobody takes such photos: they come last, and of a pair that is sure, since what is
-        # nearly symmetric matches its mirror image, only where neighbours are more alike so.
-        order = self._by_likeness(*MIRRORED)
-        if not self.best.sure or order[:1] != [AS_THEY_ARE]:
-            for views in self._untried(order)[:1]:
-                yield partial(attempt, pictures, cheap, check, views=views)
-                yield from self._again()
         yield from self._again(PROMISING)
+        # Nobody takes such photos, and a front seen from its left is like the mirror image of one
+        # seen from its right: they come last, where nothing else is likely.
+        if self.best.odds <= 1:
+            for views in self._untried(self._by_likeness(*MIRRORED))[:1]:
+                yield partial(attempt, pictures, cheap, check, views=views)
+                yield from self._again(PROMISING)
 
     def _again(self, least: float = 1.0) -> Iterator[Step]:
         """A look at what both show by the best so far, where it is sure or as probable as `least`,
