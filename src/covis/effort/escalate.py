@@ -132,8 +132,10 @@ class Escalation:
                 yield from self._again()
         yield from self._again(PROMISING)
         # Nobody takes such photos, and a front seen from its left is like the mirror image of one
-        # seen from its right: they come last, where nothing else is likely.
-        if self.best.odds <= 1:
+        # seen from its right: they come last, and not where a second look confirmed another view.
+        if not self.best.sure and not any(
+            each.view == WHAT_BOTH_SHOW and each.odds > 1 for each in self.candidates
+        ):
             for views in self._untried(self._by_likeness(*MIRRORED))[:1]:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again(PROMISING)
