@@ -652,6 +652,9 @@ class _Build:
             with self._timed("keypoints"):
                 for model in models:
                     self._refine_keypoints(database, model, mapping)
+            if not before:
+                # Views from one spot are given points that better keypoints take away again.
+                models = largest_first(models)
         with self._timed("colours"):
             for model in models:
                 colour_points(
