@@ -19,6 +19,13 @@ def draw_photos(folder: Path, count: int) -> Path:
     return folder
 
 
+def write_parts(folder: Path, texture: np.ndarray) -> None:
+    """Writes four parts of a texture, 240 x 200 pixels, into an existing folder."""
+    for place in range(4):
+        part = texture[40 * place : 40 * place + 200, 60 * place : 60 * place + 240]
+        cv2.imwrite(str(folder / f"{place}.png"), part)
+
+
 class Stopped(Exception):
     pass
 

@@ -91,7 +91,7 @@ def export_lift(
         if not half:
             _check(new / "backbone.onnx", backbone)
         if lift is not None:
-            _write_lift(lift, new / "lift.onnx", half)
+            _write_lift(lift, new / "lift.onnx", half, lift.cell, kind.channels)
     return Bundle.read(folder)
 
 
@@ -129,7 +129,7 @@ def export_lift_alone(
     settings = {"cell": lift.cell, "channels": lift.kind.channels, KIND: asdict(lift.kind)}
     with writing_bundle(folder, "lift", ["lift"], settings, **about) as new:
         net = lift if upsampler is None else OnUpsampled(lift, upsampler)
-        _write_lift(lift, new / "lift.onnx", half, net)
+        _write_lift(net, new / "lift.onnx", half, lift.cell, lift.kind.channels)
     return Bundle.read(folder)
 
 
@@ -140,22 +140,8 @@ def export_upsampler(
 
     Raises BundleError when `folder` holds something else than a bundle.
     """
-    rows, columns, channels = (torch.export.Dim(name) for name in ("rows", "columns", "channels"))
     with writing_bundle(folder, "lift", ["lift"], {"cell": net.cell}, **about) as new:
-        write_graph(
-            net.eval(),
-            {
-                "image": torch.rand(1, 3, 4 * net.cell, 5 * net.cell),
-                "features": torch.rand(1, 6, 4, 5),
-            },
-            ["lifted"],
-            {
-                "image": {2: net.cell * rows, 3: net.cell * columns},
-                "features": {1: channels, 2: rows, 3: columns},
-            },
-            new / "lift.onnx",
-            half,
-        )
+        _write_lift(net, new / "lift.onnx", half, net.cell)
     return Bundle.read(folder)
 
 
@@ -174,19 +160,23 @@ def with_share(lift: LiFT, share: float) -> LiFT:
     return lesser
 
 
-def _write_lift(lift: LiFT, path: Path, half: bool, net: nn.Module | None = None) -> None:
-    """net: what does the lift's work, in its place."""
-    rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
+def _write_lift(
+    net: nn.Module, path: Path, half: bool, cell: int, channels: int | None = None
+) -> None:
+    """Write what doubles the resolution of features. cell: pixels of the image that it takes for
+    one of theirs. channels: theirs; None for any number."""
+    names = ("rows", "columns", "channels")
+    rows, columns, any_number = (torch.export.Dim(name) for name in names)
     write_graph(
-        (net or lift).eval(),
+        net.eval(),
         {
-            "image": torch.rand(1, 3, 2 * lift.cell, 3 * lift.cell),
-            "features": torch.rand(1, lift.kind.channels, 2, 3),
+            "image": torch.rand(1, 3, 4 * cell, 5 * cell),
+            "features": torch.rand(1, channels or 6, 4, 5),
         },
         ["lifted"],
         {
-            "image": {2: lift.cell * rows, 3: lift.cell * columns},
-            "features": {2: rows, 3: columns},
+            "image": {2: cell * rows, 3: cell * columns},
+            "features": {2: rows, 3: columns} | ({} if channels else {1: any_number}),
         },
         path,
         half,

@@ -99,10 +99,11 @@ class _Near:
         self._least = max(self._least, chance)
         if self._cropped is not None:
             self._cropped = max(self._cropped, by_chance(self._vector, count, NEIGHBOURS))
-        for way in ORIENTATIONS:
-            chances = CHANCES if way == UPRIGHT else CHANCES_TURNED
-            chance = by_chance(self._view, count, chances / len(ORIENTATIONS))
-            self._alike[way] = max(MIN_CORRELATION, chance)
+        upright, other = (
+            max(MIN_CORRELATION, by_chance(self._view, count, chances / len(ORIENTATIONS)))
+            for chances in (CHANCES, CHANCES_TURNED)
+        )
+        self._alike = {way: upright if way == UPRIGHT else other for way in ORIENTATIONS}
 
     def later(self, begin: int, count: int) -> tuple[Pairs, NDArray[np.bool_]]:
         """Of `count` pictures from `begin` on, the later ones that may be copies, in order; and

@@ -46,7 +46,7 @@ class Neighbours:
         own = np.empty(count, np.int64)
         for begin in range(0, count, MEMBERS):
             block = np.arange(begin, min(begin + MEMBERS, count))
-            own[block] = self._scores(rows(block)).argmax(axis=1)
+            own[block] = _scores(rows(block), self._centres).argmax(axis=1)
         order = np.argsort(own, kind="stable")
         self._members = np.split(order, np.searchsorted(own[order], np.arange(1, parts)))
 
@@ -56,7 +56,7 @@ class Neighbours:
         """Of each query (Q, D) the `most` nearest ones with a product of `least` or more, among
         those later than its place, (Q,): pairs of a query's number and a place, in the order of
         the queries, best first, and the products."""
-        scores = self._scores(queries)
+        scores = _scores(queries, self._centres)
         visited = np.argpartition(-scores, self._probes - 1, axis=1)[:, : self._probes]
         order = np.argsort(visited, axis=None, kind="stable")
         parts = np.arange(len(self._members) + 1)
@@ -76,11 +76,12 @@ class Neighbours:
         pairs, products = (np.concatenate(each) for each in zip(*found, strict=True))
         return _best(pairs, products, most)
 
-    def _scores(self, vectors: FloatArray) -> FloatArray:
-        """(N, D) -> (N, parts): the larger the nearer the centre."""
-        near: FloatArray = vectors @ self._centres.T
-        near -= (self._centres**2).sum(axis=1) / 2
-        return near
+
+def _scores(vectors: FloatArray, centres: FloatArray) -> FloatArray:
+    """(N, D), (parts, D) -> (N, parts): the larger the nearer the centre."""
+    near: FloatArray = vectors @ centres.T
+    near -= (centres**2).sum(axis=1) / 2
+    return near
 
 
 def _centres(rows: Rows, count: int, parts: int) -> FloatArray:
@@ -91,8 +92,7 @@ def _centres(rows: Rows, count: int, parts: int) -> FloatArray:
         return np.zeros((1, vectors.shape[1]), np.float32)
     centres = vectors[rng.permutation(len(vectors))[:parts]]
     for _ in range(ROUNDS):
-        near = vectors @ centres.T - (centres**2).sum(axis=1) / 2
-        own = near.argmax(axis=1)
+        own = _scores(vectors, centres).argmax(axis=1)
         order = np.argsort(own, kind="stable")
         there, first = np.unique(own[order], return_index=True)
         sums = np.add.reduceat(vectors[order], first, axis=0)

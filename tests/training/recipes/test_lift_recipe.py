@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from helpers.training import stopped_after
+from helpers.training import stopped_after, write_parts
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
@@ -29,9 +29,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def photos(texture, tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for place in range(4):
-        part = texture[40 * place : 40 * place + 200, 60 * place : 60 * place + 240]
-        cv2.imwrite(str(folder / f"{place}.png"), part)
+    write_parts(folder, texture)
     cv2.imwrite(str(folder / "small.png"), texture[:90, :200])
     (folder / "damaged.jpg").write_bytes(b"nothing")
     return folder

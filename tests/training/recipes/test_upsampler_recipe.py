@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from helpers.training import stopped_after
+from helpers.training import stopped_after, write_parts
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: covis[train]")
 pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
@@ -23,9 +23,7 @@ RECIPE = upsampler.Recipe(
 @pytest.fixture(scope="module")
 def photos(texture, tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for place in range(4):
-        part = texture[40 * place : 40 * place + 200, 60 * place : 60 * place + 240]
-        cv2.imwrite(str(folder / f"{place}.png"), part)
+    write_parts(folder, texture)
     return folder
 
 

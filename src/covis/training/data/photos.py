@@ -53,6 +53,18 @@ def read_photo(path: Path, max_side: int = 640, min_side: int = 128) -> NDArray[
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if min(pixels.shape[:2]) >= min_side else None
 
 
+def next_photo(
+    paths: Sequence[Path], index: int, max_side: int, min_side: int
+) -> NDArray[Any] | None:
+    """The picture at `index`, or the next one after it that `read_photo` takes; None where it takes
+    none."""
+    for place in range(index, index + len(paths)):
+        photo = read_photo(paths[place % len(paths)], max_side, min_side)
+        if photo is not None:
+            return photo
+    return None
+
+
 def load_photos(
     paths: Sequence[Path], report: Report = str, max_side: int = 640, min_side: int = 128
 ) -> list[NDArray[Any]]:

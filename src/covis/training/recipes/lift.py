@@ -35,7 +35,7 @@ from covis.nets.lift import LiFT, enlarge, load_lift, metadata
 from covis.runtime.bundle import find_bundle, installed_bundle
 from covis.training.checkpoint import BEST, began_with, save_weights, to_resume
 from covis.training.data.held_out import hold_out
-from covis.training.data.photos import photos_below, read_photo
+from covis.training.data.photos import next_photo, photos_below
 from covis.training.data.tensors import as_input
 from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, NetRun, fit, in_words, rendered
@@ -214,14 +214,13 @@ class Run(NetRun[Batch]):
     def _readable(self, paths: list[Path], index: int) -> NDArray[Any]:
         """The photo at `index`, or the next one after it that is whole and large enough; BGR."""
         least = least_side(self.recipe)
-        for place in range(index, index + len(paths)):
-            photo = read_photo(paths[place % len(paths)], 2 * self.recipe.size, least)
-            if photo is not None:
-                return photo
-        raise TrainingError(
-            f"{paths[index].parent}: no picture with sides of {least} pixels or more. Give larger "
-            "photos, or smaller views with --size."
-        )
+        photo = next_photo(paths, index, 2 * self.recipe.size, least)
+        if photo is None:
+            raise TrainingError(
+                f"{paths[index].parent}: no picture with sides of {least} pixels or more. Give "
+                "larger photos, or smaller views with --size."
+            )
+        return photo
 
     def batches(self) -> Iterator[Batch]:
         """This process' batches from the present step to the last, rendered ahead."""

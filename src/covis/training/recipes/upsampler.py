@@ -28,7 +28,7 @@ from covis.nets.lift import enlarge
 from covis.nets.upsampler import Upsampler
 from covis.training.checkpoint import BEST, began_with, to_resume
 from covis.training.data.held_out import hold_out
-from covis.training.data.photos import photos_below, read_photo
+from covis.training.data.photos import next_photo, photos_below
 from covis.training.data.tensors import as_input
 from covis.training.distributed import Workers, join
 from covis.training.loop import Candidate, NetRun, fit, rendered
@@ -120,11 +120,9 @@ class Run(NetRun[list[Pair]]):
         patch, multiple = self.backbone.kind.patch, self.backbone.multiple
         cells = int(rng.choice(self.recipe.cells))
         size = max(round(cells * patch / multiple), 1) * multiple
-        for place in range(index, index + len(paths)):
-            photo = read_photo(paths[place % len(paths)], 4 * size, size)
-            if photo is not None:
-                return changed_views(photo, size, rng)
-        raise AssertionError("photos_below has found photos")
+        photo = next_photo(paths, index, 4 * size, size)
+        assert photo is not None  # photos_below has found some.
+        return changed_views(photo, size, rng)
 
     def batches(self) -> Iterator[list[Pair]]:
         for views in rendered(self.batch, range(self.step, self.recipe.steps)):
