@@ -23,6 +23,14 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_models_of_the_user(tmp_path_factory):
+    """What whoever runs the tests has installed changes no answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVIS_HOME", str(tmp_path_factory.mktemp("nothing-installed")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """A folder for the session's bundles; see `home`."""
