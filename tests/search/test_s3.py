@@ -37,7 +37,7 @@ add(index.store, [sys.argv[1]], LocalEngine(index._extractor), commit=2)
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty one, which goes with the server."""
     for module in ("moto", "flask", "flask_cors"):
-        pytest.importorskip(module, reason="pip install 'moto[s3]' flask flask-cors")
+        pytest.importorskip(module, reason="the extra test brings it")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -5,7 +5,7 @@
     python -m covis.export.shipped_bundles xfeat-covis run/best.safetensors --notes notes.json \\
         --accuracy table.json
 
-The same for edgepoint-covis, with `accuracy.py --methods edgepoint-covis`, and for
+The same for edgepoint-covis and edgepoint-covis-fast, with `accuracy.py --methods NAME`, and for
 lightglue-xfeat-covis and lightglue-edgepoint-covis, with `accuracy.py --matcher lightglue`.
 notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what the
 bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too. With `--search
@@ -47,6 +47,7 @@ from covis.types import FloatArray
 
 XFEAT = "xfeat-covis"
 EDGEPOINT = "edgepoint-covis"
+EDGEPOINTS = EDGEPOINT, "edgepoint-covis-fast"
 LIGHTGLUES = {
     "lightglue-xfeat-covis": (XFEAT, "xfeat", "the published LighterGlue"),
     "lightglue-edgepoint-covis": (
@@ -117,7 +118,7 @@ def xfeat_anew(bundle: Bundle, folder: Path, pictures: Sequence[FloatArray]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a bundle that ships.")
-    names = [XFEAT, EDGEPOINT, *LIGHTGLUES, *LIFTS, *LIFTS_ALONE, UPSAMPLER]
+    names = [XFEAT, *EDGEPOINTS, *LIGHTGLUES, *LIFTS, *LIFTS_ALONE, UPSAMPLER]
     parser.add_argument("name", choices=names)
     parser.add_argument("weights", type=Path, nargs="?")
     parser.add_argument("--notes", type=Path)
@@ -136,7 +137,7 @@ def main() -> None:
     if options.weights is None or options.notes is None:
         parser.error("the weights and --notes are needed")
     features, method, teacher = LIGHTGLUES.get(options.name, ("", "xfeat", ""))
-    method = EDGEPOINT if options.name == EDGEPOINT else method
+    method = options.name if options.name in EDGEPOINTS else method
     about: dict[str, Any] = {
         "name": options.name,
         "licence": "Apache-2.0",
@@ -155,7 +156,7 @@ def main() -> None:
             settings=replace(default_settings(matcher), **CONFIDENCES),
             **about,
         )
-    elif options.name == EDGEPOINT:
+    elif options.name in EDGEPOINTS:
         bundle = export_edgepoint(
             edgepoint.load_official(options.weights),
             folder,
