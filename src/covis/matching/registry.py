@@ -138,28 +138,33 @@ def weights_for(architecture: str, model: str) -> Bundle | None:
     fitting = (
         each
         for each in list_bundles()
-        if each.architecture == architecture and model in _kinds(each)
+        if each.architecture == architecture and model in kinds(each)
     )
     return next(fitting, None)
 
 
-def _kinds(bundle: Bundle) -> list[str]:
+def kinds(bundle: Bundle) -> list[str]:
     """The features that a matcher's weights are for; none where nothing is said."""
     said = str(bundle.settings.get("features", ""))
     return said.split(",") if said else []
 
 
-def _check_fits(bundle: Bundle, model: str) -> None:
-    """Raise ArgumentError unless the weights are for features of `model`.
+def fits(bundle: Bundle, model: str) -> bool:
+    """Whether a matcher's weights are for features of `model`.
 
     Those for "xfeat" are for "xfeat-covis" as well: what follows a hyphen tells apart weights
     of one kind of features. Those that say nothing are for any whose descriptors have the right
     size.
     """
-    kinds = _kinds(bundle)
-    if kinds and not any(model == kind or model.startswith(f"{kind}-") for kind in kinds):
+    said = kinds(bundle)
+    return not said or any(model == kind or model.startswith(f"{kind}-") for kind in said)
+
+
+def _check_fits(bundle: Bundle, model: str) -> None:
+    """Raise ArgumentError unless it does."""
+    if not fits(bundle, model):
         raise ArgumentError(
-            f"the matcher '{bundle.name}' is for features of '{', '.join(kinds)}', not of "
+            f"the matcher '{bundle.name}' is for features of '{', '.join(kinds(bundle))}', not of "
             f"'{model}'; use those, or another matcher."
         )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from covis.errors import TrainingError
 from covis.nets.weights import load_strictly, read_network
 from covis.runtime.architectures import ARCHITECTURES, load
-from covis.runtime.bundle import find_bundle
+from covis.runtime.bundle import Bundle, find_bundle
 
 SHIPPED = {
     "xfeat": "xfeat-covis",
@@ -33,14 +33,24 @@ def read_start(start: str | Path, architecture: str) -> dict[str, Tensor]:
     if Path(start).is_file():
         net: nn.Module | None = load(row.loads)(start) if row.loads else None
         return read_network(start, architecture) if net is None else net.state_dict()
-    name = str(start)
-    bundle = find_bundle(SHIPPED[architecture] if name == architecture else name)
+    bundle = model_of(start, architecture)
+    assert bundle is not None
     if bundle.architecture != architecture:
         raise TrainingError(
             f"{start}: a model of {bundle.architecture}; this run needs one of {architecture}."
         )
     state: dict[str, Tensor] = load(row.official)(bundle)
     return state
+
+
+def model_of(start: str | Path, architecture: str) -> Bundle | None:
+    """The model that a start is; None for a file of weights. Raises BundleError as it does."""
+    return None if Path(start).is_file() else find_bundle(_name(start, architecture))
+
+
+def _name(start: str | Path, architecture: str) -> str:
+    name = str(start)
+    return SHIPPED[architecture] if name == architecture else name
 
 
 def begin_with(net: nn.Module, start: str | Path, architecture: str) -> None:

@@ -24,10 +24,15 @@ from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.features import Extractor
+from covis.features.extractor import ALIASES
+from covis.features.registry import HANDCRAFTED
 from covis.files.atomic import read_arrays, write_arrays
 from covis.matching.nearest import mutual_nearest
+from covis.matching.registry import fits, kinds
 from covis.nets.aliked import load_official as load_aliked
 from covis.nets.lightglue import LightGlue, load_official
+from covis.nets.weights import load_strictly
+from covis.runtime.bundle import Bundle, find_bundle
 from covis.training.checkpoint import BEST, began_with, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.labelled_pairs import (
@@ -61,9 +66,10 @@ from covis.training.losses.lightglue import (
     trace,
 )
 from covis.training.moving_average import follow
+from covis.training.other_descriptors import PHOTOS, translated
 from covis.training.reporting import Report
 from covis.training.schedule import StagedRecipe, progress_at
-from covis.training.start import begin_with
+from covis.training.start import begin_with, model_of, read_start
 
 FIRST_PAIRS, PAIRS_A_STEP = 64, 0.5
 """How many pairs a run begins with, and how many more there are after each step, until there are
@@ -144,6 +150,11 @@ FROM_START = (
     Stage(0.05, 480, 1024, 4, 1e-3, 1e-4, HARD, real=0.5, confidence=True),
 )
 """From weights that match already: the first layers stay as they are."""
+FROM_OTHER = (
+    Stage(0.95, 448, 512, 4, 2e-4, 1e-5, TURNED, truth=1.0, real=0.7),
+    Stage(0.05, 448, 512, 4, 1e-2, 1e-3, TURNED, real=0.7, confidence=True),
+)
+"""From weights for other features, see `covis.training.other_descriptors`."""
 INNER = 0.3
 """Weight of the heads of all inner layers together, beside the last one's."""
 
@@ -250,6 +261,8 @@ class Run(TrainingRun[Batch]):
     ) -> None:
         super().__init__(device, workers)
         self.keeps_start = start is not None
+        self.features = features
+        self.other = None if start is None else other_features(start, features)
         self.held_out, self.photos = hold_out(photos, recipe.held_out, recipe.seed)
         self.held_out_scenes = self.scenes = scenes
         if scenes is not None:
@@ -271,7 +284,7 @@ class Run(TrainingRun[Batch]):
             ).to(device)
             for _ in range(2)
         )
-        if start is not None:
+        if start is not None and self.other is None:
             begin_with(self.net, start, "lightglue")
         elif teacher is None:
             as_nearest_neighbour(self.net)
@@ -322,6 +335,8 @@ class Run(TrainingRun[Batch]):
 
     def prepare(self, out: Path, report: Report) -> None:
         self.pool = PairPool(out / "pairs")
+        if self.other is not None and self.step == 0:
+            self._begin_with_other(self.other, report)
         if self.guide is None:
             return
         path = out / "axes.npz"
@@ -335,6 +350,15 @@ class Run(TrainingRun[Batch]):
         if self.step == 0 and not self.keeps_start:
             begin_like(self.net, self.guide.matcher, self.axes)
             self.average.load_state_dict(self.net.state_dict())
+
+    def _begin_with_other(self, other: Bundle, report: Report) -> None:
+        """Take the weights of a matcher for other features."""
+        theirs = kinds(other)[0]
+        report(f"finding what {theirs} sees in the descriptors of {self.extract.model}")
+        state = read_start(other.folder, "lightglue")
+        state = translated(state, self.net, self.features, theirs, self.photos[:PHOTOS])
+        load_strictly(self.net, state, other.name)
+        self.average.load_state_dict(self.net.state_dict())
 
     def _shown(self, views: Views) -> list[Tensor]:
         """The states of the wider teacher that the student is to have, in the teacher's numbers."""
@@ -554,6 +578,17 @@ def _rates(counts: NDArray[Any]) -> tuple[float, float, float]:
     return round(float(precision), 4), round(float(recall), 4), round(float(score), 4)
 
 
+def other_features(start: str | Path, features: str) -> Bundle | None:
+    """The model that a run starts with, where it is one for other features; else None.
+
+    Raises BundleError where there is no such model, or no such features.
+    """
+    bundle = model_of(start, "lightglue")
+    features = ALIASES.get(features, features)
+    name = features if features in HANDCRAFTED else find_bundle(features).name
+    return None if bundle is None or fits(bundle, name) else bundle
+
+
 def _check_teacher(teacher: LightGlue, net: LightGlue) -> None:
     for name in ("input_dim", "dim", "layers", "heads", "scale_orientation"):
         theirs, ours = getattr(teacher, name), getattr(net, name)
@@ -585,8 +620,8 @@ def train(
     descriptors, to imitate first; with teacher_features, published ALIKED weights, it is one of
     any sizes for these. scenes: a folder in MegaDepth's layout, to learn from real
     scenes too. start: weights of the recipe's sizes to begin with, see
-    `covis.training.start.read_start`. Under `torchrun` every process draws its own pairs, and
-    gradients are averaged.
+    `covis.training.start.read_start`; a model may be for other features. Under
+    `torchrun` every process draws its own pairs, and gradients are averaged.
 
     Raises TrainingError when there are too few photos, `out` holds a run and `resume` is
     not given, there is none to resume or it began otherwise; BundleError when the features, the
@@ -601,7 +636,8 @@ def train(
         recipe = replace(recipe, stages=WITH_KEYPOINT_TEACHER)
     if start is not None:
         last = recipe.layers - 1
-        stages = (replace(stage, kept=min(stage.kept, last)) for stage in FROM_START)
+        begins = FROM_START if other_features(start, features) is None else FROM_OTHER
+        stages = (replace(stage, kept=min(stage.kept, last)) for stage in begins)
         recipe = replace(recipe, stages=tuple(stages))
     saved = to_resume(out, resume)
     given = (teacher, teacher_features, scenes)
