@@ -109,6 +109,7 @@ def photo_contests(model: str, images: list[Image], threads: int) -> list[Contes
     arrays = [image.pixels for image in images]
     shipped = Extractor(max_keypoints=4096, threads=threads)
     first = Extractor("edgepoint-covis", max_keypoints=4096, threads=threads)
+    lean = Extractor("edgepoint-covis-fast", max_keypoints=4096, threads=threads)
     peer_sparse = torch.inference_mode()(kornia.match_xfeat)
 
     found = [len(sparse(image)) for image in images]
@@ -138,6 +139,9 @@ def photo_contests(model: str, images: list[Image], threads: int) -> list[Contes
         ),
         Contest(f"{task}: xfeat-covis", peer, lambda: shipped(images[0]), peer_extract, 0, 2.5),
         Contest(f"{task}: edgepoint-covis", peer, lambda: first(images[0]), peer_extract, 0, 2.5),
+        Contest(
+            f"{task}: edgepoint-covis-fast", peer, lambda: lean(images[0]), peer_extract, 0, 2.5
+        ),
         Contest(
             "two photos, sparse, published weights",
             "kornia match_xfeat",

@@ -24,26 +24,34 @@ def test_shipped_bundles_are_small_and_say_their_terms():
     assert set(bundle.metrics) == {"homography", "pose"}
 
 
-def test_edgepoint_says_its_terms_and_matches_the_demo_pair_turned(pair):
-    bundle = find_bundle("edgepoint-covis")
+EDGEPOINTS = pytest.mark.parametrize(
+    ("name", "least", "least_turned"),
+    [("edgepoint-covis", 800, 80), ("edgepoint-covis-fast", 650, 20)],
+)
+
+
+@EDGEPOINTS
+def test_edgepoint_says_its_terms_and_matches_the_demo_pair_turned(pair, name, least, least_turned):
+    bundle = find_bundle(name)
     assert bundle.licence == "Apache-2.0"
     assert bundle.training["command"].startswith("covis train edgepoint")
     assert set(bundle.metrics) == {"homography", "pose"}
-    extract, match = covis.Extractor("edgepoint-covis"), covis.Matcher("nearest")
+    extract, match = covis.Extractor(name), covis.Matcher("nearest")
     turned = np.ascontiguousarray(np.rot90(pair.image0))
     found = match(extract(pair.image0), extract(turned))
     width = pair.image0.shape[1]
     there = np.column_stack([found.points0[:, 1], width - found.points0[:, 0]])
     right = np.linalg.norm(there - found.points1, axis=1) < 3
-    assert right.sum() > 80
+    assert right.sum() > least_turned
 
 
-def test_edgepoint_matches_the_demo_pair(pair):
-    found = covis.match(pair.image0, pair.image1, features="edgepoint-covis", matcher="nearest")
+@EDGEPOINTS
+def test_edgepoint_matches_the_demo_pair(pair, name, least, least_turned):
+    found = covis.match(pair.image0, pair.image1, features=name, matcher="nearest")
     truth, visible = pair.to_view1(found.points0)
     right = visible & (np.linalg.norm(truth - found.points1, axis=1) < 3)
-    assert right.sum() >= 800
-    assert found.model == "edgepoint-covis"
+    assert right.sum() >= least
+    assert found.model == name
 
 
 @pytest.mark.parametrize(("matcher", "least"), [("nearest", 800), ("semi-dense", 400)])
