@@ -55,6 +55,10 @@ def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server
     mouse.perform()
     assert page.one(".marked").is_displayed()
     page.choose("budget", "none")
+    # It is made ready meanwhile: once as a whole, and once the box.
+    entries = "performance.getEntriesByName(location.origin + '/api/search/ready')"
+    script = f"return {entries}.filter((each) => each.responseStatus === 200).length"
+    page.wait(lambda: browser.execute_script(script) >= 2)
     page.press("Search")
     cards = page.wait(lambda: page.all('.hits[data-live="false"] .card'))
     assert "show the same" in page.one("[aria-label=Hits] h2").text
@@ -116,6 +120,10 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
         )["answer"]
         assert found["hits"][0]["path"] == str(photos / "turned.png")
         assert found["certain"] >= 2
+        # What is being thought of is made ready; what is wrong with it the search says.
+        for region, ready in ((None, True), ([1, 2, 50, 50], True), ([1, 2, 0, 0], False)):
+            given = {"store": "store1", "image": query, "region": region}
+            assert server.said("/api/search/ready", given) == {"ready": ready}
         started = server.said(
             "/api/search", {"store": "store1", "image": query, "region": [1, 2, 0, 0]}
         )

@@ -204,6 +204,17 @@ class Index:
         """Open the model and the store, and read the global vectors; `search` does so, too."""
         self._searcher().load()
 
+    def prepare(
+        self, query: Source, *, region: tuple[float, float, float, float] | None = None
+    ) -> None:
+        """Read a picture, or a part of it, that a search may soon be for: that answers sooner then.
+
+        query, region: as `search` will be given; the last few files are kept, as they are now.
+
+        Raises as `search` does.
+        """
+        self._searcher().prepare(query, region)
+
     def search(
         self,
         query: Source,

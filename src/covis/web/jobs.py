@@ -12,7 +12,8 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,6 +56,7 @@ class Job:
     kept: dict[str, Any] = field(default_factory=dict)
     _progress: dict[str, Any] = field(default_factory=dict)
     _version: int = 0
+    _hearers: list[Callable[[], object]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _began: float = 0.0
 
@@ -76,13 +78,13 @@ class Job:
         self._progress = {
             "stage": stage, "done": done, "total": total, "rate": rate, "left": left,
         }  # fmt: skip
-        self._version += 1
+        self._changed()
 
     def tell(self, answer: Any) -> None:
         """Show a part of the answer already."""
         self.check()
         self.answer = answer
-        self._version += 1
+        self._changed()
 
     def check(self) -> None:
         """End the work here where it was cancelled."""
@@ -100,22 +102,36 @@ class Job:
             "error": self.error,
         }
 
+    @contextmanager
+    def heard(self, hearer: Callable[[], object]) -> Iterator[None]:
+        """Have it called whenever there is news, in the thread that makes them."""
+        self._hearers.append(hearer)
+        try:
+            yield
+        finally:
+            self._hearers.remove(hearer)
+
     def cancel(self) -> None:
         """Have it end at its next report; what it finds until then is not shown."""
         self._stop.set()
         if not self.over:
             self._end("cancelled")
 
+    def _changed(self) -> None:
+        self._version += 1
+        for hearer in list(self._hearers):
+            hearer()
+
     def _end(self, state: State, error: str = "") -> None:
         if not self.over:
             self.state, self.error = state, error
-            self._version += 1
+            self._changed()
 
     def _run(self, work: Work) -> None:
         if self._stop.is_set():
             return
         self.state, self._began = "running", time.monotonic()
-        self._version += 1
+        self._changed()
         try:
             answer = work(self)
             self.check()

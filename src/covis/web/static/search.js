@@ -5,6 +5,7 @@ import { verdict } from "./match.js";
 import { pair } from "./pair.js";
 import { Slot } from "./pictures.js";
 
+const SETTLED = 100; // Milliseconds without a change after which a picture is made ready.
 const kept = { picture: null, store: null, region: null };
 
 export async function page(place, job, signal) {
@@ -19,7 +20,10 @@ export async function page(place, job, signal) {
     go.disabled = !kept.picture || !stores.length;
     whole.hidden = !kept.region;
     hint.hidden = !kept.picture;
+    clearTimeout(soon);
+    if (!go.disabled) soon = setTimeout(prepare, SETTLED);
   };
+  let soon;
   let stores = [], sources = [], budgets = [], local = false;
   place.append(h("h1", {}, "Search your photos"),
     h("p", { class: "soft" }, "The photos in a store that show what a picture shows, and why."));
@@ -32,7 +36,7 @@ export async function page(place, job, signal) {
     return;
   }
   kept.store = stores.some((s) => s.id === kept.store) ? kept.store : stores[0].id;
-  const store = h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { kept.store = event.target.value; tend(); } },
+  const store = h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { kept.store = event.target.value; tend(); ready(); } },
     stores.map((s) => h("option", { value: s.id, selected: s.id === kept.store }, s.name))));
   const controls = h("form", { class: "controls", onsubmit: (event) => event.preventDefault() }, store,
     select("Time", "budget", budgets, "0.5 s", "How long the answer may take; with no limit all candidates are checked", { none: "no limit" }),
@@ -47,8 +51,19 @@ export async function page(place, job, signal) {
 
   function told(error) { tell(error, result.isConnected ? result : place); }
 
+  /** Have the server read the picture already; if it cannot, the search says why. */
+  async function prepare() {
+    try {
+      const region = kept.region && await pixels(kept.region);
+      await ask("/api/search/ready", { store: kept.store, image: kept.picture.id, region }, signal);
+    } catch (error) {
+      if (error.name !== "AbortError" && !(error instanceof Refused)) throw error;
+    }
+  }
+
   async function start() {
     const wanted = Object.fromEntries(new FormData(controls));
+    clearTimeout(soon);
     try {
       const region = kept.region && await pixels(kept.region);
       const { job: started } = await ask("/api/search", { ...wanted, store: kept.store, image: kept.picture.id, region });
