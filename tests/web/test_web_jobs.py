@@ -137,9 +137,15 @@ def test_too_much_is_refused_and_old_answers_are_forgotten(jobs, monkeypatch):
         jobs.start(lambda _: None, "long")
     with pytest.raises(BusyError, match="too much to do"):
         jobs.start(lambda _: None, "long")
-    go.set()
-    over(running)
+    # Searches go on, and what they found does not drive out what other work did.
     some = [over(jobs.start(lambda _: bytes(10))) for _ in range(6)]
-    assert jobs.get(running.id) is None
     assert jobs.get(some[0].id) is None
     assert [jobs.get(job.id) for job in some[-3:]] == some[-3:]
+    go.set()
+    over(running)
+    for _ in range(3):
+        assert jobs.get(running.id) is running
+        over(jobs.start(lambda _: None))
+    last = [over(jobs.start(lambda _: None, "long")) for _ in range(3)]
+    assert jobs.get(running.id) is None
+    assert [jobs.get(job.id) for job in last] == last

@@ -26,11 +26,11 @@ WORKERS: dict[Kind, int] = {"match": 1, "search": 2, "long": 1}
 """How many of each are worked on at a time, for memory: adding photos holds up no match, and a
 match no search."""
 WAITING = 16
-"""So many may wait; more are refused."""
+"""So many of each may wait; more are refused."""
 PATIENCE = 1.0
 """Seconds that work is given to end when all ends."""
 KEPT = 20
-"""Finished jobs that are remembered."""
+"""Finished jobs of each that are remembered."""
 
 
 class BusyError(CovisError):
@@ -50,6 +50,7 @@ class Job:
     """
 
     id: str
+    kind: Kind = "search"
     state: State = "waiting"
     answer: Any = None
     error: str = ""
@@ -168,15 +169,15 @@ class Jobs:
             worker.start()
 
     def start(self, work: Work, kind: Kind = "search") -> Job:
-        """Queue work. Raises BusyError where too much waits already."""
+        """Queue work. Raises BusyError where too much of its kind waits already."""
         with self._lock:
-            waiting = sum(job.state == "waiting" for job in self._jobs.values())
-            if waiting >= WAITING:
+            alike = [job for job in self._jobs.values() if job.kind == kind]
+            if sum(job.state == "waiting" for job in alike) >= WAITING:
                 raise BusyError("covis has too much to do already; try again in a moment.")
-            finished = [job.id for job in self._jobs.values() if job.over]
+            finished = [job.id for job in alike if job.over]
             for old in finished[: max(0, len(finished) - KEPT + 1)]:
                 del self._jobs[old]
-            job = Job(secrets.token_urlsafe(9))
+            job = Job(secrets.token_urlsafe(9), kind)
             self._jobs[job.id] = job
         self._queues[kind].put((job, work))
         return job

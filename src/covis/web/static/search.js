@@ -23,7 +23,7 @@ export async function page(place, job, signal) {
     clearTimeout(soon);
     if (!go.disabled) soon = setTimeout(prepare, SETTLED);
   };
-  let soon;
+  let soon, running = null;
   let stores = [], sources = [], budgets = [], local = false;
   place.append(h("h1", {}, "Search your photos"),
     h("p", { class: "soft" }, "The photos in a store that show what a picture shows, and why."));
@@ -66,6 +66,7 @@ export async function page(place, job, signal) {
     clearTimeout(soon);
     try {
       const region = kept.region && await pixels(kept.region);
+      if (running) ask(`/api/jobs/${running}/cancel`, {}).catch(() => {}); // Nobody looks at it any more.
       const { job: started } = await ask("/api/search", { ...wanted, store: kept.store, image: kept.picture.id, region });
       history.replaceState(null, "", `#/search/${started}`);
       result.dataset.asked = "true";
@@ -96,7 +97,9 @@ export async function page(place, job, signal) {
       }
     };
     result.replaceChildren(head, list);
+    running = name;
     await show(name, head, { partly: (answer) => draw(answer, true), shown: (answer) => draw(answer, false) }, signal);
+    if (running === name) running = null;
   }
 
   function hits(answer, live, name) {
