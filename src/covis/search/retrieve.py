@@ -356,13 +356,16 @@ class Ranker:
         looked_for = asked.region or (0.0, 0.0, float(image.width), float(image.height))
         untried_turns: tuple[int, ...] = ()
 
+        def tell_hits(hits: list[Hit], best: list[_Candidate]) -> None:
+            clock.seconds["total"] = time.perf_counter() - asked.began
+            if asked.report is not None:
+                asked.report(self._result(hits[: asked.k], best, clock))
+
         def tell(some: list[_Candidate]) -> None:
             """Report how these stand by now."""
             if asked.report is not None:
-                clock.seconds["total"] = time.perf_counter() - asked.began
                 best = _best_by_row(some)
-                hits = self._hits(best, asked.k, looked_for)
-                asked.report(self._result(hits, best, clock))
+                tell_hits(self._hits(best, asked.k, looked_for), best)
 
         pool = ThreadPoolExecutor(self._workers)
         try:
@@ -384,7 +387,10 @@ class Ranker:
         clock.lap("answer")
         looked = left = 0
         if asked.look_again is not None:
-            hits, looked, left = asked.look_again(hits, image, query.corner, end)
+            tell_hits(hits, best)
+            hits, looked, left = asked.look_again(
+                hits, image, query.corner, end, lambda some: tell_hits(some, best)
+            )
             clock.lap("look again")
         clock.seconds["total"] = time.perf_counter() - asked.began
         return replace(
