@@ -5,7 +5,7 @@ import { verdict } from "./match.js";
 import { pair } from "./pair.js";
 import { Slot } from "./pictures.js";
 
-const SETTLED = 100; // Milliseconds without a change after which a picture is made ready.
+const SETTLED = 100; // Milliseconds without a change after which a box is made ready.
 const kept = { picture: null, store: null, region: null };
 
 export async function page(place, job, signal) {
@@ -14,14 +14,14 @@ export async function page(place, job, signal) {
   const go = h("button", { class: "main", disabled: true, onclick: () => start() }, "Search");
   const whole = h("button", { class: "small", hidden: true, onclick: () => slot.clearRegion() }, "Search with all of it");
   const slot = new Slot("The picture to look for", (picture) => { kept.picture = picture; kept.region = null; ready(); }, { drawable: true });
-  slot.drawn = (region) => { kept.region = region; ready(); };
+  slot.drawn = (region) => { kept.region = region; ready(SETTLED); };
   const hint = h("p", { class: "soft small" }, "Draw a box on the picture to look for that part only.");
-  const ready = () => {
+  const ready = (settled = 0) => {
     go.disabled = !kept.picture || !stores.length;
     whole.hidden = !kept.region;
     hint.hidden = !kept.picture;
     clearTimeout(soon);
-    if (!go.disabled) soon = setTimeout(prepare, SETTLED);
+    if (!go.disabled) soon = setTimeout(prepare, settled);
   };
   let soon, running = null;
   let stores = [], sources = [], budgets = [], efforts = {}, every = "", local = false;
