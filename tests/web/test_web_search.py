@@ -233,3 +233,21 @@ def test_the_folder_of_a_picture_is_opened_on_this_machine_only(photos, tmp_path
         search_page.folder(Site(*parts, local=True), {"image": str(photos / "street0.png")})
     assert len(opened) == 1
     parts[2].close()
+
+
+def test_stores_are_held_in_memory_once(album, tmp_path):
+    stores = [f"{album}.covis", str(tmp_path / "other.covis")]
+    Index(stores[1]).add(album / "street1.png")
+    sources = Sources(stores, Access(tmp_path))
+    one, other = sources.all
+    single = sources.index(one)
+    assert sources.index(one) is single
+    assert sources.index(other).uri == other.uri
+    assert sources.index(one) is single
+    both = sources.index(one, other)
+    assert len(both) == 5
+    assert sources.index(one, other) is both
+    again = sources.index(one)
+    assert again is not single
+    assert sources.index(one) is again
+    assert sources.index(one, other) is not both

@@ -66,16 +66,18 @@ class Sources:
         raise NoSuchError(f"no such {' or '.join(kinds)} here; load the page again.")
 
     def index(self, *sources: Source) -> Any:
-        """The store's `covis.Index`, opened once; or that of several, of which one at a time stays
-        open."""
+        """The store's `covis.Index`, opened once; or that of several, which holds as much as theirs
+        together: either it stays open or those of single stores."""
         from covis.search import Index
 
         uris = tuple(source.uri for source in sources)
         with self._lock:
             if uris not in self._indexes:
-                for other in [each for each in self._indexes if len(each) > 1 and len(uris) > 1]:
-                    del self._indexes[other]
-                self._indexes[uris] = Index(uris, device=self.device)
+                made = Index(uris, device=self.device)
+                for other in list(self._indexes):
+                    if len(uris) > 1 or len(other) > 1:
+                        del self._indexes[other]
+                self._indexes[uris] = made
             return self._indexes[uris]
 
     def allowed(self, path: str) -> Picture:
