@@ -247,7 +247,12 @@ def _news(site: Site) -> Callable[[Request], object]:
         except CovisError as error:
             return refused(error)
         changed, loop = asyncio.Event(), asyncio.get_running_loop()
-        with job.heard(lambda: loop.call_soon_threadsafe(changed.set)):
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # The server has ended.
+                loop.call_soon_threadsafe(changed.set)
+
+        with job.heard(wake):
             if job.version == after and not job.over:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), NEWS)
