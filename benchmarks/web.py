@@ -10,12 +10,15 @@ highest, is printed after each part.
 
     start    seconds from the command to a page that can be used
     match    two photos: from the click to the lines, against `covis match`, targets: 1.3 times
-    search   from the click to the first results, and to the last
+    search   from the click to the first results, and to the last: for an upload that is clicked at
+             once, one that was made ready meanwhile, and the best hit
     scroll   --thumbnails of them in one list, scrolled through: frames above 100 ms
     map      a model of 100 photos and --points points, written for it: to the first picture of it,
              frames above 100 ms while it is turned (without a GPU those say little), memory, which
              holds the store as well, searched once
-    clients  --searches searches by 8 clients at once: answers lost or other, memory
+    clients  --searches searches by 8 clients at once, for pictures that are all different, or those
+             of the folder --query in --store: answers that are not those that each gets alone,
+             processor time, waits, memory in the first quarter of them and in the last
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import re
 import shutil
 import statistics
@@ -35,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+from search import pictures, write
 
 from covis import Index
 from covis.demo import render_demo
@@ -44,8 +49,23 @@ from covis.errors import CovisError
 PARTS = "start", "match", "search", "scroll", "map", "clients"
 CLIENTS = 8
 WAIT = 120
-SHOWN = ".hits .card", '.hits[data-live="false"] .card'
-"""What is on the page with the first results, and with the last."""
+SHOWN = '.hits[data-live="false"] .card'
+"""What is on the page with the last results of a search."""
+SEARCHED = """
+const [words, done] = arguments, began = performance.now();
+let first;
+for (const old of document.querySelectorAll(".hits")) old.className = "";
+new MutationObserver((_, watch) => {
+  if (!first && document.querySelector(".hits .card")) first = performance.now() - began;
+  if (!document.querySelector('.hits[data-live="false"] .card')) return;
+  watch.disconnect();
+  done([first, performance.now() - began]);
+}).observe(document.body, { childList: true, subtree: true });
+[...document.querySelectorAll("button")].find((each) => each.textContent === words).click();
+"""
+"""Presses a button, and gives the milliseconds to the first results and to the last."""
+READY = "performance.getEntriesByName(location.origin + '/api/search/ready').length"
+"""How often a picture was made ready."""
 STALL = 100
 """Milliseconds of a frame that is told of."""
 FRAMES = """
@@ -82,9 +102,17 @@ class Server:
         return answer
 
     def memory(self) -> str:
+        return f"{self.resident():.0f} MB, at its highest {self.resident('VmHWM'):.0f} MB"
+
+    def resident(self, which: str = "VmRSS") -> float:
+        """Megabytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = [int(re.findall(rf"{name}:\s+(\d+)", status)[0]) for name in ("VmRSS", "VmHWM")]
-        return f"{found[0] // 1024} MB, at its highest {found[1] // 1024} MB"
+        return int(re.findall(rf"{which}:\s+(\d+)", status)[0]) / 1024
+
+    def processor(self) -> float:
+        """Seconds that it has worked."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.process.terminate()
@@ -185,19 +213,24 @@ def match(folder: Path, _: Path, browser: Browser, options: argparse.Namespace) 
 def search(folder: Path, store: Path, browser: Browser, options: argparse.Namespace) -> None:
     server = Server(store)
     browser.open(server.url, "search")
-    browser.give(0, options.query or folder / "a.jpg")
-    found: list[list[float]] = [[], []]
+    ways = "an upload, clicked at once", "an upload, made ready", "the best hit"
+    found: dict[str, list[list[float]]] = {way: [] for way in ways}
     for _round in range(options.rounds + 1):
-        browser.empty("Hits")
-        began = time.perf_counter()
-        browser.one("button.main:not(:disabled)").click()
-        for selector, times in zip(SHOWN, found, strict=True):
-            browser.one(selector)
-            times.append(time.perf_counter() - began)
+        for way, rows in found.items():
+            if way != ways[2]:
+                before = browser.driver.execute_script(f"return {READY}")
+                browser.give(0, options.query or folder / "a.jpg")
+            if way == ways[1]:
+                browser.until(f"{READY} > {before}")
+            browser.one("button.main:not(:disabled)")
+            button = "Search with this" if way == ways[2] else "Search"
+            rows.append(browser.driver.execute_async_script(SEARCHED, button))
     # The first one opens the store.
-    first, last = (statistics.median(times[1:]) for times in found)
-    print(f"search: the store opened and searched in {found[1][0]:.2f} s; then first results after")
-    print(f"    {1000 * first:.0f} ms (target 150), the last after {1000 * last:.0f} ms")
+    print(f"search: the store opened and searched in {found[ways[0]][0][1]:.0f} ms; then:")
+    for way, rows in found.items():
+        first, last = (sorted(row[n] for row in rows[1:]) for n in (0, 1))
+        print(f"    {way}: first results after {statistics.median(first):.0f} ms (at least")
+        print(f"    {first[0]:.0f}, target 150), the last after {statistics.median(last):.0f} ms")
     print(f"    server: {server.memory()}")
     server.stop()
 
@@ -238,7 +271,7 @@ def map_(folder: Path, store: Path, browser: Browser, options: argparse.Namespac
     browser.open(server.url, "search")
     browser.give(0, options.query or folder / "a.jpg")
     browser.one("button.main:not(:disabled)").click()
-    browser.one(SHOWN[1])
+    browser.one(SHOWN)
     began = time.perf_counter()
     browser.open(server.url, "map")
     browser.one("canvas.view3d[data-points]")
@@ -283,33 +316,57 @@ def write_model(folder: Path, count: int) -> None:
     model.write_binary(str(folder))
 
 
-def clients(folder: Path, store: Path, _: Browser, options: argparse.Namespace) -> None:
-    server = Server(store, options.query or folder / "a.jpg")
-    image = server.ask("/api/pictures?source=picture1")["pictures"][0]["id"]
+def clients(folder: Path, given: Path, _: Browser, options: argparse.Namespace) -> None:
+    """Each client looks for all the pictures, in an order of its own."""
+    store, queries = given, options.query
+    own = options.store is None or queries is None
+    if own:
+        store, queries = folder / "clients.covis", folder / "clients"
+        for number, picture in enumerate(pictures(24, (480, 640))):
+            write(queries / f"{number:02}.png", picture)
+        Index(store).add(queries)
+    server = Server(store, queries)
+    (kind,) = {each["kind"] for each in server.ask("/api/sources")["sources"]} - {"store"}
+    listed = server.ask(f"/api/pictures?source={kind}1")["pictures"]
 
-    def ask(_number: int) -> tuple[str, ...]:
+    def ask(image: str) -> tuple[tuple[str, ...], float]:
         wanted = {"store": "store0", "image": image, "budget": "none", "hits": 5}
+        began = time.perf_counter()
         while "job" not in (started := server.ask("/api/search", wanted)):
             time.sleep(0.1)  # As the page says: too much to do already.
         news = {"version": -1, "state": "waiting"}
-        while news["state"] in ("waiting", "running"):
+        while news.get("state") in ("waiting", "running"):
             news = server.ask(f"/api/jobs/{started['job']}?after={news['version']}")
-        answer = news["answer"] or {"hits": []}
-        return tuple(hit["path"] for hit in answer["hits"])
+        answer = news.get("answer") or {"hits": []}
+        return tuple(hit["path"] for hit in answer["hits"]), time.perf_counter() - began
 
-    expected = ask(0)
-    for _number in range(CLIENTS):
-        ask(0)
-    before = server.memory()
-    began = time.perf_counter()
+    expected = {each["id"]: ask(each["id"])[0] for each in listed}
+    for each in listed:
+        if not expected[each["id"]] or (own and expected[each["id"]][0] != each["path"]):
+            raise CovisError(f"{each['path']} is not found.")
+    wrong, memory, waited = [], [], [[] for _ in range(CLIENTS)]
+    cpu, began = server.processor(), time.perf_counter()
+
+    def client(number: int) -> None:
+        for search in range(number, options.searches, CLIENTS):
+            image = listed[(search * 7 + number) % len(listed)]["id"]
+            answer, seconds = ask(image)
+            wrong.extend([image] if answer != expected[image] else [])
+            waited[number].append(seconds)
+            memory.append(server.resident())
+
     with ThreadPoolExecutor(CLIENTS) as pool:
-        answers = list(pool.map(ask, range(options.searches)))
-    wrong = sum(answer != expected for answer in answers)
-    rate = options.searches / (time.perf_counter() - began)
-    print(
-        f"clients: {options.searches} searches by {CLIENTS}, {rate:.1f} a second; {wrong} answers"
-    )
-    print(f"    lost or other; server before: {before}, after: {server.memory()}")
+        list(pool.map(client, range(CLIENTS)))
+    took, cpu = time.perf_counter() - began, server.processor() - cpu
+    quarter = len(memory) // 4
+    ends = [statistics.median(part) for part in (memory[:quarter], memory[-quarter:])]
+    means = [statistics.mean(each) for each in waited]
+    print(f"clients: {options.searches} searches for {len(listed)} pictures by {CLIENTS}:")
+    print(f"    {len(memory)} answered, {len(wrong)} of them other than alone;")
+    print(f"    {options.searches / took:.1f} a second, {1000 * cpu / len(memory):.0f} ms of the")
+    print(f"    processor each; the longest {max(map(max, waited)):.1f} s, the mean")
+    print(f"    {min(means):.2f} to {max(means):.2f} s by client; memory in the first quarter")
+    print(f"    {ends[0]:.0f} MB, in the last {ends[1]:.0f} MB; server: {server.memory()}")
     server.stop()
 
 
@@ -324,7 +381,7 @@ def run(options: argparse.Namespace) -> None:
             save_picture(pair.image0, folder / "a.jpg")
             save_picture(pair.image1, folder / "b.jpg")
             store = options.store
-            if store is None and {"search", "map", "clients"} & set(parts):
+            if store is None and {"search", "map"} & set(parts):
                 photos, store = folder / "photos", folder / "photos.covis"
                 photos.mkdir()
                 for seed in range(24):

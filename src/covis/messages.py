@@ -23,6 +23,20 @@ def turned(turn: int, mirrored: bool) -> list[str]:
     return [*words, f"turned by {turn} degrees"] if turn else words
 
 
+def attempted(found: Matches) -> list[str]:
+    """How often a photo of the hits was looked at, in a phrase; none for one that was not."""
+    return [f"after {counted(len(found.attempts), 'attempt')}"] if found.attempts else []
+
+
+def looked_again(looked: int, left: int) -> list[str]:
+    """How many hits were looked at once more, and for how many there was no time, in a line; none
+    where neither."""
+    if not looked and not left:
+        return []
+    more = f"; no time was left for {left} more" if left else ""
+    return [f"Looked at {counted(looked, 'photo')} once more{more}."]
+
+
 def extra(name: str) -> str:
     """How to install an extra."""
     return f"in covis' folder: python -m pip install '.[{name}]'"

@@ -30,6 +30,8 @@ DEFAULT_MATCHER = "auto"
 DEFAULT_GEOMETRY: GeometryKind = "fundamental"
 DEFAULT_ROTATE: Rotate = "none"
 DEFAULT_EFFORT: Effort = "auto"
+SEARCH_BUDGETS: dict[Effort, float | None] = {"fast": 0.5, "auto": 5.0, "thorough": None}
+"""Seconds of a search, by its effort: a photo that is looked at once more takes seconds."""
 DEFAULT_SEED = 0
 DEFAULT_DEVICE: Device = "auto"
 DEFAULT_MAX_KEYPOINTS = 4096

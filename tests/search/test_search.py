@@ -559,6 +559,29 @@ def test_effort_ends_with_the_budget_and_leaves_gone_photos(
         index.search(query, effort="much")
 
 
+def test_each_photo_that_is_looked_at_once_more_is_told_and_the_rest_can_be_left(
+    slanted: tuple[Index, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, query = slanted
+    looked: list[str] = []
+
+    def look(self, hit, pictures, query, corner, until):
+        looked.append(Path(hit.path).name)
+        return pictures, replace(hit, looked_for=(0, 0, len(looked), 1))
+
+    def stop(some: SearchResult) -> None:
+        if len(looked) == 2:
+            told.append([hit.looked_for[2] for hit in some.hits if Path(hit.path).name in looked])
+            raise KeyboardInterrupt
+
+    told: list[list[float]] = []
+    monkeypatch.setattr("covis.search.second_look.SecondLook._look", look)
+    with pytest.raises(KeyboardInterrupt):
+        index.search(query, 3, budget=None, effort="auto", report=stop)
+    assert len(looked) == 2
+    assert [sorted(each) for each in told] == [[1, 2]]
+
+
 def test_a_named_matcher_is_used_alone(slanted: tuple[Index, Path]) -> None:
     index, query = slanted
     named = Index(index.uri, matcher="nearest", threads=1)

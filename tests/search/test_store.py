@@ -171,6 +171,29 @@ def test_the_vector_index_finds_what_a_product_finds(
     assert store.take(found.tolist(), ["content"])["content"].to_pylist() == ["7"]
 
 
+def test_files_and_pictures_are_looked_up_with_indices_as_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covis.search.store.LOOKED_UP_FROM", 3)
+    store = Store.make(tmp_path / "s", IDENTITY)
+    rows = [described(str(i), 1, i) for i in range(5)]
+    files = [File(f"/it's {row.content}", 1, 2, row.content) for row in rows]
+    store.commit(rows[:4], files[:4])
+    before = [store.at(file.path, ["size", "content"]) for file in files]
+    assert before == [*({"size": 1, "content": str(i)} for i in range(4)), None]
+    store.tidy()
+    assert {index.name for index in store.files.describe_indices()} == {"path_idx", "content_idx"}
+    store.commit(rows[4:], files[4:])  # The index does not know it yet.
+    for row, file in zip(rows, files, strict=True):
+        assert store.at(file.path, ["content"]) == {"content": row.content}
+        assert store.named([row.content], ["path"]) == [{"path": file.path}]
+        place = store.row(row.content)
+        assert place is not None
+        assert store.take([place], ["content"])["content"][0].as_py() == row.content
+    assert store.at("/nowhere", ["path"]) is None
+    assert store.row("none") is None
+
+
 def test_searches_look_into_enough_of_the_vector_index() -> None:
     """Of vectors spread as those of photos half of 447 partitions have 99.5 % of the 100 nearest,
     all of them 99.9 %."""
@@ -182,7 +205,7 @@ def test_two_writers_store_a_picture_once_with_indices_too(
 ) -> None:
     """Lance 14 looks for doubled keys through an index on the key, and then misses those that
     another process has just written."""
-    monkeypatch.setattr("covis.search.store.VECTOR_INDEX_FROM", 100)
+    monkeypatch.setattr("covis.search.store.LOOKED_UP_FROM", 100)
     store = Store.make(tmp_path / "s", replace(IDENTITY, vector=16))
     vectors = unit_rows(np.random.default_rng(1), 310, 16)
     rows = [replace(described(str(i), 1, i), vector=vector) for i, vector in enumerate(vectors)]

@@ -307,6 +307,7 @@ def test_removed_pictures_are_really_gone(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_all_indices_take_up_new_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "VECTOR_INDEX_FROM", 100)
+    monkeypatch.setattr(stores, "LOOKED_UP_FROM", 100)
     store = Store.make(tmp_path / "s", IDENTITY)
     for begin in (0, 300):
         rows = [described(str(i), 1, i) for i in range(begin, begin + 300)]

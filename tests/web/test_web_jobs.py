@@ -50,6 +50,34 @@ def test_an_answer_and_how_far_it_is_are_told(jobs):
     assert done["version"] > told["version"]
 
 
+def test_who_waits_for_news_is_called_and_no_longer_when_he_left(jobs):
+    begun, go, last = threading.Event(), threading.Event(), threading.Event()
+    heard = []
+
+    def work(job):
+        begun.set()
+        go.wait(10)
+        job.tell("some")
+        return "all"
+
+    def hearer():
+        heard.append((job.state, job.answer))
+        if job.over:
+            last.set()
+
+    job = jobs.start(work)
+    assert begun.wait(10)
+    with job.heard(hearer):
+        go.set()
+        assert last.wait(10)
+    assert heard == [("running", "some"), ("done", "all")]
+    other = jobs.start(lambda _: None, "long")
+    with other.heard(hearer):
+        pass
+    other.cancel()
+    assert len(heard) == 2
+
+
 def test_mistakes_are_told_in_the_words_of_the_command_line_and_others_are_not(jobs, capsys):
     def mistaken(_):
         raise ArgumentError("photos: no such folder; check the path.")
@@ -109,9 +137,15 @@ def test_too_much_is_refused_and_old_answers_are_forgotten(jobs, monkeypatch):
         jobs.start(lambda _: None, "long")
     with pytest.raises(BusyError, match="too much to do"):
         jobs.start(lambda _: None, "long")
-    go.set()
-    over(running)
+    # Searches go on, and what they found does not drive out what other work did.
     some = [over(jobs.start(lambda _: bytes(10))) for _ in range(6)]
-    assert jobs.get(running.id) is None
     assert jobs.get(some[0].id) is None
     assert [jobs.get(job.id) for job in some[-3:]] == some[-3:]
+    go.set()
+    over(running)
+    for _ in range(3):
+        assert jobs.get(running.id) is running
+        over(jobs.start(lambda _: None))
+    last = [over(jobs.start(lambda _: None, "long")) for _ in range(3)]
+    assert jobs.get(running.id) is None
+    assert [jobs.get(job.id) for job in last] == last

@@ -205,6 +205,60 @@ def test_uploads_that_say_nothing_of_their_size_are_cut_off(tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+def test_uploads_that_send_no_more_make_room_for_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(access_module, "STALLED", 0.2)
+    access = Access(tmp_path)
+    begun = []
+
+    async def stalled():
+        begun.append(True)
+        yield b"some"
+        await asyncio.Event().wait()
+
+    async def whole():
+        yield b"all "
+        yield b"of it"
+
+    async def together():
+        held = [
+            asyncio.create_task(access.upload(f"{n}.png", 100, stalled()))
+            for n in range(access_module.AT_A_TIME)
+        ]
+        while len(begun) < len(held):
+            await asyncio.sleep(0)
+        picture = await access.upload("good.png", 9, whole())
+        return picture, await asyncio.gather(*held, return_exceptions=True)
+
+    picture, failed = asyncio.run(asyncio.wait_for(together(), 30))
+    assert Path(picture.path).read_bytes() == b"all of it"
+    assert [str(error) for error in failed] == [
+        f"{n}.png did not arrive: for 0.2 seconds too little came; send it again."
+        for n in range(access_module.AT_A_TIME)
+    ]
+    assert all(isinstance(error, ImageError) for error in failed)
+    assert [str(path) for path in tmp_path.iterdir()] == [picture.path]
+
+
+@pytest.mark.parametrize(("stalled", "slowest", "arrives"), [(0.2, 10_000, False), (1, 10, True)])
+def test_uploads_that_come_in_drops_are_given_up(tmp_path, monkeypatch, stalled, slowest, arrives):
+    """Never silent for long, but 60 bytes take more than `stalled` seconds in all."""
+    monkeypatch.setattr(access_module, "STALLED", stalled)
+    monkeypatch.setattr(access_module, "SLOWEST", slowest)
+
+    async def drops():
+        for _ in range(60):
+            await asyncio.sleep(0.02)
+            yield b"1"
+
+    upload = Access(tmp_path).upload("a.png", None, drops())
+    if arrives:
+        assert Path(asyncio.run(upload).path).read_bytes() == b"1" * 60
+        return
+    with pytest.raises(ImageError, match=r"a\.png did not arrive"):
+        asyncio.run(upload)
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_many_uploads_the_oldest_go(tmp_path, monkeypatch):
     monkeypatch.setattr(access_module, "UPLOADS", 250)
     access = Access(tmp_path)

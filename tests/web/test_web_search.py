@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 
+import cv2
+import numpy as np
 import pytest
 from helpers.browser import Page
 from helpers.server import start
+from helpers.textures import clouds
 
 pytest.importorskip("starlette")
 
 from covis.errors import CovisError
+from covis.search import Index
 from covis.web import search_page
 from covis.web.access import Access, NoSuchError
 from covis.web.described import Described
@@ -55,6 +59,10 @@ def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server
     mouse.perform()
     assert page.one(".marked").is_displayed()
     page.choose("budget", "none")
+    # It is made ready meanwhile: once as a whole, and once the box.
+    entries = "performance.getEntriesByName(location.origin + '/api/search/ready')"
+    script = f"return {entries}.filter((each) => each.responseStatus === 200).length"
+    page.wait(lambda: browser.execute_script(script) >= 2)
     page.press("Search")
     cards = page.wait(lambda: page.all('.hits[data-live="false"] .card'))
     assert "show the same" in page.one("[aria-label=Hits] h2").text
@@ -96,6 +104,60 @@ def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server
     assert page.complaints() == []
 
 
+@pytest.mark.slow
+def test_all_stores_are_searched_at_once_with_more_effort(browser, tmp_path):
+    pictures = [clouds(np.random.default_rng(seed), 320, 448, (5, 10, 40)) for seed in range(4)]
+    pictures = [np.clip(each / 3 * 255, 0, 255).astype(np.uint8) for each in pictures]
+    for store, some in (("one", pictures[:2]), ("two", pictures[2:])):
+        (tmp_path / store).mkdir()
+        for number, each in enumerate(some):
+            cv2.imwrite(str(tmp_path / store / f"{number}.png"), each)
+        Index(tmp_path / f"{store}.covis", max_keypoints=300).add(tmp_path / store)
+    # One of them turned by 50 degrees and shrunk: more than the features of stores bear.
+    matrix = cv2.getRotationMatrix2D((224, 160), 50, 0.4)
+    turned = cv2.warpAffine(pictures[1], matrix, (448, 320), flags=cv2.INTER_AREA)
+    query = tmp_path / "query.png"
+    cv2.imwrite(str(query), turned)
+    server = start(tmp_path, *(str(tmp_path / f"{store}.covis") for store in ("one", "two")))
+    try:
+        page = Page(browser, server.url)
+        page.open("search")
+        page.give(0, query)
+        page.pick("store", "all of them")
+        assert "choose it alone" in page.one("main > section:last-child").text
+        page.choose("budget", "none")
+        page.press("Search")
+        cards = page.wait(lambda: page.all('.hits[data-live="false"] .card'))
+        assert "is sure to show the same" in page.one("[aria-label=Hits] h2").text
+        assert "one.covis and " in page.one("[aria-label=Hits] h2").text
+        assert {each.text for each in page.all("[data-store]")} == {"one.covis", "two.covis"}
+        assert len(cards) == 4
+
+        page.choose("effort", "thorough")
+        assert page.one("select[name=budget]").get_attribute("value") == "none"
+        page.choose("effort", "auto")
+        assert page.one("select[name=budget]").get_attribute("value") == "5 s"
+        page.choose("budget", "none")
+        page.press("Search")
+        cards = page.wait(lambda: page.all('.hits[data-live="false"] .card[data-verdict=same]'))
+        assert "once more." in page.one("[aria-label=Hits]").text
+        assert str(tmp_path / "one" / "1.png") in cards[0].text
+        assert re.search(r"after \d+ attempts?", cards[0].text)
+        assert cards[0].find_element("css selector", "[data-store]").text == "one.covis"
+        page.press("Lines")
+        page.wait(lambda: int(page.one("dialog canvas").get_attribute("data-drawn") or 0) > 5)
+        page.press("Close")
+
+        # It is forgotten in the store that it is of.
+        page.press("Remove")
+        page.press("Forget it")
+        said = f"1 file forgotten; {tmp_path / 'one.covis'} holds 1 picture."
+        assert page.one("[data-removed]").text == said
+        assert page.complaints() == []
+    finally:
+        assert server.stop() == 0
+
+
 def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_path, monkeypatch):
     from covis.web.server import offered
 
@@ -116,6 +178,10 @@ def test_a_store_is_searched_and_looked_after_by_what_the_page_asks(photos, tmp_
         )["answer"]
         assert found["hits"][0]["path"] == str(photos / "turned.png")
         assert found["certain"] >= 2
+        # What is being thought of is made ready; what is wrong with it the search says.
+        for region, ready in ((None, True), ([1, 2, 50, 50], True), ([1, 2, 0, 0], False)):
+            given = {"store": "store1", "image": query, "region": region}
+            assert server.said("/api/search/ready", given) == {"ready": ready}
         started = server.said(
             "/api/search", {"store": "store1", "image": query, "region": [1, 2, 0, 0]}
         )
@@ -167,3 +233,21 @@ def test_the_folder_of_a_picture_is_opened_on_this_machine_only(photos, tmp_path
         search_page.folder(Site(*parts, local=True), {"image": str(photos / "street0.png")})
     assert len(opened) == 1
     parts[2].close()
+
+
+def test_stores_are_held_in_memory_once(album, tmp_path):
+    stores = [f"{album}.covis", str(tmp_path / "other.covis")]
+    Index(stores[1]).add(album / "street1.png")
+    sources = Sources(stores, Access(tmp_path))
+    one, other = sources.all
+    single = sources.index(one)
+    assert sources.index(one) is single
+    assert sources.index(other).uri == other.uri
+    assert sources.index(one) is single
+    both = sources.index(one, other)
+    assert len(both) == 5
+    assert sources.index(one, other) is both
+    again = sources.index(one)
+    assert again is not single
+    assert sources.index(one) is again
+    assert sources.index(one, other) is not both

@@ -15,16 +15,12 @@ from covis.cli import options
 from covis.cli.commands import NOT_SO
 from covis.cli.outputs import check_drawing
 from covis.errors import ArgumentError, ImageError
-from covis.messages import STATES, counted, turned
-from covis.options import SEARCH_CANDIDATES
+from covis.messages import STATES, attempted, counted, looked_again, turned
+from covis.options import SEARCH_BUDGETS, SEARCH_CANDIDATES
 from covis.options import Effort as EffortKind
 
 if TYPE_CHECKING:
     from covis.search.retrieve import Hit, SearchResult
-
-
-_BUDGETS = {"fast": "500ms", "auto": "5s", "thorough": "none"}
-"""By the effort: a photo that is looked at once more takes seconds."""
 
 
 Budget = Annotated[
@@ -81,7 +77,7 @@ def command(
 
     Exits with 1 where none is certain to show the same.
     """
-    budget = budget or _BUDGETS[effort]
+    budget = budget or _time(SEARCH_BUDGETS[effort])
     box, seconds = _region(region), _seconds(budget)
 
     several = query.is_dir()
@@ -175,9 +171,8 @@ def _print(found: SearchResult, source: str, budget: str, several: bool) -> None
             f"The budget of {budget} was used up after {found.checked} of "
             f"{counted(found.candidates, 'candidate')}; --budget {enough} should check all."
         )
-    if found.looked_again or found.left:
-        left = f"; no time was left for {found.left} more" if found.left else ""
-        typer.echo(f"Looked at {counted(found.looked_again, 'photo')} once more{left}.")
+    for line in looked_again(found.looked_again, found.left):
+        typer.echo(line)
     untried = []
     if found.untried_copies:
         copies = counted(found.untried_copies, "likely copy", "likely copies")
@@ -196,8 +191,7 @@ def _reason(hit: Hit) -> str:
         verdict = hit.verdict.label if hit.verdict is not None else "no verdict"
         words += [verdict, f"{counted(hit.inliers, 'inlier')} of {len(hit.matches):,}"]
         words += turned(hit.turn, hit.mirrored)
-        if hit.matches.attempts:
-            words.append(f"after {counted(len(hit.matches.attempts), 'attempt')}")
+        words += attempted(hit.matches)
         if hit.regions is not None and verdict == "same":
             words.append("at x,y,w,h {:.0f},{:.0f},{:.0f},{:.0f}".format(*hit.regions[1]))
     if hit.state != "there":
@@ -216,6 +210,13 @@ def _region(text: str | None) -> tuple[float, float, float, float] | None:
         message = f"'{text}' is no region; give x,y,width,height."
         raise typer.BadParameter(message, param_hint="--region") from None
     return x, y, width, height
+
+
+def _time(seconds: float | None) -> str:
+    """As it is given: 500ms, 2s, none."""
+    if seconds is None:
+        return "none"
+    return f"{1000 * seconds:g}ms" if seconds < 1 else f"{seconds:g}s"
 
 
 def _seconds(text: str) -> float | None:

@@ -204,6 +204,17 @@ class Index:
         """Open the model and the store, and read the global vectors; `search` does so, too."""
         self._searcher().load()
 
+    def prepare(
+        self, query: Source, *, region: tuple[float, float, float, float] | None = None
+    ) -> None:
+        """Read a picture, or a part of it, that a search may soon be for: that answers sooner then.
+
+        query, region: as `search` will be given; the last few files are kept, as they are now.
+
+        Raises as `search` does.
+        """
+        self._searcher().prepare(query, region)
+
     def search(
         self,
         query: Source,
@@ -229,8 +240,9 @@ class Index:
             `covis.match` does, the likeliest first, and where none is certain at the other hits,
             too; no attempt begins after the budget, of which a photo takes seconds. It has a say
             where the matcher is left to covis.
-        report: called with how the hits stand, first by their vectors alone and then some times a
-            second as they are checked; what it takes counts, and what it raises ends the search.
+        report: called with how the hits stand, first by their vectors alone, then some times a
+            second as they are checked, and after each photo that is looked at once more; what it
+            takes counts, and what it raises ends the search.
 
         Raises ImageError for a query that cannot be used, ArgumentError on a value out of range,
         or where the store was made with other weights than those at hand.

@@ -9,6 +9,7 @@ thumbnails and matched with the query standing as they do.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,8 +43,9 @@ from covis.search.copy_candidates import centred_lengths, most_alike
 from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
 from covis.search.pooling import global_vector
+from covis.search.queries import Query, Ready
 from covis.search.second_look import SecondLook
-from covis.search.shards import Shards, most_similar
+from covis.search.shards import ROWS, Shards, most_similar
 from covis.search.store import THUMBNAIL, Store, fixed
 from covis.types import Features, FloatArray, Image, Matches, Matrix, Source, Verdict
 
@@ -270,6 +272,7 @@ class Ranker:
         """match: checks the candidates. finer: checks those again that may belong in front."""
         self._store, self._extract, self._match, self._finer = store, extract, match, finer
         self._workers = cpu_threads()
+        self._ready = Ready()
         self._lock = threading.Lock()
         self._version: tuple[int, ...] = ()
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
@@ -300,6 +303,17 @@ class Ranker:
             self._lengths = centred_lengths(self._thumbnails)
         self._version = version
 
+    def prepare(self, query: Source, region: Region | None) -> None:
+        """See `Index.prepare`."""
+        self._ready.prepare(query, region, lambda: self._described(query, region, _Clock()))
+
+    def _described(self, source: Source, region: Region | None, clock: _Clock) -> Query:
+        image, corner = _region_of(source, region, self._extract.max_size)
+        clock.lap("decode")
+        features = self._extract(enlarged(image))
+        clock.lap("extract")
+        return Query(image, corner, features, clock.seconds["decode"], clock.seconds["extract"])
+
     def search(
         self,
         query: Source,
@@ -319,19 +333,22 @@ class Ranker:
             raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
         time_given = np.inf if budget is None else budget - RESERVE
         clock = _Clock()
-        image, corner = _region_of(query, region, self._extract.max_size)
-        clock.lap("decode")
+        ready = self._ready.get(query, region)
+        if ready is None and report is not None and region is None:
+            self._now()._tell_by_stored(query, k, candidates, report, clock, began)
+        wanted = ready or self._described(query, region, clock)
+        for stage in ("decode", "extract"):
+            clock.seconds.setdefault(stage, 0.0)
         if budget is not None:
             # The answer decodes pictures, too, on the same machine, however busy that is.
-            time_given -= min(clock.seconds["decode"], DECODING * budget)
+            time_given -= min(wanted.decoding, DECODING * budget)
         now = self._now()
         clock.lap("open")
         asked = _Asked(k, region, rotate, candidates, began, time_given, look_again, report)
-        return now._answer(image, corner, asked, clock)
+        return now._answer(wanted, asked, clock)
 
-    def _answer(
-        self, image: Image, corner: tuple[float, float], asked: _Asked, clock: _Clock
-    ) -> SearchResult:
+    def _answer(self, query: Query, asked: _Asked, clock: _Clock) -> SearchResult:
+        image = query.image
         end = asked.began + asked.time_given
         kept = FINER_SHARE * asked.time_given
         if self._finer is None or asked.time_given == np.inf:
@@ -339,17 +356,20 @@ class Ranker:
         looked_for = asked.region or (0.0, 0.0, float(image.width), float(image.height))
         untried_turns: tuple[int, ...] = ()
 
+        def tell_hits(hits: list[Hit], best: list[_Candidate]) -> None:
+            clock.seconds["total"] = time.perf_counter() - asked.began
+            if asked.report is not None:
+                asked.report(self._result(hits[: asked.k], best, clock))
+
         def tell(some: list[_Candidate]) -> None:
             """Report how these stand by now."""
             if asked.report is not None:
-                clock.seconds["total"] = time.perf_counter() - asked.began
                 best = _best_by_row(some)
-                hits = self._hits(best, asked.k, looked_for)
-                asked.report(self._result(hits, best, clock))
+                tell_hits(self._hits(best, asked.k, looked_for), best)
 
         pool = ThreadPoolExecutor(self._workers)
         try:
-            looks = _Looks(image, corner, asked.candidates, clock, pool, tell)
+            looks = _Looks(query, asked.candidates, clock, pool, tell)
             checked, untried_copies = self._as_it_is(looks, end - kept)
             if asked.rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
                 end = time.perf_counter() + asked.time_given
@@ -367,7 +387,10 @@ class Ranker:
         clock.lap("answer")
         looked = left = 0
         if asked.look_again is not None:
-            hits, looked, left = asked.look_again(hits, image, corner, end)
+            tell_hits(hits, best)
+            hits, looked, left = asked.look_again(
+                hits, image, query.corner, end, lambda some: tell_hits(some, best)
+            )
             clock.lap("look again")
         clock.seconds["total"] = time.perf_counter() - asked.began
         return replace(
@@ -377,6 +400,45 @@ class Ranker:
             looked_again=looked,
             left=left,
         )
+
+    def _tell_by_stored(
+        self,
+        query: Source,
+        k: int,
+        candidates: int,
+        report: Callable[[SearchResult], None],
+        clock: _Clock,
+        began: float,
+    ) -> None:
+        """Report the most similar pictures to one that is in the store itself, by what is stored of
+        it, before it is read."""
+        row = self._row_of(query)
+        if row is None:
+            return
+        (features,) = (features for _, features in self._store.features([row]))
+        view = _View(UPRIGHT, features, np.eye(3))
+        vector = fixed(self._store.take([row], ["vector"])["vector"], np.float32)[0]
+        near = self._near(view, vector, candidates)
+        whole = (0.0, 0.0, float(features.width), float(features.height))
+        hits = self._hits(near, k, whole)
+        clock.lap("global")
+        clock.seconds["total"] = time.perf_counter() - began
+        report(self._result(hits, near, clock))
+        clock.lap("global")  # What the report took is none of decoding the query.
+
+    def _row_of(self, source: Source) -> int | None:
+        """The row id of a file that is in the store, as it is now; None for all others."""
+        if not isinstance(source, str | os.PathLike):
+            return None
+        path = os.path.abspath(source)
+        if not path.isprintable():  # It may be no text, which the store cannot be asked for.
+            return None
+        for number, store in enumerate(self._store.stores):
+            file = store.at(path, ["path", "size", "modified", "content"])
+            if file is not None and file["content"] is not None and state_now(file).there:
+                row = store.row(file["content"])
+                return None if row is None else row + number * ROWS
+        return None
 
     def _result(self, hits: list[Hit], best: list[_Candidate], clock: _Clock) -> SearchResult:
         return SearchResult(
@@ -402,14 +464,14 @@ class Ranker:
         known = {each.row for each in near}
         now = time.perf_counter()
         until = now + (deadline - now) / 2
-        copies = self._copies(looks.image, view, near, clock)
+        copies = self._copies(looks.query.image, view, near, clock)
         likeliest = next(iter(copies), UPRIGHT)
         for way, some in copies.items():
             if way == UPRIGHT:
                 near = [each for each in some if each.row not in known] + near
                 continue
             first = way == likeliest
-            if first or time.perf_counter() + clock.seconds["extract"] < until:
+            if first or time.perf_counter() + looks.query.extracting < until:
                 other = self._view(looks, way)
                 some = [replace(each, view=other) for each in some]
                 some = self._checked(some, until, clock, looks.pool, always=first)
@@ -429,7 +491,7 @@ class Ranker:
         for left, turn in zip((3, 2, 1), TURNS, strict=True):
             now = time.perf_counter()
             some: list[_Candidate] = []
-            if now + looks.clock.seconds["extract"] / 2 < deadline:
+            if now + looks.query.extracting / 2 < deadline:
                 near = self._candidates(self._view(looks, Orientation(turn)), looks)
                 until = now + (deadline - now) / left
                 some = self._checked(near, until, looks.clock, looks.pool)
@@ -448,17 +510,22 @@ class Ranker:
         return most_similar(rows, np.concatenate([found[1], similarity]), count)
 
     def _view(self, looks: _Looks, way: Orientation) -> _View:
-        shown = way.of_picture(looks.image)
-        features = self._extract(enlarged(shown))
+        query = looks.query
+        shown = way.of_picture(query.image)
+        features = query.features if way == UPRIGHT else self._extract(enlarged(shown))
         whole_from_view = way.inverse.homography((shown.width, shown.height))
-        whole_from_view[:2, 2] += looks.corner
+        whole_from_view[:2, 2] += query.corner
         looks.clock.lap("extract")
         return _View(way, features, whole_from_view)
 
     def _candidates(self, view: _View, looks: _Looks) -> list[_Candidate]:
         """The globally most similar pictures, unchecked, best first."""
-        rows, similarity = self.nearest(global_vector(view.features), looks.candidates)
+        near = self._near(view, global_vector(view.features), looks.candidates)
         looks.clock.lap("global")
+        return near
+
+    def _near(self, view: _View, vector: FloatArray, count: int) -> list[_Candidate]:
+        rows, similarity = self.nearest(vector, count)
         return [
             _Candidate(int(row), float(value), view)
             for row, value in zip(rows, similarity, strict=True)
@@ -685,11 +752,9 @@ class _Asked:
 
 @dataclass(frozen=True, eq=False)
 class _Looks:
-    """What one search looks for and with. corner: where the image lies in the whole query. tell:
-    reports how candidates stand."""
+    """What one search looks for and with. tell: reports how candidates stand."""
 
-    image: Image
-    corner: tuple[float, float]
+    query: Query
     candidates: int
     clock: _Clock
     pool: ThreadPoolExecutor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,12 @@ class SecondLook:
         self._tools = Tools(ExtractorOptions(), runtime)
 
     def __call__(
-        self, hits: Sequence[Hit], query: Image, corner: tuple[float, float], until: float
+        self,
+        hits: Sequence[Hit],
+        query: Image,
+        corner: tuple[float, float],
+        until: float,
+        tell: Callable[[list[Hit]], None] = lambda _: None,
     ) -> tuple[list[Hit], int, int]:
         """The hits with what was found, certain ones first; how many were looked at, and for how
         many more there was no time.
@@ -46,7 +51,8 @@ class SecondLook:
         Those that are unsure come first, then, where none of all is certain, the others in their
         order. A photo that is gone, has changed or cannot be read stays as it was.
         query: the part that is looked for; corner: where it lies in the whole. until: on the
-        performance counter, when no attempt begins any more.
+        performance counter, when no attempt begins any more. tell: is given the hits after each
+        look, in order.
         """
         hits, looked = list(hits), 0
         certain = [hit.certain for hit in hits]
@@ -58,15 +64,8 @@ class SecondLook:
             looked += 1
             if hits[place].certain:
                 left = [each for each in left if is_unsure(hits[each])]
-        order = sorted(
-            range(len(hits)),
-            key=lambda place: (
-                not hits[place].certain,
-                not certain[place],
-                -hits[place].inliers if hits[place].certain and not certain[place] else place,
-            ),
-        )
-        return [hits[place] for place in order], looked, len(left)
+            tell(_in_order(hits, certain))
+        return _in_order(hits, certain), looked, len(left)
 
     def _look(
         self,
@@ -89,6 +88,19 @@ class SecondLook:
         found = escalate(pictures, self._plan, _check, options)
         found = judge_by_pictures(found, View.of(query), View.of(photo))
         return pictures, replace(hit, matches=_of_whole(found, corner))
+
+
+def _in_order(hits: Sequence[Hit], certain: Sequence[bool]) -> list[Hit]:
+    """Those that were certain before, those that are now, by inliers, and the others."""
+    order = sorted(
+        range(len(hits)),
+        key=lambda place: (
+            not hits[place].certain,
+            not certain[place],
+            -hits[place].inliers if hits[place].certain and not certain[place] else place,
+        ),
+    )
+    return [hits[place] for place in order]
 
 
 def waiting(hits: Sequence[Hit]) -> list[int]:

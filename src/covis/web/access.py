@@ -14,6 +14,7 @@ import re
 import secrets
 import stat
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ UPLOADS, UPLOADED = 2_000_000_000, 500
 """Bytes of all of them, and how many there are; the oldest go first."""
 AT_A_TIME = 4
 """Uploads that are taken at a time; others wait."""
+STALLED, SLOWEST = 20.0, 10_000
+"""Seconds without a byte, and bytes a second on the whole, with which an upload is given up: it
+holds the place of another."""
 KNOWN = 200_000
 """Ids that are remembered at most."""
 
@@ -131,7 +135,7 @@ class Access:
         size = 0
         try:
             with path.open("xb") as file:
-                async for part in body:
+                async for part in _flowing(body, shown):
                     size += len(part)
                     if size > UPLOAD:
                         raise too_large
@@ -182,6 +186,23 @@ def named(*pictures: Picture) -> Iterator[None]:
             if os.path.basename(picture.path) != picture.name:
                 words = words.replace(picture.path, picture.name)
         raise type(error)(words) from None
+
+
+async def _flowing(body: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
+    """What is sent, as long as it flows. Raises ImageError where it does no more."""
+    until = time.monotonic() + STALLED
+    while True:
+        left = min(STALLED, until - time.monotonic())
+        try:
+            part = await asyncio.wait_for(anext(body), max(0.0, left))
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ImageError(
+                f"{name} did not arrive: for {STALLED:g} seconds too little came; send it again."
+            ) from None
+        until += len(part) / SLOWEST
+        yield part
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -12,7 +12,8 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,11 +26,11 @@ WORKERS: dict[Kind, int] = {"match": 1, "search": 2, "long": 1}
 """How many of each are worked on at a time, for memory: adding photos holds up no match, and a
 match no search."""
 WAITING = 16
-"""So many may wait; more are refused."""
+"""So many of each may wait; more are refused."""
 PATIENCE = 1.0
 """Seconds that work is given to end when all ends."""
 KEPT = 20
-"""Finished jobs that are remembered."""
+"""Finished jobs of each that are remembered."""
 
 
 class BusyError(CovisError):
@@ -49,12 +50,14 @@ class Job:
     """
 
     id: str
+    kind: Kind = "search"
     state: State = "waiting"
     answer: Any = None
     error: str = ""
     kept: dict[str, Any] = field(default_factory=dict)
     _progress: dict[str, Any] = field(default_factory=dict)
     _version: int = 0
+    _hearers: list[Callable[[], object]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _began: float = 0.0
 
@@ -76,13 +79,13 @@ class Job:
         self._progress = {
             "stage": stage, "done": done, "total": total, "rate": rate, "left": left,
         }  # fmt: skip
-        self._version += 1
+        self._changed()
 
     def tell(self, answer: Any) -> None:
         """Show a part of the answer already."""
         self.check()
         self.answer = answer
-        self._version += 1
+        self._changed()
 
     def check(self) -> None:
         """End the work here where it was cancelled."""
@@ -100,22 +103,36 @@ class Job:
             "error": self.error,
         }
 
+    @contextmanager
+    def heard(self, hearer: Callable[[], object]) -> Iterator[None]:
+        """Have it called whenever there is news, in the thread that makes them."""
+        self._hearers.append(hearer)
+        try:
+            yield
+        finally:
+            self._hearers.remove(hearer)
+
     def cancel(self) -> None:
         """Have it end at its next report; what it finds until then is not shown."""
         self._stop.set()
         if not self.over:
             self._end("cancelled")
 
+    def _changed(self) -> None:
+        self._version += 1
+        for hearer in list(self._hearers):
+            hearer()
+
     def _end(self, state: State, error: str = "") -> None:
         if not self.over:
             self.state, self.error = state, error
-            self._version += 1
+            self._changed()
 
     def _run(self, work: Work) -> None:
         if self._stop.is_set():
             return
         self.state, self._began = "running", time.monotonic()
-        self._version += 1
+        self._changed()
         try:
             answer = work(self)
             self.check()
@@ -152,15 +169,15 @@ class Jobs:
             worker.start()
 
     def start(self, work: Work, kind: Kind = "search") -> Job:
-        """Queue work. Raises BusyError where too much waits already."""
+        """Queue work. Raises BusyError where too much of its kind waits already."""
         with self._lock:
-            waiting = sum(job.state == "waiting" for job in self._jobs.values())
-            if waiting >= WAITING:
+            alike = [job for job in self._jobs.values() if job.kind == kind]
+            if sum(job.state == "waiting" for job in alike) >= WAITING:
                 raise BusyError("covis has too much to do already; try again in a moment.")
-            finished = [job.id for job in self._jobs.values() if job.over]
+            finished = [job.id for job in alike if job.over]
             for old in finished[: max(0, len(finished) - KEPT + 1)]:
                 del self._jobs[old]
-            job = Job(secrets.token_urlsafe(9))
+            job = Job(secrets.token_urlsafe(9), kind)
             self._jobs[job.id] = job
         self._queues[kind].put((job, work))
         return job

@@ -8,22 +8,27 @@ import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from covis.errors import ArgumentError, ImageError
-from covis.messages import STATES, counted, turned
-from covis.options import Rotate
+from covis.errors import ArgumentError, CovisError, ImageError
+from covis.messages import STATES, attempted, counted, looked_again, turned
+from covis.options import SEARCH_BUDGETS, Effort, Rotate
 from covis.web.access import NoSuchError, Picture, named
 from covis.web.jobs import Job
 from covis.web.match_page import told
 from covis.web.site import Site, one_of, whole
+from covis.web.sources import Source
 
 if TYPE_CHECKING:
     from covis.search.retrieve import Hit, SearchResult
 
 HITS = 60
 """At most."""
-BUDGETS = {"0.5 s": 0.5, "2 s": 2.0, "none": None}
+BUDGETS = {"0.5 s": 0.5, "2 s": 2.0, "5 s": 5.0, "none": None}
+EVERY = "all"
+"""In place of a store's id: all that are made."""
+READY_WITHIN = 2.0
+"""Seconds that a picture waits for its turn to be made ready; later it would be of no use."""
 LISTED = 200
 """Lines of a list of files that failed, and the like."""
 
@@ -36,6 +41,8 @@ def stores(site: Site, _: dict[str, Any]) -> Any:
             for s in site.sources.all
         ],
         "budgets": list(BUDGETS),
+        "efforts": {effort: _budget(effort) for effort in get_args(Effort)},
+        "every": EVERY,
         "local": site.local,
     }
 
@@ -49,24 +56,46 @@ def pictures(site: Site, given: dict[str, Any]) -> Any:
     return {"pictures": listed, "total": total}
 
 
+def prepare(site: Site, given: dict[str, Any]) -> Any:
+    """Make a picture ready while its search is being thought of: the first results come sooner
+    then. What is wrong with it the search itself says."""
+    searched = _searched(site, given)
+    query = site.access.picture(given.get("image"))
+    region = _region(given.get("region"))
+    ready = False
+    if all(map(site.sources.made, searched)) and site.shrunk.turns.acquire(timeout=READY_WITHIN):
+        try:
+            with suppress(CovisError):
+                site.sources.index(*searched).prepare(query.path, region=region)
+                ready = True
+        finally:
+            site.shrunk.turns.release()
+    return {"ready": ready}
+
+
 def search(site: Site, given: dict[str, Any]) -> Any:
-    """Search a store."""
-    source = site.sources.get(given.get("store"), "store")
+    """Search a store, or all of them as one."""
+    searched = _searched(site, given)
     query = site.access.picture(given.get("image"))
     region = _region(given.get("region"))
     hits = whole(given, "hits", 1, HITS, 12)
     rotate = one_of(given, "rotate", list(get_args(Rotate)), "none")
-    budget = BUDGETS[one_of(given, "budget", list(BUDGETS), "0.5 s")]
+    effort = cast(Effort, one_of(given, "effort", list(get_args(Effort)), "fast"))
+    budget = BUDGETS[one_of(given, "budget", list(BUDGETS), _budget(effort))]
 
     def work(job: Job) -> Any:
         job.report("searching", 0)
-        index = site.sources.index(source)
+        index = site.sources.index(*searched)
         index.load()
         with named(query):
             width, height = site.shrunk.size(query)
-            head = {"query": _query(query, width, height, region), "uri": source.uri}
+            head = {
+                "query": _query(query, width, height, region),
+                "uri": index.uri,
+                "several": len(searched) > 1,
+            }
             found = index.search(
-                query.path, hits, region=region, budget=budget, rotate=rotate,
+                query.path, hits, region=region, budget=budget, rotate=rotate, effort=effort,
                 report=lambda some: job.tell({**head, **_found(site, some)}),
             )  # fmt: skip
         job.kept.update(search=found, query=query, size=(width, height))
@@ -189,6 +218,21 @@ def verify(site: Site, given: dict[str, Any]) -> Any:
     return {"job": site.jobs.start(work, "long").id}
 
 
+def _searched(site: Site, given: dict[str, Any]) -> list[Source]:
+    """The store that is named, or all that are made. Raises NoSuchError where there is none."""
+    if given.get("store") != EVERY:
+        return [site.sources.get(given.get("store"), "store")]
+    made = [s for s in site.sources.all if s.kind == "store" and site.sources.made(s)]
+    if not made:
+        raise NoSuchError("no store is made yet; add a folder to one.")
+    return made
+
+
+def _budget(effort: Effort) -> str:
+    """The time that an effort gets, as it is called here."""
+    return next(name for name, value in BUDGETS.items() if value == SEARCH_BUDGETS[effort])
+
+
 def _listed(lines: Any) -> list[str]:
     listed = list(lines)
     more = [f"and {len(listed) - LISTED:,} more."] if len(listed) > LISTED else []
@@ -224,6 +268,7 @@ def _found(site: Site, found: SearchResult) -> dict[str, Any]:
         f"{found.checked} of {counted(found.candidates, 'candidate')} checked, "
         f"{counted(found.images, 'picture')}, {1000 * found.seconds['total']:.0f} ms."
     )
+    words = " ".join([words, *looked_again(found.looked_again, found.left)])
     return {
         "certain": certain,
         "perhaps": 0 if certain else len(found.worth_showing),
@@ -236,7 +281,8 @@ def _found(site: Site, found: SearchResult) -> dict[str, Any]:
 
 def _hit(site: Site, hit: Hit) -> dict[str, Any]:
     said = hit.to_dict()
-    words = [] if hit.matches is None else turned(hit.turn, hit.mirrored)
+    matches = hit.matches
+    words = [] if matches is None else [*turned(hit.turn, hit.mirrored), *attempted(matches)]
     words += [STATES[hit.state]] if hit.state != "there" else []
     words += [counted(len(hit.copies), "more file")] if hit.copies else []
     image = None
@@ -244,8 +290,10 @@ def _hit(site: Site, hit: Hit) -> dict[str, Any]:
         with suppress(ImageError, NoSuchError):
             image = site.access.admit(hit.path).id
     kept = "similarity", "checked", "matches", "inliers", "verdict", "probability", "outline"
+    store = next((s for s in site.sources.all if s.kind == "store" and s.uri == hit.store), None)
     return {
         "path": hit.path,
+        "store": None if store is None else {"id": store.id, "name": store.name},
         "image": image,
         "width": hit.width,
         "height": hit.height,

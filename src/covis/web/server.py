@@ -10,7 +10,6 @@ import secrets
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,8 +44,6 @@ NEWS = 20.0
 """Seconds that a question for news of a job waits at most."""
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
 """Of glibc's mallopt."""
-PAUSE = 0.015
-"""Seconds between two looks."""
 
 ANSWERS: dict[str, tuple[str, Answer]] = {
     "/api/sources": ("GET", search_page.stores),
@@ -59,6 +56,7 @@ ANSWERS: dict[str, tuple[str, Answer]] = {
     "/api/match/{job}/overlay": ("GET", match_page.overlay),
     "/api/match/{job}/{name}": ("GET", match_page.file),
     "/api/search": ("POST", search_page.search),
+    "/api/search/ready": ("POST", search_page.prepare),
     "/api/search/{job}/{hit}": ("GET", search_page.lines),
     "/api/stores/{store}": ("GET", search_page.info),
     "/api/stores/{store}/add": ("POST", search_page.add),
@@ -248,9 +246,16 @@ def _news(site: Site) -> Callable[[Request], object]:
             after = whole(dict(request.query_params), "after", -1, 10**9, -1)
         except CovisError as error:
             return refused(error)
-        until = time.monotonic() + NEWS
-        while job.version == after and not job.over and time.monotonic() < until:
-            await asyncio.sleep(PAUSE)
+        changed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # The server has ended.
+                loop.call_soon_threadsafe(changed.set)
+
+        with job.heard(wake):
+            if job.version == after and not job.over:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), NEWS)
         return as_json(job.to_dict())
 
     return news

@@ -45,7 +45,7 @@ class Sources:
         """Raises ArgumentError for what is neither there nor a name for a store."""
         self._access, self.device = access, device
         self._lock = threading.Lock()
-        self._indexes: dict[str, Any] = {}
+        self._indexes: dict[tuple[str, ...], Any] = {}
         self._lists: dict[str, list[str]] = {}
         found = [_kind(uri) for uri in given]
         below = [each for kind, uri in found if kind == "folder" for each in folders_in(uri)]
@@ -65,14 +65,20 @@ class Sources:
                 return source
         raise NoSuchError(f"no such {' or '.join(kinds)} here; load the page again.")
 
-    def index(self, source: Source) -> Any:
-        """The store's `covis.Index`, opened once."""
+    def index(self, *sources: Source) -> Any:
+        """The store's `covis.Index`, opened once; or that of several, which holds as much as theirs
+        together: either it stays open or those of single stores."""
         from covis.search import Index
 
+        uris = tuple(source.uri for source in sources)
         with self._lock:
-            if source.id not in self._indexes:
-                self._indexes[source.id] = Index(source.uri, device=self.device)
-            return self._indexes[source.id]
+            if uris not in self._indexes:
+                made = Index(uris, device=self.device)
+                for other in list(self._indexes):
+                    if len(uris) > 1 or len(other) > 1:
+                        del self._indexes[other]
+                self._indexes[uris] = made
+            return self._indexes[uris]
 
     def allowed(self, path: str) -> Picture:
         """A file that something else names, such as a map its photos, if it lies in a folder or a

@@ -50,7 +50,7 @@ document.getElementById("theme").addEventListener("click", () => {
 
 const HELP = [
   ["Match", "Drop, paste or choose two pictures. The lines join what both show; hover a point to see its partner. Wheel, pinch or + and - zoom, dragging or arrows move, 0 shows all."],
-  ["Search", "Give a picture, and draw a box on it for the part that counts: with the mouse, or with Enter and arrows. Photos that are sure to show the same come first; click one for the lines."],
+  ["Search", "Give a picture, and draw a box on it for the part that counts: with the mouse, or with Enter and arrows. Photos that are sure to show the same come first; click one for the lines. With the effort auto, photos that stay unsure are looked at once more."],
   ["Duplicates", "Groups of copies, the best one first. Choose some; save them as a list, or move them to a folder. A move can be undone."],
   ["Map", "The points and cameras of a map that covis map made. Drag to turn, click a camera for its photo and what it shares with others; arrows turn, with Shift they move, + and - zoom, n and p change the photo. Drop another photo to see where it was taken."],
   ["Dense", "Click a place in one picture to see what is most like it in another. Or draw a mask on a frame, and have it carried through the frames after it."],

@@ -5,6 +5,7 @@ import { verdict } from "./match.js";
 import { pair } from "./pair.js";
 import { Slot } from "./pictures.js";
 
+const SETTLED = 100; // Milliseconds without a change after which a box is made ready.
 const kept = { picture: null, store: null, region: null };
 
 export async function page(place, job, signal) {
@@ -13,31 +14,39 @@ export async function page(place, job, signal) {
   const go = h("button", { class: "main", disabled: true, onclick: () => start() }, "Search");
   const whole = h("button", { class: "small", hidden: true, onclick: () => slot.clearRegion() }, "Search with all of it");
   const slot = new Slot("The picture to look for", (picture) => { kept.picture = picture; kept.region = null; ready(); }, { drawable: true });
-  slot.drawn = (region) => { kept.region = region; ready(); };
+  slot.drawn = (region) => { kept.region = region; ready(SETTLED); };
   const hint = h("p", { class: "soft small" }, "Draw a box on the picture to look for that part only.");
-  const ready = () => {
+  const ready = (settled = 0) => {
     go.disabled = !kept.picture || !stores.length;
     whole.hidden = !kept.region;
     hint.hidden = !kept.picture;
+    clearTimeout(soon);
+    if (!go.disabled) soon = setTimeout(prepare, settled);
   };
-  let stores = [], sources = [], budgets = [], local = false;
+  let soon, running = null;
+  let stores = [], sources = [], budgets = [], efforts = {}, every = "", local = false;
   place.append(h("h1", {}, "Search your photos"),
     h("p", { class: "soft" }, "The photos in a store that show what a picture shows, and why."));
   try {
-    ({ sources, budgets, local } = await ask("/api/sources", undefined, signal));
+    ({ sources, budgets, efforts, every, local } = await ask("/api/sources", undefined, signal));
   } catch (error) { return told(error); }
   stores = sources.filter((source) => source.kind === "store");
   if (!stores.length) {
     place.append(h("p", { class: "empty" }, "No store was given. Start covis with one, or with a folder of photos to make one of: covis web ~/photos"));
     return;
   }
-  kept.store = stores.some((s) => s.id === kept.store) ? kept.store : stores[0].id;
-  const store = h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { kept.store = event.target.value; tend(); } },
-    stores.map((s) => h("option", { value: s.id, selected: s.id === kept.store }, s.name))));
+  const several = stores.filter((s) => s.made).length > 1;
+  const known = (several && kept.store === every) || stores.some((s) => s.id === kept.store);
+  kept.store = known ? kept.store : stores[0].id;
+  const store = h("label", {}, "Store", h("select", { name: "store", onchange: (event) => { kept.store = event.target.value; tend(); ready(); } },
+    stores.map((s) => h("option", { value: s.id, selected: s.id === kept.store }, s.name)),
+    several ? h("option", { value: every, selected: kept.store === every }, "all of them") : null));
   const controls = h("form", { class: "controls", onsubmit: (event) => event.preventDefault() }, store,
-    select("Time", "budget", budgets, "0.5 s", "How long the answer may take; with no limit all candidates are checked", { none: "no limit" }),
+    select("Effort", "effort", Object.keys(efforts), "fast", "auto looks at the photos of hits that stay unsure once more, which takes seconds; thorough also with the best models that were imported"),
+    select("Time", "budget", budgets, efforts.fast, "How long the answer may take; with no limit all candidates are checked", { none: "no limit" }),
     select("Turn", "rotate", ["none", "auto"], "none", "auto also looks for the picture on its side and upside down"),
     h("label", {}, "Hits", h("input", { type: "number", name: "hits", min: "1", max: "60", value: "12" })), go, whole);
+  controls.elements.effort.addEventListener("change", (event) => { controls.elements.budget.value = efforts[event.target.value]; });
   place.append(h("div", { class: "slots one" }, slot.element), hint, controls, result, care);
   slot.set(kept.picture, true);
   if (kept.region) slot.showRegion(kept.region);
@@ -47,10 +56,22 @@ export async function page(place, job, signal) {
 
   function told(error) { tell(error, result.isConnected ? result : place); }
 
-  async function start() {
-    const wanted = Object.fromEntries(new FormData(controls));
+  /** Have the server read the picture already; if it cannot, the search says why. */
+  async function prepare() {
     try {
       const region = kept.region && await pixels(kept.region);
+      await ask("/api/search/ready", { store: kept.store, image: kept.picture.id, region }, signal);
+    } catch (error) {
+      if (error.name !== "AbortError" && !(error instanceof Refused)) throw error;
+    }
+  }
+
+  async function start() {
+    const wanted = Object.fromEntries(new FormData(controls));
+    clearTimeout(soon);
+    try {
+      const region = kept.region && await pixels(kept.region);
+      if (running) ask(`/api/jobs/${running}/cancel`, {}).catch(() => {}); // Nobody looks at it any more.
       const { job: started } = await ask("/api/search", { ...wanted, store: kept.store, image: kept.picture.id, region });
       history.replaceState(null, "", `#/search/${started}`);
       result.dataset.asked = "true";
@@ -81,20 +102,22 @@ export async function page(place, job, signal) {
       }
     };
     result.replaceChildren(head, list);
+    running = name;
     await show(name, head, { partly: (answer) => draw(answer, true), shown: (answer) => draw(answer, false) }, signal);
+    if (running === name) running = null;
   }
 
   function hits(answer, live, name) {
-    if (!answer.images) return h("p", { class: "empty" }, `${answer.uri} holds no pictures. Add a folder below.`);
+    if (!answer.images) return h("p", { class: "empty" }, `${answer.uri} ${answer.several ? "hold" : "holds"} no pictures. Add a folder below.`);
     const words = live ? "By likeness so far; being checked ..." :
       answer.certain ? counted(answer.certain, "photo shows", "photos show") + " the same." :
         answer.perhaps ? `Nothing in ${answer.uri} is sure to show the same; perhaps the first:` : `Nothing in ${answer.uri} is sure to show the same.`;
     const more = !live && answer.unchecked ? " For the others there was no time: choose more." : "";
     return h("div", {}, h("h2", {}, words), h("p", { class: "soft small" }, answer.text, more),
-      h("div", { class: "hits", "data-live": String(live) }, answer.hits.map((hit, n) => card(hit, n, live ? null : name))));
+      h("div", { class: "hits", "data-live": String(live) }, answer.hits.map((hit, n) => card(hit, n, live ? null : name, answer.several))));
   }
 
-  function card(hit, n, name) {
+  function card(hit, n, name, several) {
     const label = hit.checked ? hit.verdict || "no verdict" : "not checked";
     const about = [`similarity ${hit.similarity.toFixed(3)}`];
     if (hit.checked) about.push(`${counted(hit.inliers, "inlier")} of ${hit.matches.toLocaleString("en")}`);
@@ -103,12 +126,13 @@ export async function page(place, job, signal) {
       frame(hit, name && hit.checked && hit.image ? () => why(name, n, hit) : null),
       h("div", { class: "body" }, h("div", { class: "row" }, h("b", {}, `${n + 1}.`), h("span", { class: `badge ${label.replace(" ", "-")}` }, label)),
         h("span", { class: "small" }, [...about, ...hit.words].join(", ")), h("span", { class: "path" }, hit.path),
+        several && hit.store ? h("span", { class: "small" }, "in ", h("b", { "data-store": hit.store.id }, hit.store.name)) : null,
         h("div", { class: "row" },
           name && hit.checked && hit.image ? h("button", { class: "small", onclick: () => why(name, n, hit) }, "Lines") : null,
           hit.image ? h("button", { class: "small", onclick: again }, "Search with this") : null,
           h("button", { class: "small", onclick: () => copied(hit.path) }, "Copy path"),
           local && hit.image ? h("button", { class: "small", onclick: () => folder(hit) }, "Open folder") : null,
-          name && hit.image ? removal(hit) : null)));
+          name && hit.image && hit.store ? removal(hit) : null)));
   }
 
   async function folder(hit) {
@@ -121,16 +145,16 @@ export async function page(place, job, signal) {
     const button = (words, onclick) => h("button", { class: "small", onclick }, words);
     const rest = () => made.replaceChildren(button("Remove ...", sure));
     const sure = () => made.replaceChildren(h("span", { class: "small" }, "Forget it in the store? The file stays."),
-      button("Forget it", () => forgotten({ image: hit.image }, made)), button("No", rest));
+      button("Forget it", () => forgotten({ image: hit.image }, made, hit.store.id)), button("No", rest));
     rest();
     return made;
   }
 
-  async function forgotten(what, place) {
+  async function forgotten(what, place, store = kept.store) {
     const bar = h("div", {});
     place.replaceChildren(bar);
     try {
-      const { job: started } = await ask(`/api/stores/${kept.store}/remove`, what);
+      const { job: started } = await ask(`/api/stores/${store}/remove`, what);
       await show(started, bar, { shown: (answer) => { place.replaceChildren(h("span", { class: "small", "data-removed": "true" }, answer.text)); } }, signal);
       if (place.closest("article")) tend();
     } catch (error) { tell(error, place); }
@@ -150,6 +174,10 @@ export async function page(place, job, signal) {
 
   /** The store: what it holds; folders to add; whether it is whole. */
   async function tend() {
+    if (kept.store === every) {
+      care.replaceChildren(h("p", { class: "soft small" }, "To add photos to a store or look after it, choose it alone."));
+      return;
+    }
     const body = h("div", {});
     const folders = sources.filter((source) => source.kind === "folder");
     const work = h("div", {});
