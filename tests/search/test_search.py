@@ -27,6 +27,7 @@ from covis.matching.lightglue import LightGlue
 from covis.runtime import Bundle
 from covis.search import Index, compared, retrieve
 from covis.search.compared import doubted
+from covis.search.names import Names
 from covis.search.retrieve import FINER_KEYPOINTS, Hit, Ranker, SearchResult
 from covis.search.store import Store
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
@@ -730,6 +731,17 @@ def test_the_same_with_lance_s_vector_index(
     assert names(found)[0] == "2.png"
     assert found.hits[0].similarity == pytest.approx(exact.hits[0].similarity, abs=0.01)
     assert {hit.path for hit in found.hits} == {hit.path for hit in exact.hits}
+
+    # Names are looked up in a table so large only of what is likely to be a hit.
+    asked, look_up = [], Names._look_up
+
+    def looking(self, rows):
+        asked.append(len(rows))
+        return look_up(self, rows)
+
+    monkeypatch.setattr(Names, "_look_up", looking)
+    assert len(index.search(photos / "2.png", 1, budget=None).hits) == 1
+    assert asked == [1]
 
 
 def test_an_empty_store_has_no_hits(

@@ -397,7 +397,7 @@ class Ranker:
         now = time.perf_counter()
         until = now + (self._stop(looks, end) - now) / 2
         copies = self._copies(looks.image, view, near, clock)
-        looks.names.ahead([each.row for some in (*copies.values(), near) for each in some])
+        self._name_ahead([*copies.values(), near], looks)
         likeliest = next(iter(copies), UPRIGHT)
         for way, some in copies.items():
             if way == UPRIGHT:
@@ -417,6 +417,12 @@ class Ranker:
         )  # fmt: skip
         return checked, untried
 
+    def _name_ahead(self, groups: list[list[_Candidate]], looks: _Looks) -> None:
+        """Look up what candidates, best first, are called; in a table so large that it has an
+        index, where each takes time, only those that are likely to be hits."""
+        most = looks.wanted if self._store.has_vector_index() else None
+        looks.names.ahead([each.row for some in groups for each in some[:most]])
+
     def _stop(self, looks: _Looks, end: float) -> float:
         """When the usual checks stop, by what is known now."""
         return looks.stop(end, 0.0 if self._finer is None else FINER_SHARE)
@@ -430,7 +436,7 @@ class Ranker:
             some: list[_Candidate] = []
             if now + looks.clock.seconds["extract"] / 2 < deadline:
                 near = self._candidates(self._view(looks, Orientation(turn)), looks)
-                looks.names.ahead([each.row for each in near])
+                self._name_ahead([near], looks)
                 until = now + (deadline - now) / left
                 some = self._checked(near, lambda: until, looks)  # noqa: B023
             if not any(each.matches is not None for each in some):
