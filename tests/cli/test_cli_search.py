@@ -139,6 +139,14 @@ def test_search_says_that_the_budget_was_too_small(
     assert "used up" not in every.stdout
 
 
+def test_search_says_how_many_photos_there_was_no_time_to_compare(
+    covis: Run, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covis.search.retrieve.doubted", lambda hits, *_: (hits, 2))
+    told = covis("search", photos / "2.png", "--in", store).stdout
+    assert told.endswith("Not tried for lack of time: laying 2 hits over the picture.\n")
+
+
 @pytest.mark.parametrize(
     "options",
     [("--budget", "fast"), ("--budget", "0ms"), ("--region", "1,2,3"), ("-k", "0")],

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from covis.images.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from covis.search import Index
 from covis.search.copy_candidates import (
+    PARTS,
     centred_lengths,
     find_candidates,
+    inside_each_other,
     most_alike,
     standardised,
     turned,
@@ -62,6 +64,26 @@ def test_bars_are_taken_off_thumbnails(scene: Scene) -> None:
     upright, views = standardised(trimmed[:1])[0], standardised(trimmed[1:])
     assert upright @ views[0] > 0.7 > upright @ standardised(barred.reshape(1, -1))[0]
     assert upright @ views[1] == 0
+
+
+def test_a_thumbnail_is_found_inside_another_by_their_correlation(scene: Scene) -> None:
+    """The best of all places and sizes, counted one by one."""
+    picture = scene(3, 160, 160)
+    wide, small = (
+        cv2.resize(pixels, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
+        for pixels in (picture[..., 0], picture[20:120, 30:130, 0])
+    )
+    best = -1.0
+    for side in PARTS:
+        shrunk = cv2.resize(small, (side, side), interpolation=cv2.INTER_AREA).ravel()
+        for top, left in np.ndindex(17 - side, 17 - side):
+            window = wide[top : top + side, left : left + side]
+            best = max(best, float(np.corrcoef(window.ravel(), shrunk)[0, 1]))
+    one, other = (standardised(each.reshape(1, -1)) for each in (wide, small))
+    assert best > 0.85
+    np.testing.assert_allclose(inside_each_other(one, other), [best], atol=1e-5)
+    np.testing.assert_allclose(inside_each_other(other, one), [best], atol=1e-5)
+    assert inside_each_other(one, np.zeros_like(one)) == [-1]
 
 
 def test_areas_by_hand() -> None:

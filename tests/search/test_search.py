@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,13 @@ from covis.geometry.polygon import box_around, clipped, corners
 from covis.images.decode import enlarged, load_image
 from covis.images.orientation import ORIENTATIONS, Orientation
 from covis.matching import Matcher
+from covis.matching.lightglue import LightGlue
 from covis.runtime import Bundle
-from covis.search import Index, retrieve
-from covis.search.retrieve import FINER_KEYPOINTS, Hit, Ranker, SearchResult, doubted
+from covis.search import Index, compared, retrieve
+from covis.search.compared import doubted
+from covis.search.names import Names
+from covis.search.retrieve import FINER_KEYPOINTS, Hit, Ranker, SearchResult
+from covis.search.store import Store
 from covis.types import Features, Geometry, Matches, Verdict, VerdictLabel
 
 Pixels = NDArray[np.uint8]
@@ -195,11 +200,17 @@ def test_what_shares_nothing_is_different(upright: Index, scene: Scene) -> None:
     assert found.certain == []
 
 
+def tell_time(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
+    """All clocks say what `now` does: this thread has the processor all the time."""
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "thread_time", lambda: now[0])
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which is what it says: each check takes a second of it."""
     now = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    tell_time(monkeypatch, now)
     check = Ranker._check
 
     def slow(self, *arguments):
@@ -297,11 +308,57 @@ def test_hits_of_few_inliers_lie_over_the_query(tmp_path: Path, scene: Scene, wr
         return [Hit(str(path), (), 0.5, 320, 240, found, area, "there") for path in paths]
 
     view = View.of(load_image(rgb(query)))
-    judged = doubted(hits(8), view)
-    assert [Path(hit.path).name for hit in judged] == ["a.png", "b.png"]
-    assert [hit.certain for hit in judged] == [True, False]
-    # So many agree by no accident, and most photographs of one place do not lie over each other.
-    assert all(hit.certain for hit in doubted(hits(12), view))
+    with ThreadPoolExecutor(1) as pool:
+        judged, left = doubted(hits(8), view, False, pool)
+        assert [Path(hit.path).name for hit in judged] == ["a.png", "b.png"]
+        assert [hit.certain for hit in judged] == [True, False]
+        assert left == 0
+        # So many agree by no accident, and most photographs of one place do not lie over each
+        # other.
+        assert all(hit.certain for hit in doubted(hits(12), view, False, pool)[0])
+        # The first is compared however late it is; of the others nobody knows.
+        judged, left = doubted(hits(8)[::-1], view, False, pool, until=0.0)
+        assert [hit.certain for hit in judged] == [True, False]
+        assert left == 1
+        last = judged[1].matches
+        assert last is not None
+        assert last.verdict == Verdict("unsure", 0.5)
+        assert last.geometry is not None
+        assert last.geometry.note == "no time was left to lay the pictures over each other"
+
+
+def test_time_for_comparing_photos_is_kept_from_the_checks(
+    upright: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certain hit with few inliers is laid over the query at the end."""
+    monkeypatch.setattr("covis.search.answer_time.COMPARED", 1.0)
+    few: Told = {name: (9, "same") for name in "012"}
+    index, _ = scripted(upright, monkeypatch, few, few)
+    now = [0.0]
+    tell_time(monkeypatch, now)
+    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
+    check, load = Ranker._check, compared.load_image
+
+    def slow(self, match, *arguments):
+        now[0] += 1.0
+        return check(self, match, *arguments)
+
+    def loading(*arguments, **options):
+        now[0] += 1.0
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Ranker, "_check", slow)
+    monkeypatch.setattr(compared, "load_image", loading)
+    monkeypatch.setattr(retrieve, "FINER_SHARE", 0.0)
+    monkeypatch.setattr(retrieve, "_rivals", lambda best: [])
+    query = Path(upright.uri).parent / "photos" / "0.png"
+    results = []
+    for budget in (4.5, 0.5):
+        now[0] = 0.0
+        found = index.search(query, budget=budget)
+        results.append((found.checked, found.not_compared, found.seconds["total"]))
+    # Two checks, of which two photos are to be compared; a third would leave no time for those.
+    assert results == [(2, 0, 4.0), (1, 0, 2.0)]
 
 
 def test_certain_hits_come_first_and_the_rest_by_similarity(large: Index, scene: Scene) -> None:
@@ -355,22 +412,64 @@ def test_the_budget_stops_the_checking(large: Index, clock: list[float]) -> None
 def test_a_busy_machine_leaves_less_of_the_budget_for_checking(
     large: Index, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What decoding the query took is kept for decoding the hits, a fifth of the budget at most."""
-    decode = retrieve._region_of
-    waits = [0.0, 0.6, 3.0]
+    """Decoding the query is a second of work; the clock tells how slow things are, and the end of
+    the answer takes as many times as long."""
+    monkeypatch.setattr("covis.search.answer_time.ANSWER", 1.0)
+    decode, took = retrieve._region_of, [1.0]
+    monkeypatch.setattr(time, "thread_time", lambda: clock[0] - (took[0] - 1) * (clock[0] > 0))
 
     def slowly(*arguments: object) -> object:
-        clock[0] = waits.pop(0)
+        clock[0] = took[0]
         return decode(*arguments)
 
     monkeypatch.setattr(retrieve, "_region_of", slowly)
     index = Index(large.uri)
     query = Path(large.uri).parent / "photos" / "4.png"
     checked = []
-    while waits:
+    for took[0] in (1.0, 1.9, 6.0):
         clock[0] = 0.0
-        checked.append(index.search(query, 8, budget=6.5).checked)
-    assert checked == [6, 5, 2]
+        checked.append(index.search(query, 8, budget=9.5).checked)
+    # The checks are at full speed again, and the time that is kept becomes less.
+    assert checked == [7, 6, 1]
+
+
+def test_names_are_looked_up_before_the_checks(
+    large: Index, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end there is no time to wait for the tables; each is asked for once."""
+    told: list[str | tuple[str, int]] = []
+    check, named = Ranker._check, Store.named
+
+    def checking(self, *arguments):
+        told.append("check")
+        return check(self, *arguments)
+
+    def naming(self, contents, columns):
+        told.append(("named", len(contents)))
+        return named(self, contents, columns)
+
+    monkeypatch.setattr(Ranker, "_check", checking)
+    monkeypatch.setattr(Store, "named", naming)
+    found = Index(large.uri).search(Path(large.uri).parent / "photos" / "4.png", 8, budget=3.5)
+    assert told == [("named", 8), "check", "check", "check"]
+    assert len(found.hits) == 8
+
+
+def test_few_candidates_are_read_before_the_first_check(
+    large: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
+    monkeypatch.setattr("covis.search.retrieve.FETCHED", 2)
+    sizes, read = [], Store.features
+
+    def reading(self, rows):
+        sizes.append(len(rows))
+        return read(self, rows)
+
+    monkeypatch.setattr(Store, "features", reading)
+    query = Path(large.uri).parent / "photos" / "4.png"
+    found = Index(large.uri, matcher="nearest").search(query, 8, budget=None)
+    assert (sizes, found.checked) == ([1, 2, 2, 2, 1], 8)
 
 
 def scripted(
@@ -458,7 +557,7 @@ def test_nearest_leaves_lightglue_time_and_goes_on_after_it(
     nearest: Told = {name: (9, "unsure") for name in "012"}
     lightglue: Told = {name: (20, "same") for name in "012"}
     index, asked = scripted(upright, monkeypatch, nearest, lightglue)
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    tell_time(monkeypatch, now)
     monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
     check = Ranker._check
 
@@ -480,6 +579,28 @@ def test_nearest_leaves_lightglue_time_and_goes_on_after_it(
         found = index.search(query, budget=budget)
         assert (found.checked, len(asked), found.seconds["total"]) == (checked, lightglues, seconds)
         assert found.hits[0].certain == (lightglues > 0)
+
+
+def test_lightglue_is_given_up_when_the_time_is_over(
+    upright: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its layers takes a second of the clock, and what was found before stays."""
+    now, layers = [0.0], [0]
+    tell_time(monkeypatch, now)
+    monkeypatch.setattr("covis.search.retrieve.cpu_threads", lambda: 1)
+    monkeypatch.setattr("covis.search.retrieve._rivals", lambda best: best)
+    advance = LightGlue._advance
+
+    def slow(self, *arguments):
+        now[0], layers[0] = now[0] + 1, layers[0] + 1
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(LightGlue, "_advance", slow)
+    query = Path(upright.uri).parent / "photos" / "1.png"
+    found = upright.search(query, 3, budget=2.5)
+    assert (layers[0], found.seconds["refine"]) == (3, 3.0)
+    assert names(found)[0] == "1.png"
+    assert found.hits[0].to_dict()["model"] == "xfeat-covis"
 
 
 def test_what_lightglue_found_is_told(upright: Index, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,7 +667,7 @@ def test_effort_ends_with_the_budget_and_leaves_gone_photos(
         return pictures, hit
 
     now = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    tell_time(monkeypatch, now)
     monkeypatch.setattr("covis.search.second_look.SecondLook._look", look)
     found = index.search(query, 3, budget=3, effort="auto")
     assert (found.looked_again, found.left, len(looked)) == (2, 1, 2)
@@ -633,6 +754,17 @@ def test_the_same_with_lance_s_vector_index(
     assert names(found)[0] == "2.png"
     assert found.hits[0].similarity == pytest.approx(exact.hits[0].similarity, abs=0.01)
     assert {hit.path for hit in found.hits} == {hit.path for hit in exact.hits}
+
+    # Names are looked up in a table so large only of what is likely to be a hit.
+    asked, look_up = [], Names._look_up
+
+    def looking(self, rows):
+        asked.append(len(rows))
+        return look_up(self, rows)
+
+    monkeypatch.setattr(Names, "_look_up", looking)
+    assert len(index.search(photos / "2.png", 1, budget=None).hits) == 1
+    assert asked == [1]
 
 
 def test_an_empty_store_has_no_hits(

@@ -179,6 +179,8 @@ def _print(found: SearchResult, source: str, budget: str, several: bool) -> None
         untried.append(f"{copies}, mirrored or turned")
     if found.untried_turns:
         untried.append(f"the picture turned by {', '.join(map(str, found.untried_turns))} degrees")
+    if found.not_compared:
+        untried.append(f"laying {counted(found.not_compared, 'hit')} over the picture")
     if untried:
         typer.echo(f"Not tried for lack of time: {' and '.join(untried)}.")
 

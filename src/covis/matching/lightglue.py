@@ -17,6 +17,7 @@ from covis.errors import ArgumentError, BundleError
 from covis.matching.registry import Pairs
 from covis.options import MatcherOptions, RuntimeOptions
 from covis.runtime.bundle import Bundle
+from covis.runtime.deadline import check_time
 from covis.runtime.graph import Graph, on_host
 from covis.runtime.onnx import open_graphs
 from covis.types import Features, FloatArray
@@ -155,12 +156,14 @@ class LightGlue:
         return [self(*pair) for pair in pairs]
 
     def __call__(self, features0: Features, features1: Features) -> Correspondences:
-        """Match one pair. Raises ArgumentError when the features are not of the right kind."""
+        """Match one pair. Raises ArgumentError when the features are not of the right kind,
+        OutOfTime between two layers where `working_until` says so."""
         points0, points1 = self._encode(features0), self._encode(features1)
         lived0, lived1 = (np.zeros(len(points), np.int64) for points in (points0, points1))
         total = len(points0) + len(points1)
         layers = 0
         while layers < self.settings.layers and len(points0) and len(points1):
+            check_time()
             points0, points1 = self._advance(layers, points0, points1)
             layers += 1
             lived0[points0.index] = lived1[points1.index] = layers

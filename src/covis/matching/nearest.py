@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -104,8 +105,11 @@ def mutual_nearest(
         return largest
 
     best1 = np.full(count1, -np.inf, np.float32)
-    with ThreadPoolExecutor(thread_count(threads)) as pool:
-        for largest in pool.map(search, range(0, count0, rows)):
+    blocks = range(0, count0, rows)
+    workers = min(thread_count(threads), len(blocks))
+    # Where other work wants the processor, each thread that is waited for costs milliseconds.
+    with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        for largest in pool.map(search, blocks) if pool else map(search, blocks):
             np.maximum(best1, largest, out=best1)
 
     # The very same products were compared both ways, so equality is exact.

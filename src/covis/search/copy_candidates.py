@@ -187,16 +187,30 @@ def inside_each_other(thumbnails0: FloatArray, thumbnails1: FloatArray) -> Float
     best = np.full(len(thumbnails0), -1, np.float32)
     for whole, part in ((thumbnails0, thumbnails1), (thumbnails1, thumbnails0)):
         square = whole.reshape(-1, THUMBNAIL, THUMBNAIL)
+        sums, squares = (_integral(values) for values in (square, square.astype(np.float64) ** 2))
         for side in PARTS:
             small = part @ _shrinking(side)
             small -= small.mean(axis=1, keepdims=True)
             small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
             windows = sliding_window_view(square, (side, side), axis=(1, 2))
             products = np.einsum("npqij,nij->npq", windows, small.reshape(-1, side, side))
-            lengths = np.maximum(side * windows.std(axis=(3, 4)), 1e-4)
+            spread = _of_windows(squares, side) - _of_windows(sums, side) ** 2 / side**2
+            lengths = np.maximum(np.sqrt(np.maximum(spread, 0)), 1e-4)
             best = np.maximum(best, (products / lengths).max(axis=(1, 2)))
     there = thumbnails0.any(axis=1) & thumbnails1.any(axis=1)
     return np.where(there, best, -1).astype(np.float32)
+
+
+def _integral(values: NDArray[Any]) -> NDArray[np.float64]:
+    """(N, h, w) -> (N, h + 1, w + 1): the sums of all that is above and to the left."""
+    sums = values.cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
+    return np.pad(sums, ((0, 0), (1, 0), (1, 0)))
+
+
+def _of_windows(sums: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """The sums in all squares of that side, of what `_integral` gives."""
+    across = sums[:, :, side:] - sums[:, :, :-side]
+    return np.asarray(across[:, side:] - across[:, :-side], np.float64)
 
 
 @cache

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -25,12 +24,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covis.errors import ArgumentError, ImageError
+from covis.errors import ArgumentError
 from covis.features.extractor import Extractor
 from covis.geometry import estimate_geometry
-from covis.geometry.agreement import COMPARED_SIDE, View, is_paper
-from covis.geometry.look_alikes import judge_by_pictures
-from covis.geometry.page_verdict import doubt_pages
+from covis.geometry.agreement import View, is_paper
 from covis.geometry.polygon import Box, box_around, clipped, corners
 from covis.geometry.verdict import judge
 from covis.images.decode import enlarged, load_image
@@ -39,9 +36,13 @@ from covis.matching import Matcher
 from covis.messages import counted
 from covis.notebook import table
 from covis.options import cpu_threads
+from covis.runtime.deadline import OutOfTime, working_until
+from covis.search.answer_time import Clock, kept
+from covis.search.compared import doubted, to_compare
 from covis.search.copy_candidates import centred_lengths, most_alike
 from covis.search.file_states import State, StoredFile, one_each, state_now
 from covis.search.ingest import thumbnail
+from covis.search.names import Names
 from covis.search.pooling import global_vector
 from covis.search.queries import Query, Ready
 from covis.search.second_look import SecondLook
@@ -54,21 +55,15 @@ SAMPLES = 1000
 COPIES = 16
 """Pictures at most that look like the query by their thumbnails and are checked as its copies."""
 FETCHED = 16
-"""Candidates whose features are read at a time."""
+"""Candidates whose features are read at a time at most."""
 NOTHING_SHARED = 0.25
 """Without any geometry, and some 200 keypoints in each picture, they are called different."""
-RESERVE = 0.02
-"""Seconds of the budget left for the answer itself, beside as many as decoding the query took."""
-DECODING = 0.2
-"""The share of the budget that these may take."""
 RIVAL = 0.5
 """A certain candidate with this share of the first one's inliers may belong in its place."""
 FINER_KEYPOINTS = 512
 """The finer matcher is given so many of a picture's features, the best."""
 FINER_SHARE = 0.4
 """Of the time, what is kept for the finer matcher."""
-FEW_INLIERS = 50
-"""Of a certain hit with fewer the pictures themselves are compared."""
 LOOKED_AT = 10
 """Hits whose photos an effort may look at, where fewer are asked for."""
 TOLD_EVERY = 0.2
@@ -205,6 +200,7 @@ class SearchResult:
     whose local features were matched in the time there was, at least one.
     untried_copies: pictures that may be the query mirrored or turned, by their thumbnails, for
     which there was no time. untried_turns: the same of turns in degrees that were asked for.
+    not_compared: hits that are unsure because there was no time to lay their photos over the query.
     looked_again: hits whose photos were looked at with more effort, see `Matches.attempts` of
     theirs. left: hits that would have been next.
     seconds: by stage, and in `total`.
@@ -216,6 +212,7 @@ class SearchResult:
     checked: int
     untried_copies: int = 0
     untried_turns: tuple[int, ...] = ()
+    not_compared: int = 0
     looked_again: int = 0
     left: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -305,13 +302,13 @@ class Ranker:
 
     def prepare(self, query: Source, region: Region | None) -> None:
         """See `Index.prepare`."""
-        self._ready.prepare(query, region, lambda: self._described(query, region, _Clock()))
+        self._ready.prepare(query, region, lambda: self._described(query, region, Clock()))
 
-    def _described(self, source: Source, region: Region | None, clock: _Clock) -> Query:
+    def _described(self, source: Source, region: Region | None, clock: Clock) -> Query:
         image, corner = _region_of(source, region, self._extract.max_size)
-        clock.lap("decode")
+        clock.lap("decode", alone=True)
         features = self._extract(enlarged(image))
-        clock.lap("extract")
+        clock.lap("extract", alone=True)
         return Query(image, corner, features, clock.seconds["decode"], clock.seconds["extract"])
 
     def search(
@@ -331,30 +328,26 @@ class Ranker:
             raise ArgumentError(f"the budget must be a time above 0, not {budget}.")
         if rotate not in get_args(Rotate):
             raise ArgumentError(f"no rotate '{rotate}'; there are: {', '.join(get_args(Rotate))}.")
-        time_given = np.inf if budget is None else budget - RESERVE
-        clock = _Clock()
+        clock = Clock()
         ready = self._ready.get(query, region)
         if ready is None and report is not None and region is None:
             self._now()._tell_by_stored(query, k, candidates, report, clock, began)
         wanted = ready or self._described(query, region, clock)
         for stage in ("decode", "extract"):
             clock.seconds.setdefault(stage, 0.0)
-        if budget is not None:
-            # The answer decodes pictures, too, on the same machine, however busy that is.
-            time_given -= min(wanted.decoding, DECODING * budget)
         now = self._now()
         clock.lap("open")
-        asked = _Asked(k, region, rotate, candidates, began, time_given, look_again, report)
+        asked = _Asked(k, region, rotate, candidates, began, budget, look_again, report)
         return now._answer(wanted, asked, clock)
 
-    def _answer(self, query: Query, asked: _Asked, clock: _Clock) -> SearchResult:
+    def _answer(self, query: Query, asked: _Asked, clock: Clock) -> SearchResult:
         image = query.image
-        end = asked.began + asked.time_given
-        kept = FINER_SHARE * asked.time_given
-        if self._finer is None or asked.time_given == np.inf:
-            kept = 0.0
+        end = asked.end(asked.began)
         looked_for = asked.region or (0.0, 0.0, float(image.width), float(image.height))
+        wanted = asked.k if asked.look_again is None else max(asked.k, LOOKED_AT)
         untried_turns: tuple[int, ...] = ()
+        pool = ThreadPoolExecutor(self._workers)
+        names = Names(self._store, pool)
 
         def tell_hits(hits: list[Hit], best: list[_Candidate]) -> None:
             clock.seconds["total"] = time.perf_counter() - asked.began
@@ -365,25 +358,25 @@ class Ranker:
             """Report how these stand by now."""
             if asked.report is not None:
                 best = _best_by_row(some)
-                tell_hits(self._hits(best, asked.k, looked_for), best)
+                tell_hits(self._hits(best, asked.k, looked_for, names), best)
 
-        pool = ThreadPoolExecutor(self._workers)
+        view = View.of(image)
+        paper = asked.region is None and is_paper(view)
+        looks = _Looks(query, asked, wanted, paper, clock, pool, self._workers, names, tell)
         try:
-            looks = _Looks(query, asked.candidates, clock, pool, tell)
-            checked, untried_copies = self._as_it_is(looks, end - kept)
+            checked, untried_copies = self._as_it_is(looks, end)
             if asked.rotate == "auto" and not any(_is_certain(row.matches) for row in checked):
-                end = time.perf_counter() + asked.time_given
-                turned, untried_turns = self._turned(looks, end - kept)
+                end = asked.end(time.perf_counter())
+                turned, untried_turns = self._turned(looks, end)
                 checked += turned
             best = _best_by_row(checked)
             if self._finer is not None:
-                best = self._refined(best, end, clock, pool)
+                best = self._refined(best, end, looks)
+            hits, not_compared = self._hits(best, wanted, looked_for, names), 0
+            if asked.region is None:
+                hits, not_compared = doubted(hits, view, paper, pool, self._workers, end)
         finally:
             pool.shutdown(cancel_futures=True)
-        wanted = asked.k if asked.look_again is None else max(asked.k, LOOKED_AT)
-        hits = self._hits(best, wanted, looked_for)
-        if asked.region is None:
-            hits = doubted(hits, View.of(image))
         clock.lap("answer")
         looked = left = 0
         if asked.look_again is not None:
@@ -397,6 +390,7 @@ class Ranker:
             self._result(hits[: asked.k], best, clock),
             untried_copies=untried_copies,
             untried_turns=untried_turns,
+            not_compared=not_compared,
             looked_again=looked,
             left=left,
         )
@@ -407,7 +401,7 @@ class Ranker:
         k: int,
         candidates: int,
         report: Callable[[SearchResult], None],
-        clock: _Clock,
+        clock: Clock,
         began: float,
     ) -> None:
         """Report the most similar pictures to one that is in the store itself, by what is stored of
@@ -420,7 +414,8 @@ class Ranker:
         vector = fixed(self._store.take([row], ["vector"])["vector"], np.float32)[0]
         near = self._near(view, vector, candidates)
         whole = (0.0, 0.0, float(features.width), float(features.height))
-        hits = self._hits(near, k, whole)
+        with ThreadPoolExecutor(1) as pool:
+            hits = self._hits(near, k, whole, Names(self._store, pool))
         clock.lap("global")
         clock.seconds["total"] = time.perf_counter() - began
         report(self._result(hits, near, clock))
@@ -440,7 +435,7 @@ class Ranker:
                 return None if row is None else row + number * ROWS
         return None
 
-    def _result(self, hits: list[Hit], best: list[_Candidate], clock: _Clock) -> SearchResult:
+    def _result(self, hits: list[Hit], best: list[_Candidate], clock: Clock) -> SearchResult:
         return SearchResult(
             hits=hits,
             images=self._store.count(),
@@ -449,7 +444,7 @@ class Ranker:
             seconds=dict(clock.seconds),
         )
 
-    def _as_it_is(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], int]:
+    def _as_it_is(self, looks: _Looks, end: float) -> tuple[list[_Candidate], int]:
         """The candidates for the query as it is, and for copies of it however they stand; how many
         of the latter there was no time for.
 
@@ -463,8 +458,9 @@ class Ranker:
         untried = 0
         known = {each.row for each in near}
         now = time.perf_counter()
-        until = now + (deadline - now) / 2
+        until = now + (self._stop(looks, end) - now) / 2
         copies = self._copies(looks.query.image, view, near, clock)
+        self._name_ahead([*copies.values(), near], looks)
         likeliest = next(iter(copies), UPRIGHT)
         for way, some in copies.items():
             if way == UPRIGHT:
@@ -474,27 +470,38 @@ class Ranker:
             if first or time.perf_counter() + looks.query.extracting < until:
                 other = self._view(looks, way)
                 some = [replace(each, view=other) for each in some]
-                some = self._checked(some, until, clock, looks.pool, always=first)
+                some = self._checked(some, lambda: until, looks, always=first)
                 checked += some
             untried += sum(each.matches is None for each in some)
         found = any(_is_certain(each.matches) for each in checked)
         checked += self._checked(
-            near, deadline, clock, looks.pool, always=not found,
+            near, lambda: self._stop(looks, end), looks, always=not found,
             tell=lambda some: looks.tell(checked + some),
         )  # fmt: skip
         return checked, untried
 
-    def _turned(self, looks: _Looks, deadline: float) -> tuple[list[_Candidate], tuple[int, ...]]:
+    def _name_ahead(self, groups: list[list[_Candidate]], looks: _Looks) -> None:
+        """Look up what candidates, best first, are called; in a table so large that it has an
+        index, where each takes time, only those that are likely to be hits."""
+        most = looks.wanted if self._store.has_vector_index() else None
+        looks.names.ahead([each.row for some in groups for each in some[:most]])
+
+    def _stop(self, looks: _Looks, end: float) -> float:
+        """When the usual checks stop, by what is known now."""
+        return looks.stop(end, 0.0 if self._finer is None else FINER_SHARE)
+
+    def _turned(self, looks: _Looks, end: float) -> tuple[list[_Candidate], tuple[int, ...]]:
         """The candidates for the query turned, and the turns there was no time for."""
         checked: list[_Candidate] = []
         untried: list[int] = []
         for left, turn in zip((3, 2, 1), TURNS, strict=True):
-            now = time.perf_counter()
+            now, deadline = time.perf_counter(), self._stop(looks, end)
             some: list[_Candidate] = []
             if now + looks.query.extracting / 2 < deadline:
                 near = self._candidates(self._view(looks, Orientation(turn)), looks)
+                self._name_ahead([near], looks)
                 until = now + (deadline - now) / left
-                some = self._checked(near, until, looks.clock, looks.pool)
+                some = self._checked(near, lambda: until, looks)  # noqa: B023
             if not any(each.matches is not None for each in some):
                 untried.append(turn)
             checked += some
@@ -502,7 +509,9 @@ class Ranker:
 
     def nearest(self, vector: FloatArray, count: int) -> tuple[NDArray[np.int64], FloatArray]:
         """Row ids and similarities of the most similar pictures, best first."""
-        found = most_similar(self._rows, self._matrix @ vector, count)
+        # OpenBLAS would wake threads for it, which then spin for 20 ms beside others' work.
+        products = np.einsum("nd,d->n", self._matrix, vector)
+        found = most_similar(self._rows, products, count)
         if not self._store.has_vector_index():
             return found
         rows, similarity = self._store.nearest(vector, count)
@@ -515,12 +524,12 @@ class Ranker:
         features = query.features if way == UPRIGHT else self._extract(enlarged(shown))
         whole_from_view = way.inverse.homography((shown.width, shown.height))
         whole_from_view[:2, 2] += query.corner
-        looks.clock.lap("extract")
+        looks.clock.lap("extract", alone=True)
         return _View(way, features, whole_from_view)
 
     def _candidates(self, view: _View, looks: _Looks) -> list[_Candidate]:
         """The globally most similar pictures, unchecked, best first."""
-        near = self._near(view, global_vector(view.features), looks.candidates)
+        near = self._near(view, global_vector(view.features), looks.asked.candidates)
         looks.clock.lap("global")
         return near
 
@@ -532,7 +541,7 @@ class Ranker:
         ]
 
     def _copies(
-        self, image: Image, view: _View, near: list[_Candidate], clock: _Clock
+        self, image: Image, view: _View, near: list[_Candidate], clock: Clock
     ) -> dict[Orientation, list[_Candidate]]:
         """Those that by their thumbnails look like the query, upright, mirrored or turned.
 
@@ -560,57 +569,63 @@ class Ranker:
     def _checked(
         self,
         candidates: list[_Candidate],
-        deadline: float,
-        clock: _Clock,
-        pool: ThreadPoolExecutor,
+        deadline: Callable[[], float],
+        looks: _Looks,
         always: bool = False,
         finer: Matcher | None = None,
         expected: float = 0.0,
         tell: Callable[[list[_Candidate]], None] = lambda _: None,
     ) -> list[_Candidate]:
-        """The candidates, checked until the deadline; with `always` the first ones in any case.
+        """The candidates, checked until the deadline; with `always` the first in any case.
 
-        finer: the matcher, another than usual. expected: seconds that the first checks may take.
-        tell: is given them now and then, as they are.
+        finer: the matcher, another than usual, whose checks are given up at the deadline. expected:
+        seconds that the first checks may take. tell: is given them now and then, as they are.
         """
         candidates = list(candidates)
 
         def check(candidate: _Candidate, stored: Features) -> _Candidate:
-            matches = self._check(finer or self._match, candidate.view, stored)
+            try:
+                with working_until(until), looks.clock.watching():
+                    matches = self._check(finer or self._match, candidate.view, stored)
+            except OutOfTime:
+                return candidate
+            looks.note(candidate.row, matches, stored)
             return replace(candidate, matches=matches, finer=finer is not None)
 
         done, slowest = 0, 0.0
         told = time.perf_counter()
-        waves = self._waves([each.row for each in candidates])
-        while (began := time.perf_counter()) + (slowest or expected) < deadline or (
+        late, until = told + expected >= deadline(), np.inf
+        waves = self._waves([each.row for each in candidates], 1 if late else self._workers)
+        while (began := time.perf_counter()) + (slowest or expected) < deadline() or (
             always and done == 0
         ):
             wave = next(waves, None)
             if wave is None:
                 break
-            for candidate in pool.map(check, candidates[done : done + len(wave)], wave):
+            if finer:
+                until = deadline()
+            for candidate in looks.pool.map(check, candidates[done : done + len(wave)], wave):
                 candidates[done] = candidate
                 done += 1
             slowest = max(slowest, time.perf_counter() - began)
             if time.perf_counter() - told > TOLD_EVERY:
                 tell(candidates)
                 told = time.perf_counter()
-        clock.lap("refine" if finer else "check")
+        looks.clock.lap("refine" if finer else "check")
         return candidates
 
-    def _refined(
-        self, best: list[_Candidate], deadline: float, clock: _Clock, pool: ThreadPoolExecutor
-    ) -> list[_Candidate]:
+    def _refined(self, best: list[_Candidate], end: float, looks: _Looks) -> list[_Candidate]:
         """The candidates, best first, after the finer matcher had its say on who that is.
 
         Its matches count where they are certain; else those before stay. What time is left goes
         to candidates that are not checked yet.
         """
         checks = sum(each.matches is not None for each in best)
-        usual = clock.seconds["check"] * self._workers / max(checks, 1)
+        usual = looks.clock.seconds["check"] * self._workers / max(checks, 1)
         rivals = self._checked(
-            _rivals(best), deadline, clock, pool, finer=self._finer, expected=FINER_TIMES * usual
-        )
+            _rivals(best), lambda: looks.stop(end), looks,
+            finer=self._finer, expected=FINER_TIMES * usual,
+        )  # fmt: skip
         again = {each.row: each for each in rivals if each.matches is not None}
         for place, each in enumerate(best):
             second = again.get(each.row, each)
@@ -618,18 +633,26 @@ class Ranker:
                 best[place] = second
         rest = [each for each in best if each.matches is None]
         done = [each for each in best if each.matches is not None]
-        rest = self._checked(rest, deadline, clock, pool, expected=usual)
+        rest = self._checked(rest, lambda: looks.stop(end), looks, expected=usual)
         return sorted(done + rest, key=_order)
 
-    def _waves(self, rows: list[int]) -> Iterator[list[Features]]:
-        """The features of candidates, as many at a time as there are threads."""
-        stored = (
-            features
-            for begin in range(0, len(rows), FETCHED)
-            for _, features in self._store.features(rows[begin : begin + FETCHED])
-        )
-        while wave := list(islice(stored, self._workers)):
+    def _waves(self, rows: list[int], first: int) -> Iterator[list[Features]]:
+        """The features of candidates, as many at a time as there are threads.
+
+        first: so many are read for the first wave, and twice as many each time, since on a busy
+        machine there may be no time for more.
+        """
+
+        def groups() -> Iterator[tuple[str, Features]]:
+            begin, count = 0, first
+            while begin < len(rows):
+                yield from self._store.features(rows[begin : begin + count])
+                begin, count = begin + count, min(2 * count, FETCHED)
+
+        stored, size = groups(), first
+        while wave := [features for _, features in islice(stored, size)]:
             yield wave
+            size = self._workers
 
     def _check(self, match: Matcher, view: _View, stored: Features) -> Matches:
         """Match and judge; points and geometry are those of the whole query as it is."""
@@ -652,34 +675,28 @@ class Ranker:
             mirrored=view.way.mirrored,
         )
 
-    def _hits(self, candidates: list[_Candidate], k: int, looked_for: Region) -> list[Hit]:
+    def _hits(
+        self, candidates: list[_Candidate], k: int, looked_for: Region, names: Names
+    ) -> list[Hit]:
         """The first k candidates that a file has, each content once."""
         hits: list[Hit] = []
         known: set[str] = set()
         ordered = iter(sorted(candidates, key=_order))
         while len(hits) < k and (some := list(islice(ordered, k))):
-            columns = ["content", "width", "height"]
-            rows = self._store.take([each.row for each in some], columns).to_pylist()
-            files: dict[str, list[StoredFile]] = {}
-            stores: dict[str, str] = {}
-            contents = [row["content"] for row in rows]
-            for store in self._store.stores:
-                for file in store.named(contents, ["path", "size", "modified", "content"]):
-                    files.setdefault(file["content"], []).append(state_now(file))
-                    stores.setdefault(file["path"], store.uri)
-            for each, row in zip(some, rows, strict=True):
-                named = _living_first(files.get(row["content"], []))
-                if named and row["content"] not in known:
-                    known.add(row["content"])
-                    size = row["width"], row["height"]
-                    copies = tuple(file.path for file in named[1:])
-                    first = named[0]
+            for each, named in zip(some, names.of([each.row for each in some]), strict=True):
+                if named.content in known:
+                    continue
+                stores = {file["path"]: uri for uri, file in reversed(named.files)}
+                if files := _living_first([state_now(file) for _, file in named.files]):
+                    known.add(named.content)
+                    first = files[0]
                     hits.append(
                         Hit(
                             first.path,
-                            copies,
+                            tuple(file.path for file in files[1:]),
                             each.similarity,
-                            *size,
+                            named.width,
+                            named.height,
                             each.matches,
                             looked_for,
                             first.state,
@@ -693,22 +710,6 @@ def _living_first(files: list[StoredFile]) -> list[StoredFile]:
     """Files of one content: those that are there, once each, by name, then the others."""
     there = sorted(one_each(files), key=lambda file: file.path)
     return there + sorted((f for f in files if not f.there), key=lambda f: (f.state, f.path))
-
-
-def doubted(hits: list[Hit], query: View) -> list[Hit]:
-    """The hits, certain ones first: of pages on one template, and of pictures with few inliers,
-    only those that lie over the query as they should."""
-    judged = []
-    for hit in hits:
-        if hit.certain and hit.matches is not None and hit.state == "there":
-            few = hit.inliers < FEW_INLIERS
-            if few or is_paper(query):
-                look = judge_by_pictures if few else doubt_pages
-                with suppress(ImageError):
-                    there = View.of(load_image(hit.path, max_size=COMPARED_SIDE))
-                    hit = replace(hit, matches=look(hit.matches, query, there))
-        judged.append(hit)
-    return sorted(judged, key=lambda hit: not hit.certain)
 
 
 def check_pair(match: Matcher, features0: Features, features1: Features) -> Matches:
@@ -737,7 +738,7 @@ def check_pair(match: Matcher, features0: Features, features1: Features) -> Matc
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a search was asked for. began: by the performance counter; time_given: in seconds.
+    """What a search was asked for. began: by the performance counter; budget: in seconds.
     look_again: at hits that stay unsure. report: is told how the hits stand meanwhile."""
 
     k: int
@@ -745,20 +746,51 @@ class _Asked:
     rotate: str
     candidates: int
     began: float
-    time_given: float
+    budget: float | None
     look_again: SecondLook | None
     report: Callable[[SearchResult], None] | None
+
+    def end(self, began: float) -> float:
+        """Of what began then, when its answer must be there."""
+        return np.inf if self.budget is None else began + self.budget
 
 
 @dataclass(frozen=True, eq=False)
 class _Looks:
-    """What one search looks for and with. tell: reports how candidates stand."""
+    """What one search looks for and with. wanted: hits. paper: whether the query is one. tell:
+    reports how candidates stand.
+
+    compared: by their rows, the megapixels of the photos that the answer will compare with the
+    query, as far as is known.
+    """
 
     query: Query
-    candidates: int
-    clock: _Clock
+    asked: _Asked
+    wanted: int
+    paper: bool
+    clock: Clock
     pool: ThreadPoolExecutor
+    workers: int
+    names: Names
     tell: Callable[[list[_Candidate]], None]
+    compared: dict[int, float] = field(default_factory=dict)
+
+    def note(self, row: int, matches: Matches, stored: Features) -> None:
+        """A candidate was checked."""
+        if self.asked.region is None and _is_certain(matches):
+            if to_compare(int(matches.inliers.sum()), self.paper):
+                self.compared[row] = stored.width * stored.height / 1e6
+            else:
+                self.compared.pop(row, None)
+
+    def stop(self, end: float, left: float = 0.0) -> float:
+        """When checks stop, for the answer to be there at the end. left: the share of the time that
+        is left for others."""
+        if self.asked.budget is None:
+            return end
+        photos = sorted(self.compared.values())[-self.wanted :]
+        spare = kept(self.clock, self.asked.budget, len(photos), sum(photos), self.workers)
+        return end - spare - left * (self.asked.budget - spare)
 
 
 @dataclass(frozen=True, eq=False)
@@ -786,19 +818,6 @@ class _Candidate:
     @property
     def inliers(self) -> int:
         return 0 if self.matches is None else int(self.matches.inliers.sum())
-
-
-class _Clock:
-    """Adds up the seconds of stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
 
 
 def _is_certain(matches: Matches | None) -> bool:

@@ -11,35 +11,28 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from covis.errors import ArgumentError, CovisError, ImageError
-from covis.features import Extractor
+from covis.errors import ArgumentError, CovisError
 from covis.files.atomic import PARTIAL
-from covis.files.run_folder import differences, locked
+from covis.files.run_folder import locked
 from covis.geometry.camera import FISHEYES
 from covis.images.exif import PhotoInfo, read_photo_info
-from covis.images.picture_files import walk_pictures
 from covis.images.video import open_video
-from covis.matching import Matcher
 from covis.messages import counted, not_there
-from covis.options import DEFAULT_FEATURES, DEFAULT_MAX_KEYPOINTS, MAP_MATCHER, MAP_MAX_SIZE
 from covis.search.index import Index
-from covis.search.ingest import file_content
 from covis.search.store import Store
+from covis.sfm.asked import Asked, Report
 from covis.sfm.colours import colour_points
-from covis.sfm.database import MIN_INLIERS, Database, copy_database
+from covis.sfm.database import MIN_INLIERS, Database
 from covis.sfm.georegistration import Origin, first_origin, register
 from covis.sfm.joining import Joining
 from covis.sfm.map import (
-    COLMAP_ERRORS,
     Photos,
-    Settings,
-    first_line,
     need_pycolmap,
     read_model,
 )
@@ -54,7 +47,6 @@ from covis.sfm.mapper import (
     update_models,
     write_models,
 )
-from covis.sfm.masks import find_masks
 from covis.sfm.matching import (
     Pair,
     SemiDense,
@@ -66,13 +58,12 @@ from covis.sfm.matching import (
 )
 from covis.sfm.options import MapOptions, MapSummary
 from covis.sfm.pairs import choose_pairs, matched_first, untied
-from covis.sfm.photo_cameras import as_in_map, check_camera, make_camera, share_cameras
-from covis.sfm.photo_changes import PhotoRecord, find_changes, inode_times, secretly_changed
+from covis.sfm.photo_cameras import as_in_map, make_camera, share_cameras
+from covis.sfm.photo_changes import find_changes, inode_times, secretly_changed
 from covis.sfm.refine_keypoints import refine_keypoints
 from covis.sfm.tracks import RADIUS, shared_keypoints
 from covis.sfm.two_view_verification import Verified
 from covis.sfm.unplaced import count_flat, untried
-from covis.sfm.video_frames import FRAMES, drop_frames, find_videos, take_frames
 
 if TYPE_CHECKING:
     import pycolmap
@@ -82,9 +73,6 @@ COMMITTED = 64
 
 ANEW = "anew"
 """What the file `unmapped` holds where the models have to be made anew."""
-
-Report = Callable[[str, int, int | None], None]
-"""Called with the stage, how much of it is done, and of how much (None: not known)."""
 
 
 def build_map(
@@ -123,34 +111,23 @@ class _Build:
     def __init__(
         self, photos: Path, folder: Path, options: MapOptions, report: Report | None
     ) -> None:
-        self._given, self._folder, self._options = photos, folder, options
-        self._frames = folder / FRAMES
-        if photos.is_file():
-            self._given = self._frames
-        self._source = photos
-        """A folder, or a video."""
+        self._folder, self._options = folder, options
         self._report = report or (lambda stage, done, total: None)
         self._summary = MapSummary()
-        self._unread: dict[str, str] = {}
-        """Videos, and why."""
-        self._record = PhotoRecord.read(folder)
+        self._asked = Asked(photos, folder, options, self._report, self._summary)
+        self._record = self._asked.record
         self._unmapped = folder / "unmapped"
         """A file that is there while matches wait to be mapped."""
 
     def run(self) -> MapSummary:
-        check_camera(self._options.camera_model, self._options.camera_params)
-        settings = self._same_settings()
-        files = self._files()
-        self._settings = self._moved(settings, files)
+        files = self._asked.files()
         self._clear_up()
-        names = {os.path.relpath(path, self._root).replace(os.sep, "/"): path for path in files}
-        self._check_given(names)
-        self._masks = self._find_masks(names)
-        self._settings.save(self._folder)
+        names = self._asked.check(files)
+        self._settings, self._root = self._asked.settings, self._asked.root
         with self._timed("features"):
-            self._import(names)
+            self._asked.take_over(names)
             photos = self._extract(files)
-        with Database(self._database) as database:
+        with Database(self._asked.database) as database:
             with self._timed("cameras"):
                 self._take_changes(database, photos)
                 infos = self._add_photos(database, photos)
@@ -170,104 +147,6 @@ class _Build:
         self._summary.save(self._folder)
         return self._summary
 
-    @property
-    def _database(self) -> Path:
-        return self._folder / "database.db"
-
-    @property
-    def _root(self) -> Path:
-        """The folder that the photos' names are relative to."""
-        return Path(self._settings.photos)
-
-    def _files(self) -> list[str]:
-        """The pictures in the given folder, without those of masks and of the map itself."""
-        before, masks = Settings.find(self._folder), self._options.masks
-        apart = [self._folder, *([masks.resolve()] if isinstance(masks, Path) else [])]
-        if before is not None and before.masks:
-            apart.append(Path(before.masks))
-        videos = find_videos(self._source, apart)
-        files = [*self._pictures(apart, bool(videos)), *self._video_frames(videos)]
-        if not files:
-            raise ArgumentError(f"{self._source}: no pictures in it.")
-        return files
-
-    def _pictures(self, apart: Sequence[Path], may_be_none: bool) -> list[str]:
-        """Those in the given folder that lie in none of others."""
-        if not self._source.is_dir():
-            return []
-        try:
-            found = walk_pictures([self._source])
-        except ArgumentError:
-            if may_be_none:
-                return []
-            raise
-        return [path for path in found if not any(Path(path).is_relative_to(o) for o in apart)]
-
-    def _video_frames(self, videos: Sequence[Path]) -> list[str]:
-        """Pictures of videos, made where they are not there; those of videos that are gone go."""
-        drop_frames(self._frames)
-        options, files = self._options, []
-        for video in videos:
-            try:
-                taken = take_frames(
-                    video,
-                    self._frames,
-                    options.video_frames,
-                    options.video_rate,
-                    lambda done, total: self._report("frames", done, total),
-                )
-            except ImageError as error:
-                self._unread[str(video)] = str(error)
-                continue
-            self._summary.videos[video.name] = len(taken)
-            files += [str(path) for path in taken]
-        return files
-
-    def _same_settings(self) -> Settings:
-        """Those of the map, made if there are none. Raises ArgumentError for other ones."""
-        options, before = self._options, Settings.find(self._folder)
-        asked: dict[str, Any] = {
-            "features": options.features,
-            "max_keypoints": options.max_keypoints,
-            "max_size": options.max_size,
-            "matcher": options.matcher,
-        }
-        asked = {name: value for name, value in asked.items() if value is not None}
-        if options.masks is not None:
-            asked["masks"] = str(Path(options.masks).resolve())
-        if "max_size" in asked:
-            asked["max_size"] = asked["max_size"] or None
-        if before is None:
-            mine = (path.name == FRAMES or PARTIAL in path.name for path in self._folder.iterdir())
-            if not all(mine):
-                raise ArgumentError(f"{self._folder} holds other things; name a new folder.")
-            settings = replace(
-                Settings(
-                    str(self._given),
-                    DEFAULT_FEATURES,
-                    DEFAULT_MAX_KEYPOINTS,
-                    MAP_MAX_SIZE,
-                    MAP_MATCHER,
-                ),
-                **asked,
-            )
-            # To be saved before the work, so they have to be right.
-            Extractor(settings.features, threads=options.threads, device=options.device)
-            Matcher(
-                settings.matcher,
-                features=settings.features,
-                threads=options.threads,
-                device=options.device,
-            )
-            return settings
-        found = differences({name: getattr(before, name) for name in asked}, asked, {})
-        if found:
-            raise ArgumentError(
-                f"{self._folder} was made with other settings ({'; '.join(found)}). Name "
-                "another folder, or leave them out."
-            )
-        return before
-
     def _clear_up(self) -> None:
         """After a killed run: what it had moved aside comes back, what it began goes."""
         restore_models(self._folder / "sparse")
@@ -276,25 +155,6 @@ class _Build:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-
-    def _moved(self, settings: Settings, files: Sequence[str]) -> Settings:
-        """The settings, with the given folder as the photos' where none is left in the former one.
-
-        Raises ArgumentError where none of the map's photos is in it either.
-        """
-        store = Store.find(self._folder / "features.covis")
-        if store is None or not self._record.contents:
-            return settings
-        there = any(os.path.isfile(path) for path in store.column(store.files, "path"))
-        if there and os.path.isdir(settings.photos):
-            return settings
-        known = set(self._record.contents.values())
-        if not there and not any(file_content(path) in known for path in files):
-            raise ArgumentError(
-                f"{self._given}: none of the {len(known)} photos that {self._folder} was made of "
-                f"is there, nor in {settings.photos} any more; name a new folder for a new map."
-            )
-        return replace(settings, photos=str(self._given))
 
     def _failed_names(self) -> set[str]:
         paths = self._summary.failed
@@ -323,7 +183,7 @@ class _Build:
             self._report("features", done, len(files))
 
         added = index.add(files, report=tell, engine=options.engine, address=options.address)
-        self._summary.failed = {**added.failed, **self._unread}
+        self._summary.failed = {**added.failed, **self._asked.unread}
         index.remove(missing=True)
         kept = set(index.store.column(index.store.files, "path"))
         times = {**self._record.times, **times}
@@ -331,74 +191,11 @@ class _Build:
         photos = Photos(index, settings.photos)
         if len(photos) < LEAST_PHOTOS and not model_folders(self._folder / "sparse"):
             raise ArgumentError(
-                f"{self._given}: {counted(len(photos), 'photo')} that can be used; a map needs "
-                f"{LEAST_PHOTOS} or more."
+                f"{self._asked.given}: {counted(len(photos), 'photo')} that can be used; a map "
+                f"needs {LEAST_PHOTOS} or more."
             )
         self._summary.photos = len(photos)
         return photos
-
-    def _check_given(self, files: dict[str, str]) -> None:
-        """Read the given model, if there is one, and check it or the database. files: by name."""
-        options = self._options
-        self._known: pycolmap.Reconstruction | None = None
-        if options.model is not None:
-            self._known = read_model(Path(options.model))
-            cameras = {image.name: image.camera for image in self._known.images.values()}
-            sizes = {name: (camera.width, camera.height) for name, camera in cameras.items()}
-            self._check_fits(Path(options.model), sizes, files)
-        elif options.database is not None and not self._database.exists():
-            given, partial = Path(options.database), self._database.with_suffix(PARTIAL)
-            self._check_fits(given, copy_database(given, partial), files)
-
-    def _find_masks(self, files: dict[str, str]) -> dict[str, Path]:
-        """The masks of the photos by name. files: by name."""
-        if not self._settings.masks:
-            return {}
-        photos = {name: Path(path) for name, path in files.items()}
-        found, loose = find_masks(Path(self._settings.masks), photos)
-        self._summary.masks, self._summary.loose_masks = len(found), loose
-        return found
-
-    def _import(self, files: dict[str, str]) -> None:
-        """Take over the copy of the given database, where there is none yet. files: by name."""
-        given = self._options.database
-        if given is None or self._database.exists():
-            return
-        partial = self._database.with_suffix(PARTIAL)
-        try:
-            with Database(partial) as copied:
-                copied.clear_features()
-                copied.add_missing_rigs()
-                copied.update([name for name in copied.images if name not in files], {})
-                copied.check_priors()
-        except (*COLMAP_ERRORS, CovisError) as error:
-            raise ArgumentError(
-                f"{given}: a damaged COLMAP database ({first_line(error)}); take it from a copy, "
-                "or map without it."
-            ) from None
-        partial.rename(self._database)
-
-    def _check_fits(
-        self, source: Path, sizes: dict[str, tuple[int, int]], files: dict[str, str]
-    ) -> None:
-        """Whether a database or a model, the sizes of its photos by name, is of these files."""
-        mine = [name for name in sorted(sizes) if name in files]
-        if not mine:
-            some_name = f", such as {min(sizes)}" if sizes else ""
-            raise ArgumentError(
-                f"{source} has none of the photos in {self._given}: its names{some_name}, must be "
-                f"paths from there, such as {min(files)}."
-            )
-        for name in mine:
-            with suppress(ImageError):
-                size = as_in_map(read_photo_info(Path(files[name]), None)).size
-                if size != sizes[name]:
-                    raise ArgumentError(
-                        f"{source}: the camera of {name} has {'x'.join(map(str, sizes[name]))} "
-                        f"pixels, the photo {'x'.join(map(str, size))}; use the photos that it "
-                        "was made of."
-                    )
-        self._summary.left_out = [name for name in sorted(sizes) if name not in files]
 
     def _take_changes(self, database: Database, photos: Photos) -> None:
         """Drop from the database and the models what is gone or changed; rename what is renamed."""
@@ -477,7 +274,7 @@ class _Build:
 
     def _add_posed(self, database: Database, photos: Photos) -> None:
         """The photos and cameras of the model to start from, where the database lacks them."""
-        model = self._known
+        model = self._asked.known
         if model is None:
             return
         ids: dict[int, int] = {}
@@ -496,7 +293,7 @@ class _Build:
             camera_of,
             MIN_INLIERS,
             self._options.seed,
-            self._masks,
+            self._asked.masks,
             device=self._options.device,
         )
 
@@ -668,7 +465,7 @@ class _Build:
     def _register(self, models: Sequence[pycolmap.Reconstruction], *, new: bool) -> None:
         """Move models to GPS positions, those of before where they were so moved already."""
         before = None if new else Origin.find(self._folder)
-        if not self._places or not self._options.gps or self._known or not (new or before):
+        if not self._places or not self._options.gps or self._asked.known or not (new or before):
             if new:
                 (self._folder / "gps.json").unlink(missing_ok=True)
             return
@@ -686,13 +483,13 @@ class _Build:
         return self._unmapped.exists() and self._unmapped.read_text() == ANEW
 
     def _posed_names(self) -> frozenset[str]:
-        images = self._known.images.values() if self._known is not None else ()
+        images = self._asked.known.images.values() if self._asked.known is not None else ()
         return frozenset(image.name for image in images if image.has_pose)
 
     def _run_mapper(
         self, photos: Photos, mapping: Mapping, extended: Path | None
     ) -> list[pycolmap.Reconstruction]:
-        root, database = self._root, self._database
+        root, database = self._root, self._asked.database
         total = len(photos) - len(self._summary.alone)
         self._report("map", 0, total)
         work = self._folder / "mapping.partial"
