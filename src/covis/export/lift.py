@@ -17,7 +17,7 @@ from covis.export.onnx_graph import read_weights, write_graph
 from covis.export.vit import exportable
 from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
 from covis.nets.dense import Backbone, XFeatMap
-from covis.nets.lift import LiFT, enlarge
+from covis.nets.lift import LiFT
 from covis.nets.upsampler import Upsampler
 from covis.options import RuntimeOptions
 from covis.runtime.bundle import KIND, Bundle
@@ -101,14 +101,14 @@ class OnUpsampled(nn.Module):
 
     def __init__(self, lift: LiFT, upsampler: Upsampler) -> None:
         super().__init__()
-        self.lift, self.upsampler = lift, upsampler
+        self.lift, self.upsampler = deepcopy(lift), upsampler
+        self.lift.residual = False
         self.smaller = lift.cell // upsampler.cell
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """As `LiFT.forward`."""
-        added = self.lift(image, features) - enlarge(features)
         seen = nn.functional.avg_pool2d(image, self.smaller)
-        return self.upsampler(seen, features) + added
+        return self.upsampler(seen, features) + self.lift(image, features)
 
 
 def export_lift_alone(
@@ -170,8 +170,8 @@ def _write_lift(
     write_graph(
         net.eval(),
         {
-            "image": torch.rand(1, 3, 4 * cell, 5 * cell),
-            "features": torch.rand(1, channels or 6, 4, 5),
+            "image": torch.rand(1, 3, 4 * cell, 20 * cell),
+            "features": torch.rand(1, channels or 6, 4, 20),
         },
         ["lifted"],
         {
