@@ -69,7 +69,7 @@ class Upsampler(nn.Module):
         for block in self.blocks:
             seen = seen + block(seen)
         rows, columns = features.shape[-2:]
-        own, around, finer = places(rows, columns)
+        own, around, finer = near_tiles(rows, columns)
         mean = features.mean(dim=(2, 3), keepdim=True)
         cells = as_list(features - mean)
         lengths = torch.linalg.vector_norm(cells, dim=2, keepdim=True).clamp_min(1e-12)
@@ -85,7 +85,7 @@ class Upsampler(nn.Module):
         return mixed.flatten(4).flatten(2, 3)[..., : 2 * columns] + mean
 
 
-def places(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+def near_tiles(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
     """Where, in the list of a map's cells, the cells of each tile lie, [h, tiles, TILE], and those
     around them, [h, tiles, SIDE * WIDE], and in that of the finer cells those in its own,
     [h, tiles, 2 * TILE * 2]. Beyond the edge the nearest cell."""
