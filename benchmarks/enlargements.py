@@ -144,8 +144,8 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """scores: (pairs, alphas), percent. ms: of the processor, an image. megabytes: the most that was
-    held for it, weights included."""
+    """scores: (pairs, alphas), percent. ms: of the processor, an image. megabytes: the most
+    that was held for it, weights included."""
 
     scores: NDArray[np.float64]
     ms: float
