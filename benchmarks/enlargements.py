@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covis.dense import DenseFeatures, pck, transfer
-from covis.dense.features import UPSAMPLER, VIT_LIFT, described, pad, resized, with_backbone
+from covis.dense.features import (
+    UPSAMPLER,
+    VIT_LIFT,
+    described,
+    distinct,
+    pad,
+    resized,
+    with_backbone,
+)
 from covis.errors import ArgumentError
 from covis.evaluation.benchmarks.dense import at_size, peak, reset_peak
 from covis.evaluation.benchmarks.pf_willow import read_willow
@@ -167,7 +175,8 @@ def measure(
         fine = enlarge(image, coarse)
         busy += time.process_time() - began
         doublings = int(fine.shape[2] > coarse.shape[2])
-        features[path] = described(fine, kept.image(path), kept.backbone, doublings=doublings)
+        seen = described(fine, kept.image(path), kept.backbone, doublings=doublings)
+        features[path] = distinct(seen)
     scores = []
     for pair in pairs:
         landed, _ = transfer(features[pair.source], features[pair.target], pair.source_points)
