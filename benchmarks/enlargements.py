@@ -61,7 +61,8 @@ def twice(maps: Maps) -> Maps:
 def joint_bilateral(image: Maps, features: Maps) -> Maps:
     """Means of the cells around, by how near they are and how alike their colours."""
     _, channels, rows, columns = features.shape
-    fine = resized(image, 2 * rows, 2 * columns)[0]
+    size = 2 * columns, 2 * rows
+    fine = np.stack([cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in image[0]])
     coarse = fine.reshape(3, rows, 2, columns, 2).mean(axis=(2, 4))
     edges = ((0, 0), (REACH, REACH), (REACH, REACH))
     padded, colours = (np.pad(each, edges, mode="edge") for each in (features[0], coarse))

@@ -29,6 +29,7 @@ def compare(net, bundle, channels):
         )
 
 
+@pytest.mark.slow
 def test_an_upsampler(tmp_path):
     torch.manual_seed(0)
     net = Upsampler().eval()
