@@ -12,6 +12,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 PARTS = {
     "common",
     "copied_pictures",
+    "enlargements",
     "large_store",
     "map_kills",
     "map_places",

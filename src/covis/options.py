@@ -70,7 +70,9 @@ VIT_MAX_SIZE = 448
 DISCOVERY_TAU = 0.2
 """Cells with a cosine above it belong together: the paper's, for the keys of DINO's ViTs."""
 TOKEN_TAU = 0.4
-"""The same for the tokens of dinov2-small, where nobody says otherwise."""
+"""The same for the tokens of dinov2-small, of objects after the first."""
+TOKEN_TAUS = 0.3, 0.4, 0.5, 0.6
+"""For the first one: what stands out most of all these is the object."""
 DISCOVERED = 3
 """Objects that are looked for in a picture at most."""
 

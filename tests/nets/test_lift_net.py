@@ -200,3 +200,29 @@ def test_a_lift_on_an_upsampler():
     bilinear = torch.nn.functional.interpolate(features, scale_factor=2, mode="bilinear")
     added = joined(image, features) - upsampler(small, features)
     torch.testing.assert_close(added, lift(image, features) - bilinear)
+
+
+@torch.inference_mode()
+def test_narrowed_to_what_matters():
+    """Channels that are mixtures of few others can be left out, at the edges too; of others the
+    more are kept, the nearer it is."""
+    pytest.importorskip("onnx", reason="the export needs ONNX: covis[train]")
+    from covis.export.lift import narrowed
+
+    torch.manual_seed(4)
+    wide = random_lift(replace(KIND, channels=32))
+    seen = [(torch.rand(1, 3, 64, 80), torch.randn(1, 32, 4, 5)) for _ in range(4)]
+    image, features = torch.rand(1, 3, 48, 64), torch.randn(1, 32, 3, 4)
+    whole = wide(image, features)
+    far = [
+        float((narrowed(wide, width, seen)(image, features) - whole).norm() / whole.norm())
+        for width in (8, 24, 32)
+    ]
+    assert far[0] > far[1] > 1e-3 > 1e-5 > far[2]
+    few = torch.randn(5, 32)
+    up = wide.up1.up
+    up.weight.copy_(torch.einsum("ikab,ko->ioab", torch.randn(64, 5, 2, 2), few))
+    up.bias.copy_(few[0])
+    found = narrowed(wide, 5, seen)
+    assert found.up1.up.weight.shape == (64, 5, 2, 2)
+    torch.testing.assert_close(found(image, features), wide(image, features), rtol=1e-4, atol=1e-4)

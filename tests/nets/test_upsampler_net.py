@@ -50,3 +50,31 @@ def test_channels_mean_nothing(stirred):
     torch.testing.assert_close(
         stirred(image, features[:, order]), stirred(image, features)[:, order]
     )
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("shape", [(3, 5), (1, 1), (2, 16), (2, 37)])
+def test_is_the_mean_that_its_weights_say(stirred, shape):
+    """Cell by cell, at edges and in rows of several tiles."""
+    torch.manual_seed(1)
+    rows, columns = shape
+    image, features = torch.randn(1, 3, 8 * rows, 8 * columns), torch.randn(1, 4, *shape) + 2
+    found = stirred(image, features)
+    seen = stirred.look(image)
+    for block in stirred.blocks:
+        seen = seen + block(seen)
+    query, key = stirred.query(seen)[0], torch.nn.functional.avg_pool2d(stirred.key(seen), 2)[0]
+    unit = torch.nn.functional.normalize(features - features.mean((2, 3), keepdim=True))[0]
+    for y, x in {(0, 0), (rows - 1, columns - 1), (2 * rows - 1, columns), (1, 2 * columns - 2)}:
+        row, column, phase = y // 2, x // 2, 2 * (y % 2) + x % 2
+        logits, near = [], []
+        for down in range(-2, 3):
+            for right in range(-2, 3):
+                i, j = min(max(row + down, 0), rows - 1), min(max(column + right, 0), columns - 1)
+                logit = query[:, y, x] @ key[:, i, j] / 32**0.5
+                logit += stirred.place[phase, len(near)]
+                logit += 8 * stirred.alike[phase, 0] * (unit[:, row, column] @ unit[:, i, j])
+                logits.append(logit)
+                near.append(features[0, :, i, j])
+        wanted = torch.stack(logits).softmax(0) @ torch.stack(near)
+        torch.testing.assert_close(found[0, :, y, x], wanted, rtol=1e-4, atol=1e-4)

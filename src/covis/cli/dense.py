@@ -21,7 +21,7 @@ from covis.options import (
     DEFAULT_MAX_SIZE,
     DISCOVERED,
     DISCOVERY_TAU,
-    TOKEN_TAU,
+    TOKEN_TAUS,
     VIT_MAX_SIZE,
 )
 
@@ -291,7 +291,7 @@ def discover_command(
         typer.Option(
             metavar="COSINE",
             help="Cells with a cosine above it belong together.",
-            show_default=f"{DISCOVERY_TAU}, of dinov2-small {TOKEN_TAU}",
+            show_default=f"{DISCOVERY_TAU}; of dinov2-small the best of {TOKEN_TAUS}",
         ),
     ] = None,
     lifts: Annotated[int, typer.Option(min=0, max=2, metavar="N", help=LIFTS)] = 0,

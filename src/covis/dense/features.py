@@ -33,7 +33,7 @@ from covis.options import (
 )
 from covis.runtime.bundle import KIND, Bundle, find_bundle, installed_bundle
 from covis.runtime.onnx import open_graphs
-from covis.types import FloatArray, Source
+from covis.types import FloatArray, Image, Source
 
 Task = Literal["match", "propagate", "discover", "show"]
 VIT = "dinov2-small"
@@ -265,10 +265,9 @@ class DenseExtractor:
         self.stride: int = base.settings["stride"]
         usual = DEFAULT_MAX_SIZE if self.stride <= SMALL_STRIDE else VIT_MAX_SIZE
         self.max_size = size_limit(max_size, usual)
-        self._multiple: int = base.settings["multiple"]
+        self._base = base
         self._cell: int = bundle.settings.get("cell", self.stride)
-        self._common = not base.settings.get("unit", True)
-        self._unit = not (self._common or serves_any(bundle))
+        self._unit = base.settings.get("unit", True) and not serves_any(bundle)
         self._backbone = open_graphs(base, ("backbone",), runtime)["backbone"]
         self._lift = open_graphs(bundle, ("lift",), runtime)["lift"] if self.lifts else None
 
@@ -278,28 +277,47 @@ class DenseExtractor:
         Raises ImageError as `load_image` does.
         """
         loaded = load_image(image, max_size=self.max_size)
-        height, width = loaded.pixels.shape[:2]
-        padded = pad(loaded.pixels, self._multiple)
+        padded = pad(loaded.pixels, self._base.settings["multiple"])
         seen, features = self._backbone(["image", "features"], pixels=padded)
         for _ in range(self.lifts):
             assert self._lift is not None
             fitting = resized(seen, *(self._cell * side for side in features.shape[2:]))
             (features,) = self._lift(["lifted"], image=fitting, features=features)
-        cell = self.stride / 2**self.lifts
-        rows, columns = (-(-side // cell) for side in (height, width))
-        cropped = features[0, :, : int(rows), : int(columns)]
-        descriptors = np.ascontiguousarray(cropped.transpose(1, 2, 0))
-        if not self._unit:
-            descriptors /= np.maximum(np.linalg.norm(descriptors, axis=2, keepdims=True), 1e-12)
-        return DenseFeatures(
-            descriptors=descriptors,
-            step=(cell * loaded.width / width, cell * loaded.height / height),
-            width=loaded.width,
-            height=loaded.height,
-            model=self.model,
-            doublings=self.lifts,
-            common=self._common,
+        return described(
+            features, loaded, self._base, model=self.model, doublings=self.lifts, unit=self._unit
         )
+
+
+def described(
+    features: FloatArray,
+    image: Image,
+    backbone: Bundle,
+    *,
+    doublings: int,
+    model: str = "",
+    unit: bool = False,
+) -> DenseFeatures:
+    """Features (1, C, h, w) of an image, perhaps padded, as a bundle's backbone gave them and their
+    resolution was doubled so often.
+
+    model: its name where it is another one. unit: whether they have unit length already.
+    """
+    cell = backbone.settings["stride"] / 2**doublings
+    height, width = image.pixels.shape[:2]
+    rows, columns = (-(-side // cell) for side in (height, width))
+    cropped = features[0, :, : int(rows), : int(columns)]
+    descriptors = np.ascontiguousarray(cropped.transpose(1, 2, 0))
+    if not unit:
+        descriptors /= np.maximum(np.linalg.norm(descriptors, axis=2, keepdims=True), 1e-12)
+    return DenseFeatures(
+        descriptors=descriptors,
+        step=(cell * image.width / width, cell * image.height / height),
+        width=image.width,
+        height=image.height,
+        model=model or backbone.name,
+        doublings=doublings,
+        common=not backbone.settings.get("unit", True),
+    )
 
 
 def pad(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:

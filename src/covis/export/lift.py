@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from covis.export.onnx_graph import read_weights, write_graph
 from covis.export.vit import exportable
 from covis.export.xfeat import FirstAtHalf, SecondAtHalf, fold_norms
 from covis.nets.dense import Backbone, XFeatMap
-from covis.nets.lift import LiFT, enlarge
+from covis.nets.lift import LiFT
 from covis.nets.upsampler import Upsampler
 from covis.options import RuntimeOptions
 from covis.runtime.bundle import KIND, Bundle
@@ -106,9 +107,8 @@ class OnUpsampled(nn.Module):
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """As `LiFT.forward`."""
-        added = self.lift(image, features) - enlarge(features)
         seen = nn.functional.avg_pool2d(image, self.smaller)
-        return self.upsampler(seen, features) + added
+        return self.upsampler(seen, features) + self.lift.given(image, features)
 
 
 def export_lift_alone(
@@ -160,6 +160,39 @@ def with_share(lift: LiFT, share: float) -> LiFT:
     return lesser
 
 
+@torch.no_grad()
+def narrowed(lift: LiFT, width: int, seen: Iterable[tuple[Tensor, Tensor]]) -> LiFT:
+    """A copy whose transposed convolution gives `width` channels only: what the convolution behind
+    it makes of these is as near as can be to what it made of all, on what was `seen`.
+
+    seen: images and their features, as `LiFT.forward` takes them. Nothing but linear stands between
+    the two convolutions, so the channels can be mixed: singular value decomposition says how.
+    """
+    narrow = deepcopy(lift)
+    up, convolve = narrow.up1.up, narrow.up1.conv_1.double_conv[0]
+    assert isinstance(convolve, nn.Conv2d)
+    assert up.bias is not None
+    weight, full = convolve.weight.double(), up.out_channels
+    moments = torch.zeros(full, full, dtype=torch.float64)
+    for image, features in seen:
+        coarse = lift.image_convs_2(lift.image_convs_1(image))
+        given = lift.up1.up(torch.cat([features, coarse], dim=1))
+        cells = given.permute(1, 0, 2, 3).flatten(1).double()
+        moments += cells @ cells.T
+    values, vectors = torch.linalg.eigh(moments)
+    roots = values.clamp_min(1e-9 * values[-1]).sqrt()
+    half = vectors * roots
+    *_, axes = torch.linalg.svd(weight[:, :full].movedim(1, 3).flatten(0, 2) @ half)
+    there, back = axes[:width] / roots @ vectors.T, half @ axes[:width].T
+    narrow.up1.up = nn.ConvTranspose2d(up.in_channels, width, 2, stride=2)
+    narrow.up1.up.weight.copy_(torch.einsum("ioab,ro->irab", up.weight.double(), there))
+    narrow.up1.up.bias.copy_(there @ up.bias.double())  # type: ignore[union-attr]
+    mixed = torch.einsum("moyx,or->mryx", weight[:, :full], back)
+    kept = torch.cat([mixed, weight[:, full:]], dim=1).to(convolve.weight)
+    convolve.weight, convolve.in_channels = nn.Parameter(kept), kept.shape[1]
+    return narrow
+
+
 def _write_lift(
     net: nn.Module, path: Path, half: bool, cell: int, channels: int | None = None
 ) -> None:
@@ -170,8 +203,8 @@ def _write_lift(
     write_graph(
         net.eval(),
         {
-            "image": torch.rand(1, 3, 4 * cell, 5 * cell),
-            "features": torch.rand(1, channels or 6, 4, 5),
+            "image": torch.rand(1, 3, 4 * cell, 20 * cell),
+            "features": torch.rand(1, channels or 6, 4, 20),
         },
         ["lifted"],
         {

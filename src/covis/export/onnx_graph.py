@@ -59,11 +59,36 @@ def write_graph(
         del node.metadata_props[:]
         node.doc_string = ""
     del model.graph.value_info[:]
+    _drop_zero_biases(model)
     for name, values in (defaults or {}).items():
         model.graph.initializer.append(numpy_helper.from_array(values, name))
     if half:
         store_half(model)
     onnx.save(model, path)
+
+
+def _drop_zero_biases(model: onnx.ModelProto) -> None:
+    """Take away the biases of 0 that the exporter computes for convolutions without any: with them
+    ONNX Runtime neither folds batch norms into these nor lays them out as it is fastest."""
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    fixed = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3:
+            name = node.input[2]
+            while name in made and made[name].op_type in ("Expand", "CastLike", "Cast"):
+                name = made[name].input[0]
+            if name in made and made[name].op_type == "Constant":
+                fixed[name] = numpy_helper.to_array(made[name].attribute[0].t)
+            if name != node.input[2] and name in fixed and not fixed[name].any():
+                del node.input[2]
+    kept, needed = [], {each.name for each in graph.output}
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
 
 
 def store_half(model: onnx.ModelProto, least_rank: int = 1) -> None:

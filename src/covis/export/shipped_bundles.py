@@ -10,8 +10,12 @@ lightglue-xfeat-covis and lightglue-edgepoint-covis, with `accuracy.py --matcher
 notes.json: how the weights were made; it goes into `bundle.json` as it is. table.json: what the
 bundle, as it is stored, measures; its rows over all sets go into `bundle.json` too. With `--search
 best.safetensors`, from `covis train delg`, xfeat-covis gives global descriptors as well.
-lift-xfeat-covis, lift-xfeat-covis-fine, lift-dinov2-small and upsampler-covis take weights and
-notes only.
+lift-xfeat-covis, lift-xfeat-covis-fine and upsampler-covis take weights and notes only.
+
+    python -m covis.export.shipped_bundles lift-dinov2-small best.safetensors --notes notes.json \\
+        --share 0.25 --upsampler up/best.safetensors --width 64 --photos FOLDER ...
+
+By the photos the channels are chosen that its transposed convolution keeps.
 
     python -m covis.export.shipped_bundles xfeat-covis --photos FOLDER ...
 
@@ -23,14 +27,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from covis.dense.features import UPSAMPLER
+import torch
+from torch import Tensor
+
+from covis.dense.features import UPSAMPLER, pad, resized
 from covis.export.edgepoint import export_edgepoint
-from covis.export.lift import export_lift, export_lift_alone, export_upsampler, with_share
+from covis.export.lift import (
+    export_lift,
+    export_lift_alone,
+    export_upsampler,
+    narrowed,
+    with_share,
+)
 from covis.export.lightglue import default_settings, export_lightglue
 from covis.export.onnx_graph import read_weights
 from covis.export.xfeat import export_xfeat, search_of, xfeat_of
@@ -39,9 +52,11 @@ from covis.images.decode import load_image, to_grey
 from covis.nets import edgepoint, lightglue, xfeat
 from covis.nets.delg import light_delg
 from covis.nets.dense import XFeatMap
-from covis.nets.lift import load_lift
+from covis.nets.lift import LiFT, load_lift
 from covis.nets.upsampler import load_upsampler
+from covis.options import RuntimeOptions
 from covis.runtime.bundle import INT8, SHIPPED, Bundle, find_bundle
+from covis.runtime.onnx import open_graphs
 from covis.training.data.photos import photos_below
 from covis.types import FloatArray
 
@@ -67,6 +82,8 @@ depth, with 98 % of the right matches; the published 0.95 and 0.99 are 1.7 times
 
 PICTURES, PICTURE_SIZE = 32, 640
 """By how many photos the ranges of 8-bit integers are found, and their longest side."""
+VIEWS, VIEW_SIZE = 64, 224
+"""How many photos say which channels of a LiFT matter, and their longest side."""
 INT8_NOTES = {
     "command": "python -m covis.export.shipped_bundles xfeat-covis --photos ...",
     "ranges": f"of {PICTURES} photographs of shared/photos, without the drone's, at "
@@ -86,9 +103,25 @@ def measured(table: Path, method: str) -> dict[str, Any]:
 
 def grey_pictures(folders: Sequence[Path]) -> list[FloatArray]:
     """`PICTURES` of the photos below folders, grey (h, w), as XFeat's network takes them."""
+    paths = chosen(folders, PICTURES)
+    return [fit(to_grey(load_image(path, max_size=PICTURE_SIZE))) for path in paths]
+
+
+def chosen(folders: Sequence[Path], count: int) -> list[Path]:
+    """So many of the photos below folders, evenly from all."""
     paths = [path for folder in folders for path in photos_below(folder)]
-    chosen = paths[:: max(len(paths) // PICTURES, 1)][:PICTURES]
-    return [fit(to_grey(load_image(path, max_size=PICTURE_SIZE))) for path in chosen]
+    return paths[:: max(len(paths) // count, 1)][:count]
+
+
+def seen(lift: LiFT, folders: Sequence[Path]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Photos below folders and their features, as `LiFT.forward` takes them."""
+    bundle = find_bundle(lift.kind.backbone)
+    backbone = open_graphs(bundle, ("backbone",), RuntimeOptions())["backbone"]
+    for path in chosen(folders, VIEWS):
+        pixels = pad(load_image(path, max_size=VIEW_SIZE).pixels, bundle.settings["multiple"])
+        image, features = backbone(["image", "features"], pixels=pixels)
+        fitting = resized(image, *(lift.cell * side for side in features.shape[2:]))
+        yield torch.from_numpy(fitting), torch.from_numpy(features)
 
 
 def xfeat_anew(bundle: Bundle, folder: Path, pictures: Sequence[FloatArray]) -> Bundle:
@@ -127,10 +160,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
     parser.add_argument("--share", type=float, default=1.0, help="of a LiFT alone, see with_share")
     parser.add_argument("--upsampler", type=Path, help="under a LiFT alone, see OnUpsampled")
+    parser.add_argument("--width", type=int, help="of a LiFT alone, see narrowed")
     options = parser.parse_args()
-    if options.name == XFEAT and not options.photos:
+    if (options.name == XFEAT or options.width) and not options.photos:
         parser.error("--photos are needed")
-    pictures = grey_pictures(options.photos)
+    pictures = grey_pictures(options.photos) if options.name == XFEAT else []
     if options.name == XFEAT and options.weights is None:
         xfeat_anew(find_bundle(XFEAT), SHIPPED / XFEAT, pictures)
         return
@@ -172,6 +206,8 @@ def main() -> None:
         bundle = export_upsampler(upsampler, folder, source="trained by covis", **about)
     elif options.name in LIFTS_ALONE:
         lift = with_share(load_lift(options.weights), options.share)
+        if options.width:
+            lift = narrowed(lift, options.width, seen(lift, options.photos))
         under = load_upsampler(options.upsampler) if options.upsampler else None
         about["upsampler"] = under
         bundle = export_lift_alone(lift, folder, source="trained by covis", **about)

@@ -126,12 +126,17 @@ class LiFT(nn.Module):
 
         The image is in the backbone's own normalisation.
         """
-        fine = self.image_convs_1(image)
-        coarse = self.image_convs_2(fine)
-        lifted = self.outc(self.up1(torch.cat([features, coarse], dim=1), fine))
+        lifted = self.given(image, features)
         if self.residual:
             lifted = lifted + enlarge(features)
         return F.normalize(lifted, dim=1) if self.kind.unit else lifted
+
+    def given(self, image: Tensor, features: Tensor) -> Tensor:
+        """What the network gives: the same, or of a residual one what it adds."""
+        fine = self.image_convs_1(image)
+        coarse = self.image_convs_2(fine)
+        lifted: Tensor = self.outc(self.up1(torch.cat([features, coarse], dim=1), fine))
+        return lifted
 
     def lift(self, image: Tensor, features: Tensor, times: int = 1) -> Tensor:
         """Features of any image, lifted `times` times; each doubles their resolution.
