@@ -596,6 +596,7 @@ def test_lightglue_is_given_up_when_the_time_is_over(
         return advance(self, *arguments)
 
     monkeypatch.setattr(LightGlue, "_advance", slow)
+    monkeypatch.setattr(LightGlue, "_done", lambda *_: False)
     query = Path(upright.uri).parent / "photos" / "1.png"
     found = upright.search(query, 3, budget=2.5)
     assert (layers[0], found.seconds["refine"]) == (3, 3.0)

@@ -40,7 +40,8 @@ def test_two_pictures_are_matched_looked_at_and_laid_onto_each_other(browser, se
     assert page.one("[data-verdict]").get_attribute("data-verdict") == "same"
     assert "agree" in page.one(".verdict").text
     page.one("details summary").click()
-    assert re.search(r"Tried: edgepoint-covis, as they are: .* Stopped: ", page.one("details").text)
+    tried = r"Tried: edgepoint-covis, as they are: .* Stopped: "
+    page.wait(lambda: re.search(tried, page.one("details").text))
     canvas = page.one("canvas[data-drawn]")
     drawn = int(canvas.get_attribute("data-drawn"))
     assert 50 < drawn <= 200
