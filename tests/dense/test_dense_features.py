@@ -113,7 +113,7 @@ def test_an_upsampler_needs_dense_features():
     with pytest.raises(ArgumentError, match="makes no dense features"):
         DenseExtractor("xfeat-covis+upsampler-covis")
     with pytest.raises(ArgumentError, match="features of its own backbone"):
-        DenseExtractor("xfeat-covis+lift-xfeat-covis")
+        DenseExtractor("upsampler-covis+lift-xfeat-covis")
 
 
 def test_lengths_are_one(bundle, texture):
