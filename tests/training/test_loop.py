@@ -327,6 +327,17 @@ torch.save(run.net.state_dict(), out / f"{rank}-{run.step}.pt")
 """
 
 
+def test_a_process_leaves_the_others_before_it_ends(monkeypatch):
+    """Else it is aborted now and then, and a run that is done counts as failed."""
+    left = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("atexit.register", left.append)
+    assert Workers.join(torch.device("cpu")) == Workers(2, 1)
+    assert left == [torch.distributed.destroy_process_group]
+
+
 @pytest.mark.slow
 def test_two_processes_stop_and_go_on_together(torchrun, tmp_path):
     """A signal to one of them stops both after the same step."""

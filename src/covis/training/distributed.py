@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Workers:
         if count > 1 and not parallel.is_initialized():
             backend = "nccl" if device.type == "cuda" else "gloo"
             parallel.init_process_group(backend, timeout=PATIENCE)
+            # Gloo's threads, where they still run at the process' end, abort it now and then.
+            atexit.register(parallel.destroy_process_group)
         return Workers(count, parallel.get_rank()) if count > 1 else Workers()
 
     @property
