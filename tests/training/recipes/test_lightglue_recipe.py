@@ -365,6 +365,16 @@ def wider(tmp_path_factory):
     return {"teacher": folder / "lightglue.pth", "teacher_features": folder / "aliked.pth"}
 
 
+@pytest.fixture
+def one_thread():
+    """Sums of several threads may differ in their last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_taught_at_its_own_keypoints_a_resumed_run_ends_alike(tmp_path, photos, wider, monkeypatch):
     stages = tuple(
         replace(stage, share=share, size=96, keypoints=24, pairs=4, difficulty=Difficulty())
