@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from covis.features.extractor import ALIASES
-from covis.features.registry import HANDCRAFTED
+from covis.features.extractor import ALIASES, model_name
 from covis.matching.registry import weights_for
 from covis.options import UNKNOWN_LICENCE, Effort
 from covis.runtime.architectures import names
-from covis.runtime.bundle import Bundle, find_bundle, list_bundles, user_models
+from covis.runtime.bundle import Bundle, list_bundles, user_models
 
 PACKAGE = ("edgepoint-covis", "xfeat-covis")
 """Features of the package, those whose nearest neighbours are best first; LightGlue matches each
@@ -70,8 +69,7 @@ class Plan:
 
 def _lightglue(features: str) -> Way | None:
     """LightGlue with the weights that are there for features; None where none are."""
-    model = features if features in HANDCRAFTED else find_bundle(features).name
-    bundle = weights_for("lightglue", model)
+    bundle = weights_for("lightglue", model_name(features))
     return None if bundle is None else Way(features, str(bundle.folder), NETWORK_KEYPOINTS)
 
 

@@ -32,6 +32,15 @@ LARGE = 10_000_000
 """Pixels from which on the memory that features take is looked at, unless tiles bound it."""
 
 
+def model_name(features: str) -> str:
+    """The model of what `Extractor` takes, a name or a folder, as `Extractor.model` will say it.
+
+    Raises BundleError where there is none.
+    """
+    source = ALIASES.get(features, features)
+    return source if source in HANDCRAFTED else find_bundle(source).name
+
+
 class Extractor:
     """Finds the local features of images.
 

@@ -24,15 +24,14 @@ from torch import Tensor, nn
 
 from covis.errors import TrainingError
 from covis.features import Extractor
-from covis.features.extractor import ALIASES
-from covis.features.registry import HANDCRAFTED
+from covis.features.extractor import model_name
 from covis.files.atomic import read_arrays, write_arrays
 from covis.matching.nearest import mutual_nearest
 from covis.matching.registry import fits, kinds
 from covis.nets.aliked import load_official as load_aliked
 from covis.nets.lightglue import LightGlue, load_official
 from covis.nets.weights import load_strictly
-from covis.runtime.bundle import Bundle, find_bundle
+from covis.runtime.bundle import Bundle
 from covis.training.checkpoint import BEST, began_with, to_resume
 from covis.training.data.held_out import hold_out
 from covis.training.data.labelled_pairs import (
@@ -588,9 +587,7 @@ def other_features(start: str | Path, features: str) -> Bundle | None:
     Raises BundleError where there is no such model, or no such features.
     """
     bundle = model_of(start, "lightglue")
-    features = ALIASES.get(features, features)
-    name = features if features in HANDCRAFTED else find_bundle(features).name
-    return None if bundle is None or fits(bundle, name) else bundle
+    return None if bundle is None or fits(bundle, model_name(features)) else bundle
 
 
 def _check_teacher(teacher: LightGlue, net: LightGlue) -> None:
