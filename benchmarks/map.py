@@ -23,6 +23,9 @@ locate: rendered rooms (`rendered_room.py`) with exact poses, photos of other ca
 located in them, with EXIF that is right, wrong or absent and lenses of several distortions: squared
 errors of the position, normalised by the promised covariance, and the errors. The cameras'
 principal points are off the middle by as much as common lenses' are.
+loop: --loop photos of a rendered room, taken all around from a circle, looking out: the first and
+the last see the same wall, and only their neighbours overlap. Which pairs are matched by itself
+against all pairs; exact poses.
 many: as many photos of 2 megapixels as --count says, the fountain's seen by cameras turned about
 their centres; no side knows the intrinsics.
 
@@ -52,7 +55,7 @@ import map_kills
 import map_places
 import numpy as np
 from common import DATA
-from rendered_room import Room, save, standing
+from rendered_room import Room, looking, save, standing
 from rendered_walls import LENS, make_relief
 
 from covis.evaluation.benchmarks.localisation import link_photos, write_poses
@@ -70,13 +73,14 @@ from covis.geometry.pose import Pose
 from covis.geometry.pose_fit import CENTRE_DEVIATION
 from covis.geometry.similarity import umeyama
 
-PARTS = ("strecha", "relief", "scenes", "places", "kills", "locate", "many")
+PARTS = ("strecha", "relief", "scenes", "places", "kills", "locate", "loop", "many")
 HALVES = 5
 MEGAPIXELS = 2.0
 SIDES = {
     "covis": ("covis", {}),
     "covis, SIFT": ("covis", {"features": "sift"}),
     "covis, LightGlue": ("covis", {"matcher": "lightglue"}),
+    "covis, all pairs": ("covis", {"pairs": "exhaustive"}),
     "pycolmap SIFT": ("pycolmap", {}),
 }
 
@@ -533,6 +537,36 @@ def locate_part(out: Path, threads: int | None) -> None:
     print("\nTargets: normalised squared errors of 0.5 to 2 on average, or not located.\n")
 
 
+LOOP_LENS = CalibratedCamera("SIMPLE_RADIAL", 640, 480, (560.0, 320.0, 240.0, 0.0))
+LOOP_SIDES = "covis", "covis, all pairs"
+
+
+def loop(out: Path, count: int, threads: int | None) -> None:
+    """A ring of photos, mapped with the pairs that covis chooses and with all."""
+    photos, room = out / f"loop {count} photos", Room.furnished(20)
+    photos.mkdir(parents=True, exist_ok=True)
+    truth = {}
+    for at in range(count):
+        angle = 2 * math.pi * at / count
+        ahead = np.array([math.sin(angle), 0.1 * math.sin(3 * angle), math.cos(angle)])
+        place = np.array([1.2, 0.4, 1.2]) * ahead
+        truth[f"{at:03}.jpg"] = looking(place, 3 * ahead)
+        path = photos / f"{at:03}.jpg"
+        if not path.is_file():
+            save(room.seen_by(LOOP_LENS, truth[path.name]), path, at)
+    rows = []
+    for side in LOOP_SIDES:
+        path = out / f"loop {count} {side}.json"
+        made = kept(path, map_side, side, photos, out / path.stem, None, threads)
+        errors = [*aligned_position_errors(as_poses(made["poses"]), truth).values()]
+        placed = f"{len(made['poses'])} of {count}"
+        off = (f"{1000 * each:.1f} mm" for each in (np.mean(errors), max(errors)))
+        rows.append([side, placed, *off, f"{made['cpu']:.0f} s", stages(made)])
+    header = [f"{count} photos around", "placed", "mean error", "largest", "processor", "stages, s"]
+    print(markdown(header, rows))
+    print("\nTarget: no photo lost, and no larger error than with all pairs.\n")
+
+
 def make_photos(folder: Path, count: int) -> None:
     """The fountain's photos as cameras see it that are turned about their centres."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -613,6 +647,8 @@ def run(arguments: argparse.Namespace) -> None:
             map_kills.kill_maps(photos, out / "kills", arguments.kills)
         if "locate" in arguments.parts:
             locate_part(out, arguments.threads)
+        if "loop" in arguments.parts:
+            loop(out, arguments.loop, arguments.threads)
         if "many" in arguments.parts:
             many(out, arguments.sides, arguments.count, arguments.threads)
 
@@ -627,6 +663,7 @@ def main() -> int:
         help=f"of {'; '.join(SIDES)}; separated by semicolons",
     )
     options.add_argument("--count", type=int, default=100, help="photos of the part many")
+    options.add_argument("--loop", type=int, default=80, help="photos of the part loop")
     options.add_argument("--scene", type=Path, default=DATA / "pose" / "7scenes")
     options.add_argument("--max-keypoints", type=int, default=4096, help="of the part scenes")
     options.add_argument("--strangers", type=int, default=40, help="of the part scenes")

@@ -120,6 +120,15 @@ def test_weights_go_in_and_out(covis: Run, pair: tuple[Path, Path]) -> None:
     assert safetensors.load_file("w.safetensors").keys() == XFeat().state_dict().keys()
 
 
+@pytest.mark.parametrize("name", ["upsampler-covis", "lift-dinov2-small"])
+def test_exception_for_weights_that_official_names_do_not_fit(covis: Run, name: str) -> None:
+    pytest.importorskip("torch")
+    result = covis("weights", "export", name, "--out", "w.safetensors")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"covis: {name}: its network is not LiFT's as published")
+    assert not Path("w.safetensors").exists()
+
+
 @pytest.fixture
 def lightglue_weights(tmp_path: Path) -> Path:
     """One layer for descriptors of 128 numbers."""

@@ -219,11 +219,16 @@ def _write_lift(
 def official_state_dict(bundle: Bundle) -> dict[str, Tensor]:
     """The weights of a bundle's LiFT with the official key names.
 
-    Raises BundleError when it has none.
+    Raises BundleError when it has none, or one of another architecture than the paper's.
     """
     if "lift" not in bundle.graphs:
         raise BundleError(f"{bundle.name}: has no LiFT, its features are not lifted.")
     stored = read_weights(bundle.graph("lift"))
+    if "image_convs_1.0.weight" not in stored:
+        raise BundleError(
+            f"{bundle.name}: its network is not LiFT's as published, so the official key names do "
+            f"not fit; its graph is {bundle.graph('lift')}."
+        )
     state = {name: torch.from_numpy(values.copy()) for name, values in stored.items()}
     counters = [name for name in state if name.endswith("running_mean")]
     for name in counters:
