@@ -51,13 +51,19 @@ def test_a_folder_is_added_and_a_box_on_a_picture_is_found_in_it(browser, server
     frame.send_keys(Keys.ESCAPE)
     assert not page.one(".marked").is_displayed()
     image = page.one(".drawable img")
-    # A box from 20 % to 90 % of either side.
     width, height = image.size["width"], image.size["height"]
     mouse = ActionChains(browser, 50)
+    hint = page.one(".slots + p")
+    assert hint.text.startswith("Draw a box")
+    mouse.move_to_element(image).click_and_hold().move_by_offset(round(0.3 * width), 2).release()
+    mouse.perform()
+    assert "too small to look for" in hint.text
+    # A box from 20 % to 90 % of either side.
     mouse.move_to_element_with_offset(image, round(-0.3 * width), round(-0.3 * height))
     mouse.click_and_hold().move_by_offset(round(0.7 * width), round(0.7 * height)).release()
     mouse.perform()
     assert page.one(".marked").is_displayed()
+    assert hint.text.startswith("Draw a box")
     page.choose("budget", "none")
     # It is made ready meanwhile: once as a whole, and once the box.
     entries = "performance.getEntriesByName(location.origin + '/api/search/ready')"

@@ -4,6 +4,7 @@ import { ask, dialog, failure, h, note, pictureUrl, Refused, tell, upload } from
 const slots = new Set();
 const BY_KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const STEP = 0.02; // Of a side, by which a key moves a box.
+const LEAST = 0.02; // Of a side: a smaller box is a slip of the hand.
 
 /** A box in parts of the sides, moved by a key, or its lower right corner. */
 function stepped([x, y, w, t], [across, down], resized) {
@@ -97,9 +98,10 @@ export class Slot {
     });
     frame.addEventListener("pointerup", () => {
       start = null;
-      if (this.region && (this.region[2] < 0.02 || this.region[3] < 0.02)) this.region = null;
+      const small = !!this.region && (this.region[2] < LEAST || this.region[3] < LEAST);
+      if (small) this.region = null;
       draw();
-      this.drawn?.(this.region);
+      this.drawn?.(this.region, small);
     });
     frame.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !this.region) this.region = [0.25, 0.25, 0.5, 0.5];

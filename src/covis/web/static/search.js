@@ -6,6 +6,8 @@ import { pair } from "./pair.js";
 import { Slot } from "./pictures.js";
 
 const SETTLED = 100; // Milliseconds without a change after which a box is made ready.
+const HINT = "Draw a box on the picture to look for that part only.";
+const TOO_SMALL = "That box is less than a fiftieth of the picture wide or high, too small to look for: draw a larger one.";
 const kept = { picture: null, store: null, region: null };
 
 export async function page(place, job, signal) {
@@ -14,8 +16,8 @@ export async function page(place, job, signal) {
   const go = h("button", { class: "main", disabled: true, onclick: () => start() }, "Search");
   const whole = h("button", { class: "small", hidden: true, onclick: () => slot.clearRegion() }, "Search with all of it");
   const slot = new Slot("The picture to look for", (picture) => { kept.picture = picture; kept.region = null; ready(); }, { drawable: true });
-  slot.drawn = (region) => { kept.region = region; ready(SETTLED); };
-  const hint = h("p", { class: "soft small" }, "Draw a box on the picture to look for that part only.");
+  slot.drawn = (region, small = false) => { kept.region = region; hint.textContent = small ? TOO_SMALL : HINT; ready(SETTLED); };
+  const hint = h("p", { class: "soft small", role: "status" }, HINT);
   const ready = (settled = 0) => {
     go.disabled = !kept.picture || !stores.length;
     whole.hidden = !kept.region;
