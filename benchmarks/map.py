@@ -25,7 +25,7 @@ errors of the position, normalised by the promised covariance, and the errors. T
 principal points are off the middle by as much as common lenses' are.
 loop: --loop photos of a rendered room, taken all around from a circle, looking out: the first and
 the last see the same wall, and only their neighbours overlap. Which pairs are matched by itself
-against all pairs; exact poses.
+against all pairs; exact poses, and the focal length in EXIF.
 many: as many photos of 2 megapixels as --count says, the fountain's seen by cameras turned about
 their centres; no side knows the intrinsics.
 
@@ -553,7 +553,7 @@ def loop(out: Path, count: int, threads: int | None) -> None:
         truth[f"{at:03}.jpg"] = looking(place, 3 * ahead)
         path = photos / f"{at:03}.jpg"
         if not path.is_file():
-            save(room.seen_by(LOOP_LENS, truth[path.name]), path, at)
+            save(room.seen_by(LOOP_LENS, truth[path.name]), path, at, LOOP_LENS.params[0])
     rows = []
     for side in LOOP_SIDES:
         path = out / f"loop {count} {side}.json"

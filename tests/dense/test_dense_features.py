@@ -72,10 +72,22 @@ def test_a_lift_alone_takes_its_backbone_by_name(nets, bundle, texture, tmp_path
     whole = DenseExtractor(str(bundle.folder), lifts=2, threads=1)
     pixels = np.ascontiguousarray(texture[:37, :65])
     np.testing.assert_array_equal(found(pixels).descriptors, whole(pixels).descriptors)
+    assert found(pixels).backbone is None
     said = (base / "bundle.json").read_text()
     (base / "bundle.json").write_text(said.replace(backbone.kind.fingerprint, "0" * 16))
     with pytest.raises(BundleError, match=r"gives others\. Get it again, with --force"):
         DenseExtractor(alone)
+
+
+def test_lifted_features_of_a_vit_have_those_of_the_vit_beside(bundle, texture, monkeypatch):
+    monkeypatch.setitem(bundle.settings, "unit", False)
+    monkeypatch.setattr("covis.dense.features.dense_bundle", lambda model: bundle)
+    pixels = np.ascontiguousarray(texture[:37, :65])
+    own = DenseExtractor("-", lifts=1, threads=1)(pixels).backbone
+    plain = DenseExtractor("-", lifts=0, threads=1)(pixels)
+    assert own is not None
+    np.testing.assert_array_equal(own.descriptors, plain.descriptors)
+    assert (own.step, own.doublings, own.common) == (plain.step, 0, True)
 
 
 def test_auto_takes_the_best_that_is_installed(nets, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -212,3 +214,36 @@ def test_exceptions():
         Carrying(top=0)
     with pytest.raises(ArgumentError, match="temperature must be above 0"):
         Carrying(temperature=0)
+
+
+def test_lifted_features_of_a_vit_draw_the_outline():
+    """The object grows a quarter of a cell into one that looks mostly like the background; the
+    finer cells know how far."""
+    kinds = noise(2, 16, seed=4)
+
+    def seen(ends):
+        of = (np.arange(24) >= ends).astype(int)  # Of columns of finer cells, four of a ViT's cell.
+        mixed = kinds[of].reshape(6, 4, -1).mean(axis=1)
+        own = replace(features(np.tile(mixed, (4, 1, 1)), step=4 * STEP), common=True)
+        lifted = replace(features(np.tile(kinds[of], (16, 1, 1)), doublings=2), common=True)
+        mask = np.zeros((16 * STEP, 24 * STEP), np.uint8)
+        mask[:, : ends * STEP] = 7
+        return own, replace(lifted, backbone=own), mask
+
+    first, second = seen(12), seen(13)
+    _, alone = propagate([first[0], second[0]], first[2])
+    _, outlined = propagate([first[1], second[1]], first[2])
+    assert (outlined == second[2]).all()
+    assert (alone != second[2]).sum() == 16 * STEP * STEP
+
+
+def test_an_object_out_of_sight_has_no_outline():
+    cells = features(noise(4, 6, 16, seed=5))
+    lifted = replace(enlarge(cells, 1), backbone=cells)
+    mask = np.zeros((4 * STEP, 6 * STEP), np.uint8)
+    mask[0, 0] = 1
+    other = features(noise(4, 6, 16, seed=6))
+    gone = replace(enlarge(other, 1), backbone=other)
+    *_, last = carry([lifted, gone], mask, Carrying(radius=0, last=0), later={1: mask * 2})
+    assert last.sureness[1] == 0
+    assert not (last.labels == 1).any()

@@ -10,6 +10,7 @@ the outer edge.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Literal
@@ -53,7 +54,8 @@ class DenseFeatures:
     the next. width, height: full size of the image in pixels; the last row and column of cells
     may reach beyond it. model: name of the bundle. doublings: how often the backbone's own
     resolution was doubled, lifted or enlarged. common: whether the cells have a large part in
-    common, as those of ViTs have, see `distinct`.
+    common, as those of ViTs have, see `distinct`. backbone: of a ViT's lifted features those that
+    it gave by itself, None for others.
     """
 
     descriptors: FloatArray
@@ -63,6 +65,7 @@ class DenseFeatures:
     model: str
     doublings: int = 0
     common: bool = False
+    backbone: DenseFeatures | None = None
 
     @property
     def points(self) -> FloatArray:
@@ -112,7 +115,9 @@ def enlarge(features: DenseFeatures, times: int) -> DenseFeatures:
     large = large[:rows, :columns]
     lengths = np.maximum(np.linalg.norm(large, axis=2, keepdims=True), 1e-12)
     doublings = features.doublings + times
-    return replace(features, descriptors=large / lengths, step=step, doublings=doublings)
+    return replace(
+        features, descriptors=large / lengths, step=step, doublings=doublings, backbone=None
+    )
 
 
 def distinct(features: DenseFeatures) -> DenseFeatures:
@@ -278,14 +283,19 @@ class DenseExtractor:
         """
         loaded = load_image(image, max_size=self.max_size)
         padded = pad(loaded.pixels, self._base.settings["multiple"])
-        seen, features = self._backbone(["image", "features"], pixels=padded)
+        seen, own = self._backbone(["image", "features"], pixels=padded)
+        features = own
         for _ in range(self.lifts):
             assert self._lift is not None
             fitting = resized(seen, *(self._cell * side for side in features.shape[2:]))
             (features,) = self._lift(["lifted"], image=fitting, features=features)
-        return described(
-            features, loaded, self._base, model=self.model, doublings=self.lifts, unit=self._unit
+        describe = partial(
+            described, image=loaded, backbone=self._base, model=self.model, unit=self._unit
         )
+        found = describe(features, doublings=self.lifts)
+        if self.lifts and found.common:
+            return replace(found, backbone=describe(own, doublings=0))
+        return found
 
 
 def described(

@@ -2,7 +2,8 @@
 
 The protocol is DINO's for video objects (arXiv 2104.14294, section 4.2.2), by which LiFT's paper
 measures, too: every cell of a frame takes the labels of the cells most alike in the first and in
-the last frames, near its own place.
+the last frames, near its own place. A ViT's lifted features draw outlines only: labels are carried
+by the cells that the ViT gave, and each finer one takes those of the cells around it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ Indices = NDArray[np.intp]
 TILE = 10
 """Squares looked up together, each way: more would have more similarities that are out of reach,
 fewer would make matrix products too small to be fast."""
+AROUND = 2
+"""Cells of a ViT, each way, that a finer one takes its labels from."""
+NEAR = 1.0
+"""Of their weights: the standard deviation of the Gaussian of the distance, in these cells."""
+ALIKE = 0.05
+"""Of their weights, too, which are exp(cosine / ALIKE) beside."""
 SPARE = 2
 """How many squares are looked into for each cell asked for, where a square has several cells."""
 
@@ -138,14 +145,14 @@ def carry(
             _check(mask, seen, f"frame {number}")
             if number and number in given:
                 _check(given[number], seen, "the frame", f"the mask of frame {number}")
-            side = 2**seen.doublings
-            cells = _by_square(distinct(seen).descriptors, side)
+            carrier = seen.backbone or seen
+            cells = _by_square(distinct(carrier).descriptors, 2**carrier.doublings)
             means = cells.mean(axis=2)
             means /= np.maximum(np.linalg.norm(means, axis=2, keepdims=True), 1e-12)
             for group in groups:
                 group.shares = _carried(cells, means, group.frames, how, pool, blas)
             if number in given:
-                groups = _with_given(groups, given[number], seen)
+                groups = _with_given(groups, given[number], carrier)
             yield _seen(groups, given.get(number), seen)
             for group in groups:
                 group.remember(cells, means, how)
@@ -208,7 +215,8 @@ def _seen(groups: list[_Group], given: Labels | None, seen: DenseFeatures) -> Ca
     if carried:
         shares = np.concatenate([_in_rows(group.shares) for group in carried], axis=2)
         objects = np.concatenate([group.labels for group in carried])
-        labels = _mask(shares, objects, seen)
+        finer = shares if seen.backbone is None else _outlined(shares, seen, seen.backbone)
+        labels = _mask(finer, objects, seen)
         sureness = _sureness(shares, objects)
     if given is not None:
         labels = np.where(given, given, labels)
@@ -273,6 +281,38 @@ def _shares(mask: Labels, labels: Labels, of: DenseFeatures) -> FloatArray:
         for label in labels
     ]
     return np.stack(covered, axis=2)
+
+
+def _outlined(shares: FloatArray, lifted: DenseFeatures, own: DenseFeatures) -> FloatArray:
+    """The labels' shares (h, w, L) of a ViT's own cells -> (s * h, s * w, L), of its lifted ones:
+    means of those of the cells around, weighted by nearness and by how alike they are."""
+    side = 2**lifted.doublings
+    found = np.zeros((*shares.shape[:2], side * side, shares.shape[2]), np.float32)
+    some = np.argwhere(shares.any(axis=2))
+    if not len(some):
+        return _in_rows(found)
+    fine, coarse = _by_square(distinct(lifted).descriptors, side), distinct(own).descriptors
+    # Nothing is seen further away.
+    first = np.maximum(some.min(axis=0) - AROUND, 0)
+    last = some.max(axis=0) + AROUND + 1
+    here = slice(first[0], last[0]), slice(first[1], last[1])
+    fine, margin = fine[here], ((AROUND, AROUND), (AROUND, AROUND), (0, 0))
+    height, width = fine.shape[:2]
+    padded, known = np.pad(coarse, margin), np.pad(shares, margin, mode="edge")
+    places = (np.arange(side) + 0.5) / side - 0.5
+    sums = np.zeros((height, width, side * side, shares.shape[2]), np.float32)
+    weights = np.zeros((height, width, side * side, 1), np.float32)
+    for down in range(-AROUND, AROUND + 1):
+        for across in range(-AROUND, AROUND + 1):
+            rows = slice(first[0] + down + AROUND, first[0] + down + AROUND + height)
+            columns = slice(first[1] + across + AROUND, first[1] + across + AROUND + width)
+            cosines = fine @ padded[rows, columns, :, None]
+            apart = np.add.outer((places - down) ** 2, (places - across) ** 2).reshape(-1, 1)
+            weight = np.exp(cosines / ALIKE - apart.astype(np.float32) / (2 * NEAR**2))
+            sums += weight * known[rows, columns, None]
+            weights += weight
+    found[here] = sums / weights
+    return _in_rows(found)
 
 
 def _mask(shares: FloatArray, labels: Labels, of: DenseFeatures) -> Labels:
