@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from covis.effort.attempts import (
+    AS_EDGES,
     AS_THEY_ARE,
     WHAT_BOTH_SHOW,
     Candidate,
@@ -131,6 +132,7 @@ class Escalation:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again()
         yield from self._again(PROMISING)
+        yield from self._as_edges()
         # Nobody takes such photos, and a front seen from its left is like the mirror image of one
         # seen from its right: they come last, and not where a second look confirmed another view.
         if not self.best.sure and not any(
@@ -139,6 +141,17 @@ class Escalation:
             for views in self._untried(self._by_likeness(*MIRRORED))[:1]:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again(PROMISING)
+
+    def _as_edges(self) -> Iterator[Step]:
+        """The pictures drawn as edges, unless the pair is sure; one way after the other for as long
+        as they find anything."""
+        for way in self.plan.by_network:
+            if self.best.sure:
+                return
+            yield partial(attempt, self.pictures, way, self.check, views=AS_EDGES)
+            if not self.candidates[-1].inliers:
+                return
+            yield from self._again()
 
     def _again(self, least: float = 1.0) -> Iterator[Step]:
         """A look at what both show by the best so far, where it is sure or as probable as `least`,

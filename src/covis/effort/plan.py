@@ -49,6 +49,11 @@ class Plan:
     others: tuple[Way, ...] = ()
     persistent: bool = True
 
+    @property
+    def by_network(self) -> tuple[Way, ...]:
+        """The ways that match by a network, or the cheap one where there is none."""
+        return tuple(way for way in self.others if way.matcher != "nearest") or (self.cheap,)
+
     @classmethod
     def of(cls, effort: Effort, features: str | None) -> Plan:
         """That of an effort, with the features that somebody named, or those of the package.
