@@ -168,7 +168,7 @@ def sift_escalation(pictures, **options) -> Escalation:
     return Escalation(Pictures(lambda n: loaded[n], tools), plan, check, **options)
 
 
-@pytest.mark.parametrize(("budget", "attempts"), [(0.5, 1), (4, 2), (100, 7)])
+@pytest.mark.parametrize(("budget", "attempts"), [(0.5, 1), (4, 2), (100, 6)])
 def test_no_attempt_begins_after_the_budget(picture, budget, attempts):
     """Each look at this clock takes a second; an attempt looks twice, the loop once."""
     ticks = iter(range(1000))

@@ -149,7 +149,7 @@ class Escalation:
         should be alike; one way after the other until it is, as long as they find anything."""
         if self.best.sure and not self._greys_differ():
             return
-        for way in self.plan.by_network:
+        for way in self.plan.edges:
             yield partial(attempt, self.pictures, way, self.check, views=AS_EDGES)
             if not self.candidates[-1].inliers:
                 return
