@@ -57,7 +57,7 @@ SURE_LIKENESS, SURE_CELLS, SURE_COVERAGE = 0.6, 40, 0.1
 share of the pictures that inliers lie in is asked for because of logos and time stamps."""
 EDGES_ALIKE, EDGES_CELLS, EDGES_COVERAGE = 0.4, 100, 0.2
 """Of 36 pairs that show the same, drawn, negative, in snow or by another sensor, whose greys are
-not alike, the edges of 32 are; of 64 look-alikes of that kind or another, of none."""
+not alike, the edges of 30 are; of 64 look-alikes that are doubted, half drawn so, of none."""
 NOTE = "laid over each other, the pictures differ between the matches: perhaps look-alikes"
 
 
