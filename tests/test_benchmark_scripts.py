@@ -45,6 +45,7 @@ def test_help_is_the_docstring(script: str) -> None:
         ("lightglue", ["--parts", "speed,nope"], "no part 'nope'; there are: speed, adaptive"),
         ("search", ["nope"], "no part 'nope'; there are: adding, memory"),
         ("duplicates", ["nope"], "no part 'nope'; there are: copies, documents, views"),
+        ("cross_modal", ["nope"], "no part 'nope'; there are: same, different, frames, dense"),
         ("dense", ["nope"], "no part 'nope'; there are: willow"),
         ("retrieval", ["--methods", "nope"], "no method 'nope'; there are: colours"),
         ("web", ["nope"], "no part 'nope'; there are: start, match, search, scroll, map, clients"),

@@ -85,9 +85,9 @@ def match(
         networks run, "auto" by default; see `RuntimeOptions`.
     effort: "fast" for one cheap attempt, nearest neighbours; "auto" for others as well where that
         is not sure or places the geometry badly: SIFT, LightGlue, other turns and scales, another
-        look at what both show, and image 1 mirrored; "thorough" for the best weights that the
-        user has imported, too, except those for non-commercial use. `Matches.attempts` says what
-        was tried.
+        look at what both show, both drawn as edges where their greys differ, and image 1 mirrored;
+        "thorough" for the best weights that the user has imported, too, except those for
+        non-commercial use. `Matches.attempts` says what was tried.
     budget: seconds after which no new attempt begins; None for all the time that they take. With
         one, the answer depends on how fast the machine is.
 

@@ -54,6 +54,21 @@ def test_a_pair_that_the_cheap_attempt_does_not_solve(picture, degrees, zoom):
     assert first.inliers.sum() < found.inliers.sum()
 
 
+def test_a_negative_is_matched_by_its_edges(picture):
+    matrix = turned(8, 1.2)
+    negative = 255 - warp_picture(picture, matrix, SIZE)
+    found = covis.match(picture, negative, geometry="homography", threads=1)
+    assert found.verdict.label == "same"
+    there, truth = (warp_points(np.linalg.inv(m), CORNERS) for m in (found.geometry.matrix, matrix))
+    assert np.linalg.norm(there - truth, axis=1).max() < 2
+    before = [each for each in found.attempts if each.view == "as they are"]
+    assert max(each.inliers for each in before) < 20
+    (edges,) = (each for each in found.attempts if each.view == "drawn as edges")
+    assert edges.method == "edgepoint-covis + lightglue-edgepoint-covis"
+    assert edges.inliers > 100
+    assert (found.turn, found.mirrored, found.indices) == (0, False, None)
+
+
 def test_unrelated_pictures_go_through_all_and_stay_unrelated(picture):
     found = covis.match(picture, draw_texture(240, 320, seed=9), threads=1)
     assert found.verdict.label != "same"

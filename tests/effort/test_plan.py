@@ -35,6 +35,8 @@ def test_the_package_alone(imports):
     assert auto.persistent
     assert auto.others[0] == Way("sift")
     assert "lightglue" in auto.others[1].matcher
+    assert [way.features for way in auto.edges] == ["edgepoint-covis", "xfeat-covis"]
+    assert set(auto.edges) <= set(auto.others)
     assert Plan.of("thorough", None) == auto
 
 
@@ -42,7 +44,8 @@ def test_the_features_that_were_named(imports):
     named = Plan.of("auto", "xfeat")
     assert named.cheap == Way("xfeat-covis")
     assert [way.features for way in named.others] == ["sift", "xfeat-covis"]
-    assert Plan.of("auto", "sift") == Plan(Way("sift"))
+    assert named.edges == named.others[1:]
+    assert Plan.of("auto", "sift") == Plan(Way("sift"), edges=(Way("sift"),))
     with pytest.raises(BundleError, match="no model named 'nonsense'"):
         Plan.of("auto", "nonsense")
 
@@ -54,6 +57,7 @@ def test_thorough_takes_the_best_that_is_imported_and_free(imports):
     imports("superpoint", "non-commercial research only (Magic Leap's)")
     auto, thorough = Plan.of("auto", None), Plan.of("thorough", None)
     assert thorough.others == (Way("edgepoint-e64"), Way("mine"), *auto.others)
+    assert thorough.edges == auto.edges
     assert Plan.of("thorough", "superpoint").cheap == Way("superpoint")
 
 

@@ -116,6 +116,17 @@ def test_what_differs_between_the_matches_is_doubted() -> None:
         assert judge_by_pictures(found, *views) is found
 
 
+def test_greys_may_differ_where_the_edges_lie_over_each_other() -> None:
+    """A negative, which correlates with its picture nowhere; and that of another picture."""
+    negative, other = (view(255 - seen_from_the_side(each)) for each in (PICTURE, OTHER))
+    assert likeness(FOUND, view(PICTURE), negative).worse_half < MIN_LIKENESS
+    assert judge_by_pictures(FOUND, view(PICTURE), negative) is FOUND
+    assert judge_by_pictures(FOUND, view(PICTURE), other).verdict == Verdict("unsure", 0.5)
+    part = 100 + GRID / 4  # Alike as well, but a small part says little of the pictures.
+    found = matches(part, warp_points(SEEN, part), SEEN)
+    assert judge_by_pictures(found, view(PICTURE), negative).verdict.label == "unsure"
+
+
 def test_what_is_likely_and_lies_over_the_other_is_the_same() -> None:
     views = view(PICTURE), view(seen_from_the_side(PICTURE))
     likely = replace(FOUND, verdict=Verdict("unsure", 0.6))

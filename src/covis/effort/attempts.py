@@ -21,6 +21,7 @@ Check = Callable[[Matches, Features, Features], Matches]
 
 Views = tuple[Change, Change]
 AS_THEY_ARE: Views = (AS_IT_IS, AS_IT_IS)
+AS_EDGES: Views = (Change(edges=True), Change(edges=True))
 
 ENOUGH = 150
 """Inliers that place a geometry well."""
@@ -168,6 +169,8 @@ def _calibration() -> Calibration:
 
 def in_words(views: Views) -> str:
     """How the pictures were seen."""
+    if views == AS_EDGES:
+        return "drawn as edges"
     if how := turned(views[1].turn, views[1].mirrored):
         return f"image 1 {', '.join(how)}"
     for number, view in enumerate(views):

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from covis.effort.attempts import (
+    AS_EDGES,
     AS_THEY_ARE,
     WHAT_BOTH_SHOW,
     Candidate,
@@ -25,6 +26,8 @@ from covis.effort.attempts import (
 from covis.effort.pictures import AS_IT_IS, Change, Pictures
 from covis.effort.plan import Plan
 from covis.effort.shared import look_again, put_together
+from covis.geometry.agreement import View
+from covis.geometry.look_alikes import MIN_LIKENESS, likeness
 from covis.images.orientation import TURNS
 from covis.types import Attempt, Matches, Verdict
 
@@ -131,6 +134,7 @@ class Escalation:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again()
         yield from self._again(PROMISING)
+        yield from self._as_edges()
         # Nobody takes such photos, and a front seen from its left is like the mirror image of one
         # seen from its right: they come last, and not where a second look confirmed another view.
         if not self.best.sure and not any(
@@ -140,6 +144,25 @@ class Escalation:
                 yield partial(attempt, pictures, cheap, check, views=views)
                 yield from self._again(PROMISING)
 
+    def _as_edges(self) -> Iterator[Step]:
+        """The pictures drawn as edges, where the pair is not sure, or its greys differ where they
+        should be alike; one way after the other until it is, as long as they find anything."""
+        if self.best.sure and not self._greys_differ():
+            return
+        for way in self.plan.edges:
+            yield partial(attempt, self.pictures, way, self.check, views=AS_EDGES)
+            if not self.candidates[-1].inliers:
+                return
+            yield from self._again()
+            if self.best.sure:
+                return
+
+    def _greys_differ(self) -> bool:
+        """Whether the pictures are not alike where the best so far lays them over each other."""
+        views = (View.of(self.pictures.image(number)) for number in (0, 1))
+        alike = likeness(self.best.found, *views)
+        return alike is not None and alike.worse_half < MIN_LIKENESS
+
     def _again(self, least: float = 1.0) -> Iterator[Step]:
         """A look at what both show by the best so far, where it is sure or as probable as `least`,
         and was not looked at again before."""
@@ -147,7 +170,8 @@ class Escalation:
         promising = best.sure or best.probability >= least
         if promising and best.view != WHAT_BOTH_SHOW and id(best) not in self._looked:
             self._looked.add(id(best))
-            yield partial(look_again, self.pictures, best, self.plan.cheap, self.check)
+            way = best.way if best.view == in_words(AS_EDGES) else self.plan.cheap
+            yield partial(look_again, self.pictures, best, way, self.check)
 
     def _untried(self, order: list[Views]) -> list[Views]:
         tried = {each.view for each in self.candidates}

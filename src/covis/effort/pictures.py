@@ -18,6 +18,7 @@ from covis.effort.plan import Plan, Way
 from covis.features.extractor import Extractor
 from covis.features.registry import ratio_of
 from covis.images.decode import enlarged, resampled
+from covis.images.edges import edge_strength
 from covis.images.orientation import UPRIGHT, Orientation
 from covis.matching.matcher import Matcher
 from covis.options import ExtractorOptions, MatcherOptions, RuntimeOptions
@@ -29,12 +30,13 @@ class Change(NamedTuple):
     """How a picture is changed before features are found in it.
 
     mirrored: left to right. turn: then, degrees clockwise, 90, 180 or 270. reduced: to so manyth
-    of its side.
+    of its side. edges: instead of its colours how strong its edges are, see `drawn_as_edges`.
     """
 
     turn: int = 0
     reduced: int = 1
     mirrored: bool = False
+    edges: bool = False
 
 
 AS_IT_IS = Change()
@@ -159,6 +161,7 @@ class Pictures:
             if found is None:
                 image, extract = self.image(number), self.tools.extractor(features)
                 with timed(self.tools.seconds, "extract"):
+                    image = drawn_as_edges(image) if view.edges else image
                     found = extract(turned.of_picture(_reduced(image, view.reduced)))
             back = None
             if turned != UPRIGHT:
@@ -167,12 +170,18 @@ class Pictures:
         return self._seen[key]
 
     def warped(
-        self, number: int, features: str, view_from_full: Matrix, size: tuple[int, int]
+        self,
+        number: int,
+        features: str,
+        view_from_full: Matrix,
+        size: tuple[int, int],
+        edges: bool = False,
     ) -> Seen:
         """The features of picture 0 or 1 drawn anew, (width, height) `size`; not kept."""
         image, extract = self.image(number), self.tools.extractor(features)
         with timed(self.tools.seconds, "extract"):
-            found = extract(_warped(image, view_from_full, size))
+            drawn = _warped(image, view_from_full, size)
+            found = extract(drawn_as_edges(drawn) if edges else drawn)
         return Seen(found, np.linalg.inv(view_from_full).astype(np.float64))
 
 
@@ -183,6 +192,13 @@ def _reduced(image: Image, factor: int) -> Image:
     height, width = image.pixels.shape[:2]
     size = max(1, round(width / factor)), max(1, round(height / factor))
     return resampled(image, size, cv2.INTER_AREA)
+
+
+def drawn_as_edges(image: Image) -> Image:
+    """A picture of how strong the edges of another one are."""
+    grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
+    drawn = cv2.cvtColor(edge_strength(grey), cv2.COLOR_GRAY2RGB)
+    return replace(image, pixels=np.asarray(drawn, np.uint8))
 
 
 MARGIN = 6

@@ -41,12 +41,14 @@ class Way:
 class Plan:
     """What is tried of a pair.
 
-    cheap: first. others: in this order, where that is not sure. persistent: whether other turns
-    and scales are tried, and what both show is looked at again.
+    cheap: first. others: in this order, where that is not sure. edges: those of them, or else the
+    first, that match the pictures drawn as edges. persistent: whether other turns and scales are
+    tried, and what both show is looked at again.
     """
 
     cheap: Way
     others: tuple[Way, ...] = ()
+    edges: tuple[Way, ...] = ()
     persistent: bool = True
 
     @classmethod
@@ -64,7 +66,8 @@ class Plan:
         witness = [] if cheap.features == WITNESS else [Way(WITNESS)]
         best = _installed() if effort == "thorough" else []
         # The strongest first: it leaves least to do for the others.
-        return cls(cheap, tuple(dict.fromkeys([*best, *witness, *careful])))
+        others = tuple(dict.fromkeys([*best, *witness, *careful]))
+        return cls(cheap, others, tuple(careful) or (cheap,))
 
 
 def _lightglue(features: str) -> Way | None:

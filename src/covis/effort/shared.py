@@ -12,7 +12,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from covis.effort.attempts import WHAT_BOTH_SHOW, Candidate, Check, match_seen, weigh
+from covis.effort.attempts import (
+    AS_EDGES,
+    WHAT_BOTH_SHOW,
+    Candidate,
+    Check,
+    in_words,
+    match_seen,
+    weigh,
+)
 from covis.effort.pictures import Pictures, scale_at
 from covis.effort.plan import Way
 from covis.geometry.similarity import similarity_of_pictures
@@ -51,8 +59,9 @@ def look_again(
     if frame is None:
         return None
     view0_from_full, view1_from_full, size = frame
-    seen0 = pictures.warped(0, way.features, view0_from_full, size)
-    seen1 = pictures.warped(1, way.features, view1_from_full, size)
+    edges = best.view == in_words(AS_EDGES)
+    seen0 = pictures.warped(0, way.features, view0_from_full, size, edges)
+    seen1 = pictures.warped(1, way.features, view1_from_full, size, edges)
     found = replace(
         match_seen(pictures, way, seen0, seen1),
         indices=None,
