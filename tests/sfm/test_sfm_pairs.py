@@ -153,7 +153,15 @@ def test_all_pairs_are_matched_where_they_were_asked_for(count, given):
 
 
 def test_pairs_with_enough_partners_in_common_are_left_out():
-    tied = [(name, third) for name in ("a", "b") for third in ("p", "q", "r")]
+    tied = [(name, third) for name in ("a", "b") for third in "pqrstu"]
     wanted = [("a", "b"), ("a", "c"), ("p", "q")]
     assert pairs.untied(wanted, tied) == [("a", "c"), ("p", "q")]
     assert pairs.untied(wanted, tied[1:]) == wanted
+
+
+def test_a_ring_keeps_the_pairs_that_reach_furthest():
+    """Each photo sees the four next ones: pairs four apart have three partners in common, and hold
+    the scale from one end to the other."""
+    ring = [(f"{at:02}", f"{(at + step) % 20:02}") for at in range(20) for step in (1, 2, 3)]
+    wanted = [(f"{at:02}", f"{(at + 4) % 20:02}") for at in range(20)]
+    assert pairs.untied(wanted, ring) == wanted
