@@ -26,8 +26,8 @@ EXHAUSTIVE_UP_TO = 60
 """Photos; with more, only those that retrieval proposes are matched."""
 
 TIES = 6
-"""Photos that verified pairs tie to both of a pair: with so many it need not be matched itself. Of a
-ring of 80 photos positions are 2.9 mm off with 3 and 0.7 with 6, as with none left out."""
+"""Photos that verified pairs tie to both of a pair: with so many it need not be matched itself.
+Positions of a ring of 80 photos are 2.9 mm off with 3, and 0.7 with 6, as with none left out."""
 
 BLOCK_BYTES = 32 * 2**20
 """Similarities or distances that are held at a time."""
