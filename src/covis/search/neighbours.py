@@ -56,8 +56,7 @@ class Neighbours:
         """Of each query (Q, D) the `most` nearest ones with a product of `least` or more, among
         those later than its place, (Q,): pairs of a query's number and a place, in the order of
         the queries, best first, and the products."""
-        scores = _scores(queries, self._centres)
-        visited = np.argpartition(-scores, self._probes - 1, axis=1)[:, : self._probes]
+        visited = self._visited(queries)
         order = np.argsort(visited, axis=None, kind="stable")
         parts = np.arange(len(self._members) + 1)
         bounds = np.searchsorted(visited.ravel()[order], parts)
@@ -75,6 +74,16 @@ class Neighbours:
                 found.append(_best(pairs[after], values.ravel()[near[after]], most))
         pairs, products = (np.concatenate(each) for each in zip(*found, strict=True))
         return _best(pairs, products, most)
+
+    def _visited(self, queries: FloatArray) -> NDArray[np.intp]:
+        """(Q, probes): the parts that each query is compared with; some queries at a time, since
+        of all of them the scores would take gigabytes."""
+        visited = np.empty((len(queries), self._probes), np.intp)
+        for begin in range(0, len(queries), MEMBERS):
+            scores = _scores(queries[begin : begin + MEMBERS], self._centres)
+            nearest = np.argpartition(-scores, self._probes - 1, axis=1)[:, : self._probes]
+            visited[begin : begin + MEMBERS] = nearest
+        return visited
 
 
 def _scores(vectors: FloatArray, centres: FloatArray) -> FloatArray:
