@@ -5,7 +5,7 @@
 --old: the `src` folder of that build's checkout. Each build is a process of its own that matches
 the same two files by `covis.match(a, b)`, with all its defaults but the threads; it has matched
 one pair before the first that counts. Printed are the processor's seconds, which other work does
-not stretch, the inliers, and on how many pairs the present build has at least as many.
+not stretch, the inliers, and on how many pairs the present build has fewer.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ MOST = 0.5
 """The share of the matches that must be among them: of pictures far apart fewer are."""
 WHAT_BOTH_SHOW = "what both show"
 """The view of `shared.look_again`."""
+DRAWN_AS_EDGES = "drawn as edges"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,7 @@ def _calibration() -> Calibration:
 def in_words(views: Views) -> str:
     """How the pictures were seen."""
     if views == AS_EDGES:
-        return "drawn as edges"
+        return DRAWN_AS_EDGES
     if how := turned(views[1].turn, views[1].mirrored):
         return f"image 1 {', '.join(how)}"
     for number, view in enumerate(views):

@@ -14,6 +14,7 @@ import numpy as np
 from covis.effort.attempts import (
     AS_EDGES,
     AS_THEY_ARE,
+    DRAWN_AS_EDGES,
     WHAT_BOTH_SHOW,
     Candidate,
     Check,
@@ -170,7 +171,7 @@ class Escalation:
         promising = best.sure or best.probability >= least
         if promising and best.view != WHAT_BOTH_SHOW and id(best) not in self._looked:
             self._looked.add(id(best))
-            way = best.way if best.view == in_words(AS_EDGES) else self.plan.cheap
+            way = best.way if best.view == DRAWN_AS_EDGES else self.plan.cheap
             yield partial(look_again, self.pictures, best, way, self.check)
 
     def _untried(self, order: list[Views]) -> list[Views]:

@@ -13,11 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from covis.effort.attempts import (
-    AS_EDGES,
+    DRAWN_AS_EDGES,
     WHAT_BOTH_SHOW,
     Candidate,
     Check,
-    in_words,
     match_seen,
     weigh,
 )
@@ -59,7 +58,7 @@ def look_again(
     if frame is None:
         return None
     view0_from_full, view1_from_full, size = frame
-    edges = best.view == in_words(AS_EDGES)
+    edges = best.view == DRAWN_AS_EDGES
     seen0 = pictures.warped(0, way.features, view0_from_full, size, edges)
     seen1 = pictures.warped(1, way.features, view1_from_full, size, edges)
     found = replace(

@@ -78,9 +78,8 @@ def judge_by_pictures(found: Matches, view0: View, view1: View) -> Matches:
 
     The "same" becomes "unsure", with a probability that is at most even, where they are two pages
     on one template or differ between the inliers, in greys and in edges; the geometry's note says
-    why. "Unsure" becomes
-    the "same", as likely as the least that is called so, where what is more likely than not lies
-    over the other in a good part of both pictures.
+    why. "Unsure" becomes the "same", as likely as the least that is called so, where what is more
+    likely than not lies over the other in a good part of both pictures.
     """
     verdict, geometry = found.verdict, found.geometry
     if verdict is None or geometry is None or verdict.probability < LOOKED_FROM:
